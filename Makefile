@@ -1,0 +1,38 @@
+# Everything runs in .venv, which the first target makes; nothing else is needed but Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test check format bench schema clean
+
+demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
+	$(BIN)/pgactor demo
+
+test: $(STAMP)          ## every test; core/ must be covered to the last branch by its own
+	$(BIN)/coverage run --data-file=.coverage.core --source=pgactor/core -m pytest -q tests/core
+	$(BIN)/coverage report --data-file=.coverage.core --fail-under=100
+	$(BIN)/pytest tests --ignore=tests/core
+
+check: $(STAMP)         ## lint, format, types, and the generated schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m protocols.generate --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(STAMP)        ## writes protocols/schema from messages.py
+	$(BIN)/python -m protocols.generate
+
+bench: $(STAMP)         ## peers side by side, in one run
+	$(BIN)/python -m benchmarks.lookup
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	touch $@

@@ -1,0 +1,235 @@
+"""A backend: one PostgreSQL session with its mailbox. The session lane: asyncpg runs each statement.
+
+One task lives as long as the connection. It opens it, then does what the mailbox holds, one thing after another,
+and reports each to the conductor. Interrupting a statement cancels asyncpg's wait for it, which cancels the query
+in PostgreSQL; the backend counts as quiet only when both have come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from typing import Protocol
+
+import msgspec
+
+from ..core.holder import Holder
+from ..core.request import Request
+from ..messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
+from .failures import in_words, statement_failed
+from .session import Session
+from .shapes import Shape, ShapeTable
+
+log = logging.getLogger("pgactor.backend")
+
+CLOSE_SECONDS = 2.0
+"""How long a connection may take to close in good order."""
+
+
+class Order(Enum):
+    """What can be in the mailbox besides requests."""
+
+    RESET = auto()
+    CLOSE = auto()
+    LOST = auto()
+
+
+class Reports(Protocol):
+    """Who hears of what happens to a backend."""
+
+    def opened(self, backend: Backend) -> None: ...
+    def open_failed(self, backend: Backend, error: BaseException) -> None: ...
+
+    def answer(self, request: Request, reply: Done | Rows | Failed, shape: Shape | None) -> None:
+        """The request's result, with the shape of its rows."""
+
+    def finished(self, backend: Backend, request: Request, touched: bool) -> None:
+        """The backend is quiet again. touched: it was left inside a transaction."""
+
+    def unrun(self, backend: Backend, request: Request) -> None:
+        """The request was not even begun; `gone` follows."""
+
+    def reset_done(self, backend: Backend) -> None: ...
+    def closed(self, backend: Backend) -> None: ...
+    def gone(self, backend: Backend, reason: str) -> None: ...
+
+
+class Backend:
+    """One PostgreSQL session, from opening to its end."""
+
+    def __init__(
+        self,
+        holder: Holder,
+        *,
+        connect: Callable[[], Awaitable[Session]],
+        reports: Reports,
+        shapes: ShapeTable,
+        reset_timeout: float,
+    ) -> None:
+        self.holder = holder
+        self.incarnation = holder.incarnation
+        self.pid = 0
+        self._connect = connect
+        self._reports = reports
+        self._shapes = shapes
+        self._reset_timeout = reset_timeout
+        self._mailbox: deque[Request | Order] = deque()
+        self._woken: asyncio.Future[None] | None = None
+        self._running: Request | None = None
+        self._interrupted = False
+        self._session: Session
+        self._loop = asyncio.get_running_loop()
+        self.task = self._loop.create_task(self._live(), name=f"backend-{holder.number}.{holder.incarnation}")
+
+    # --- the mailbox --------------------------------------------------------------------------------------
+
+    def run(self, request: Request) -> None:
+        """Run the request's statement; `Reports.answer` and `finished` follow."""
+        self._post(request)
+
+    def interrupt(self, request: Request) -> None:
+        """Cancel the request, which runs or is about to; `Reports.finished` follows."""
+        if self._running is request:
+            if not self._interrupted:
+                self._interrupted = True
+                self.task.cancel()
+        elif request in self._mailbox:
+            self._mailbox.remove(request)
+            self._loop.call_soon(self._reports.finished, self, request, False)
+
+    def reset(self) -> None:
+        """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
+        if self._running is not None:
+            self.interrupt(self._running)
+        self._post(Order.RESET)
+
+    def close(self) -> None:
+        """Close the connection; `Reports.closed` follows."""
+        if self.pid == 0:
+            self.task.add_done_callback(lambda _: self._reports.closed(self))
+            self.task.cancel()
+            return
+        if self._running is not None:
+            self.interrupt(self._running)
+        self._post(Order.CLOSE)
+
+    def _post(self, letter: Request | Order) -> None:
+        self._mailbox.append(letter)
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def _next(self) -> Request | Order:
+        while not self._mailbox:
+            self._woken = self._loop.create_future()
+            await self._woken
+            self._woken = None
+        return self._mailbox.popleft()
+
+    # --- the life -----------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        if not await self._open():
+            return
+        try:
+            while True:
+                match await self._next():
+                    case Request() as request:
+                        if not await self._run(request):
+                            return
+                    case Order.RESET:
+                        async with asyncio.timeout(self._reset_timeout):
+                            await self._session.renew()
+                        self._reports.reset_done(self)
+                    case Order.CLOSE:
+                        await self._close()
+                        self._reports.closed(self)
+                        return
+                    case Order.LOST:
+                        self._lost("PostgreSQL closed the connection")
+                        return
+        except Exception as error:
+            self._lost(in_words(error))
+        finally:
+            if not self._session.is_closed():
+                self._session.terminate()
+
+    async def _open(self) -> bool:
+        try:
+            self._session = await self._connect()
+        except Exception as error:
+            self._reports.open_failed(self, error)
+            return False
+        self.pid = self._session.get_server_pid()
+        self._session.add_termination_listener(self._ended)
+        self._reports.opened(self)
+        return True
+
+    async def _run(self, request: Request) -> bool:
+        """Run the statement and report; False if the connection did not survive it."""
+        session = self._session
+        if session.is_closed():
+            self._mailbox.appendleft(request)
+            self._lost("PostgreSQL closed the connection")
+            return False
+        self._running = request
+        failed = False
+        try:
+            reply, shape = await self._perform(request.payload)
+            self._reports.answer(request, reply, shape)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self.task.uncancel()
+            failed = True
+        except Exception as error:
+            in_transaction = not session.is_closed() and session.is_in_transaction()
+            answer = statement_failed(request.payload.id, error, in_transaction=in_transaction)
+            self._reports.answer(request, answer, None)
+            failed = True
+        self._running = None
+        self._interrupted = False
+        if failed and not session.is_closed():
+            async with asyncio.timeout(self._reset_timeout):
+                await session.quiet()
+        if session.is_closed():
+            self._lost("PostgreSQL closed the connection")
+            return False
+        self._reports.finished(self, request, session.is_in_transaction())
+        return True
+
+    async def _perform(self, message: StatementRequest) -> tuple[Done | Rows, Shape | None]:
+        session = self._session
+        match message:
+            case Fetch(id=id, sql=sql, args=args, limit=limit):
+                records, shape = await session.rows(sql, args, limit, self._shapes)
+            case Execute(id=id, sql=sql, args=args):
+                status = await session.execute(sql, *args)
+                return Done(id, status, session.is_in_transaction()), None
+            case ExecuteMany(id=id, sql=sql, args=args):
+                await session.executemany(sql, args)
+                return Done(id, None, session.is_in_transaction()), None
+            case FetchMany(id=id, sql=sql, args=args):
+                records, shape = await session.rows_of_many(sql, args, self._shapes)
+        data = msgspec.Raw(shape.encode(records))
+        return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._session.close()
+        except Exception as error:
+            log.warning("backend %s did not close in good order: %s", self.holder.number, in_words(error))
+
+    def _ended(self, _: object) -> None:
+        """asyncpg's word that the connection is closed."""
+        self._post(Order.LOST)
+
+    def _lost(self, reason: str) -> None:
+        for letter in self._mailbox:
+            if isinstance(letter, Request):
+                self._reports.unrun(self, letter)
+        self._mailbox.clear()
+        self._reports.gone(self, reason)

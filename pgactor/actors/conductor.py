@@ -1,0 +1,343 @@
+"""The conductor: the only one who talks to the brain.
+
+What workers send and what backends report goes to the brain; what the brain decides is carried out here. All of it
+happens in the callbacks of one event loop, so the brain is never asked twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import asyncpg
+
+from .. import wire
+from ..config import Settings
+from ..core import report
+from ..core.actions import Action, Close, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
+from ..core.holder import Holder
+from ..core.lease import LeaseBusy
+from ..core.pool import Pool
+from ..core.request import Kind, Request
+from ..core.roster import Worker
+from ..core.statement import leaves_nothing
+from ..errors import LeaseError, ProtocolError, SupervisorUnavailable
+from ..messages import (
+    PROTOCOL_VERSION,
+    Acquire,
+    Bye,
+    Cancel,
+    Done,
+    Execute,
+    ExecuteMany,
+    Expire,
+    Failed,
+    Fetch,
+    FetchMany,
+    FromWorker,
+    Granted,
+    Heartbeat,
+    Hello,
+    LeaseEnded,
+    Release,
+    Rows,
+    StatementRequest,
+    Status,
+    StatusReport,
+    Welcome,
+)
+from ..version import __version__
+from .backend import Backend
+from .failures import failed, in_words
+from .peer import Peer
+from .session import Session
+from .shapes import Shape, ShapeTable
+
+log = logging.getLogger("pgactor.conductor")
+
+_BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+
+_PERMANENT = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+)
+"""Failures to connect that waiting does not mend."""
+
+
+class Conductor:
+    """Joins the workers, the brain and the backends of one pool."""
+
+    def __init__(self, settings: Settings, *, connect: Callable[[], Awaitable[Session]], epoch: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._connect = connect
+        self._shapes = ShapeTable()
+        self._frames = wire.worker_frames(settings.max_frame_bytes)
+        self._backends: dict[Holder, Backend] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Event = asyncio.Event()
+        self.malformed_messages = 0
+        self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the first connections."""
+        self._do(self.pool.start(self._loop.time()))
+
+    async def drain(self, seconds: float) -> None:
+        """Let work in progress end, for so many seconds, then end it."""
+        self._do(self.pool.drain(self._loop.time()))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._drained.wait()
+        except TimeoutError:
+            log.warning("work was still in progress after drain_timeout_seconds: it is ended")
+            self._do(self.pool.terminate(self._loop.time()))
+            try:
+                async with asyncio.timeout(self._settings.pool.reset_timeout_seconds):
+                    await self._drained.wait()
+            except TimeoutError:
+                log.warning("%d connections did not close in time", len(self._backends))
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [backend.task for backend in self._backends.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what workers say ---------------------------------------------------------------------------------
+
+    def frame(self, peer: Peer, frame: bytes) -> None:
+        """A frame of messages from a worker."""
+        try:
+            messages = self._frames.decode(frame)
+        except ProtocolError as error:
+            self.malformed(peer, str(error))
+            peer.send(failed(None, error))
+            return
+        for message in messages:
+            if peer.closed:
+                return
+            if isinstance(message, wire.Malformed):
+                self.malformed(peer, message.reason)
+                peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
+            elif isinstance(message, Hello):
+                self._hello(peer, message)
+            elif peer.worker is None:
+                self.malformed(peer, "said no hello")
+                no_hello = ProtocolError("the first message on a link is expected to be a hello")
+                peer.send(failed(getattr(message, "id", None), no_hello))
+            else:
+                self._message(peer, peer.worker, message)
+
+    def disconnected(self, peer: Peer, reason: str) -> None:
+        """A worker's link has ended."""
+        if peer.worker is not None:
+            self._do(self.pool.lost(self._loop.time(), peer.worker, reason))
+
+    def malformed(self, peer: Peer | None, reason: str) -> None:
+        """Something could not be read: counted, and said once in a while."""
+        self.malformed_messages += 1
+        self.pool.counters["malformed_messages"] = self.malformed_messages
+        if self.malformed_messages & (self.malformed_messages - 1) == 0:
+            who = peer.worker or f"a stranger (pid {peer.pid})" if peer is not None else "a stranger"
+            log.warning("malformed message %d, from %s: %s", self.malformed_messages, who, reason)
+
+    def _hello(self, peer: Peer, hello: Hello) -> None:
+        if hello.version != PROTOCOL_VERSION:
+            error = ProtocolError(
+                f"the worker speaks version {hello.version} of the protocol, this supervisor (pgactor {__version__}) "
+                f"speaks {PROTOCOL_VERSION}: use the same pgactor on both sides"
+            )
+            self.malformed(peer, str(error))
+            peer.send(failed(None, error))
+            peer.close(str(error))
+            return
+        if peer.worker is not None:
+            peer.send(failed(None, ProtocolError("hello was said already on this link")))
+            return
+        silence = self._settings.silence_seconds if peer.road == "tcp" else None
+        peer.worker = self.pool.roster.join(
+            now=self._loop.time(),
+            label=hello.label[:200],
+            pid=peer.pid or hello.pid,
+            road=peer.road,
+            silence_limit=silence,
+            link=peer,
+        )
+        peer.send(
+            Welcome(
+                PROTOCOL_VERSION,
+                self.pool.epoch,
+                f"pgactor {__version__}",
+                self._settings.max_frame_bytes,
+                self._settings.heartbeat_seconds if silence else 0.0,
+            )
+        )
+
+    def _message(self, peer: Peer, worker: Worker, message: FromWorker) -> None:
+        now = self._loop.time()
+        worker.heard_at = now
+        match message:
+            case Fetch() | Execute() | ExecuteMany() | FetchMany() | Acquire() | Status() | Expire():
+                if message.epoch != self.pool.epoch:
+                    peer.send(failed(message.id, _other_life()))
+                    return
+        try:
+            match message:
+                case Fetch() | Execute() | ExecuteMany() | FetchMany():
+                    self._statement(now, worker, message)
+                case Acquire():
+                    self._acquire(now, worker, message)
+                case Release(lease=token):
+                    self._do(self.pool.release(now, worker, token))
+                case Heartbeat(leases=tokens):
+                    self.pool.heard(now, worker, tokens)
+                case Cancel(id=id):
+                    self._do(self.pool.withdraw(now, worker, id))
+                case Status(id=id):
+                    peer.send(StatusReport(id, report.status(self.pool, now)))
+                case Expire(id=id):
+                    self._do(self.pool.expire_connections(now))
+                    peer.send(Done(id))
+                case Bye():
+                    peer.close("it said goodbye")
+        except LeaseBusy:
+            peer.send(failed(getattr(message, "id", None), _BUSY))
+        except LeaseError as error:
+            peer.send(failed(getattr(message, "id", None), error))
+        except ProtocolError as error:
+            self.malformed(peer, str(error))
+            peer.send(failed(None, error))
+
+    def _statement(self, now: float, worker: Worker, message: StatementRequest) -> None:
+        token = message.lease
+        alone = token is None and leaves_nothing(message.sql) and not self._settings.pool.reset_every_statement
+        request = Request(
+            worker,
+            message.id,
+            Kind.STATEMENT if alone else Kind.SESSION,
+            now=now,
+            statement=message.sql,
+            payload=message,
+            deadline=None if message.timeout is None else now + message.timeout,
+        )
+        if token is None:
+            self._do(self.pool.submit(now, request))
+        else:
+            self._do(self.pool.submit_on_lease(now, request, token))
+
+    def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
+        ttl = message.ttl
+        if ttl is None:
+            ttl = self._settings.pool.lease_ttl_seconds
+        elif not ttl > 0:
+            raise ProtocolError(f"the ttl of a lease is expected to be greater than zero, not {ttl}")
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, Kind.LEASE, now=now, payload=message, deadline=deadline, ttl=ttl)
+        self._do(self.pool.submit(now, request))
+
+    # --- what backends report -----------------------------------------------------------------------------
+
+    def opened(self, backend: Backend) -> None:
+        self._do(self.pool.opened(self._loop.time(), backend.holder, backend.incarnation, backend.pid))
+
+    def open_failed(self, backend: Backend, error: BaseException) -> None:
+        self._forget(backend)
+        log.warning("cannot connect to PostgreSQL: %s", in_words(error))
+        permanent = isinstance(error, _PERMANENT)
+        now, words = self._loop.time(), in_words(error)
+        self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
+
+    def answer(self, request: Request, reply: Done | Rows | Failed, shape: Shape | None) -> None:
+        if not self.pool.answer(request):
+            return
+        peer: Peer = request.worker.link
+        if shape is not None and isinstance(reply, Rows) and shape.number not in peer.shapes:
+            peer.shapes.add(shape.number)
+            reply.columns = shape.columns
+        peer.send(reply)
+
+    def finished(self, backend: Backend, request: Request, touched: bool) -> None:
+        now = self._loop.time()
+        self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
+
+    def unrun(self, backend: Backend, request: Request) -> None:
+        self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request)
+
+    def reset_done(self, backend: Backend) -> None:
+        self._do(self.pool.reset_done(self._loop.time(), backend.holder, backend.incarnation))
+
+    def closed(self, backend: Backend) -> None:
+        self._forget(backend)
+        self._do(self.pool.closed(self._loop.time(), backend.holder, backend.incarnation))
+
+    def gone(self, backend: Backend, reason: str) -> None:
+        self._forget(backend)
+        log.warning("backend %d (pid %d) is gone: %s", backend.holder.number, backend.pid, reason)
+        self._do(self.pool.gone(self._loop.time(), backend.holder, backend.incarnation, reason))
+
+    def _forget(self, backend: Backend) -> None:
+        if self._backends.get(backend.holder) is backend:
+            del self._backends[backend.holder]
+
+    # --- what the brain decides ---------------------------------------------------------------------------
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Run(holder, request):
+                    self._backends[holder].run(request)
+                case Grant(request, lease):
+                    granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid)
+                    request.worker.link.send(granted)
+                case Refuse(request, error):
+                    request.worker.link.send(failed(request.id, error))
+                case Interrupt(holder, request):
+                    self._backends[holder].interrupt(request)
+                case Reset(holder):
+                    self._backends[holder].reset()
+                case Open(holder):
+                    self._backends[holder] = Backend(
+                        holder,
+                        connect=self._connect,
+                        reports=self,
+                        shapes=self._shapes,
+                        reset_timeout=self._settings.pool.reset_timeout_seconds,
+                    )
+                case Close(holder):
+                    self._backends[holder].close()
+                case TellLeaseEnded(lease, error):
+                    lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
+        self._watch_the_clock()
+        if self.pool.closing and self.pool.drained:
+            self._drained.set()
+
+    def _watch_the_clock(self) -> None:
+        """Have the brain ticked when its next deadline is due."""
+        due = self.pool.next_deadline()
+        timer = self._timer
+        if timer is not None:
+            if due is not None and timer.when() <= due:
+                return  # it comes early enough, and will look again
+            timer.cancel()
+        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        # call_at may come a clock's resolution too early; without this it would come again and again
+        self._do(self.pool.tick(max(self._loop.time(), self.pool.next_deadline() or 0.0)))
+
+
+def _other_life() -> SupervisorUnavailable:
+    return SupervisorUnavailable("the request was meant for an earlier life of the supervisor; it was not run")
+
+
+def new_epoch() -> int:
+    """A number for this life of the supervisor, higher than that of any before it."""
+    return time.time_ns() // 1000

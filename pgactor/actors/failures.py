@@ -1,0 +1,66 @@
+"""Exceptions -> `Failed` messages.
+
+pgactor's own cross by their code, asyncpg's and Python's by their class names, with all that they carry, so that
+the worker can raise the very same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from ..errors import OutcomeUnknown, PgactorError, RequestTimeout
+from ..messages import Failed
+
+_CONNECTION_LOST = (asyncpg.ConnectionDoesNotExistError, ConnectionError)
+
+
+def failed(id: int | None, error: BaseException, *, in_transaction: bool = False) -> Failed:
+    """The message that tells the worker of the error."""
+    code, error_class, fields = _describe(error)
+    cause = error.__cause__
+    return Failed(
+        id,
+        code,
+        _text(error),
+        error_class,
+        fields,
+        None if cause is None else (type(cause).__name__, _text(cause)),
+        in_transaction,
+    )
+
+
+def statement_failed(id: int, error: BaseException, *, in_transaction: bool = False) -> Failed:
+    """The same for an error that ended a statement. asyncpg's words for a connection that broke off while the
+    statement ran say nothing of the statement; here it is an unknown outcome."""
+    if isinstance(error, TimeoutError) and not isinstance(error, PgactorError):
+        late = RequestTimeout("the statement was cancelled at the connection's command_timeout")
+        return failed(id, late, in_transaction=in_transaction)
+    if isinstance(error, _CONNECTION_LOST) and not isinstance(error, PgactorError):
+        unknown = OutcomeUnknown(f"the connection to PostgreSQL was lost while the statement ran: {error}")
+        return failed(id, unknown)
+    return failed(id, error, in_transaction=in_transaction)
+
+
+def in_words(error: BaseException) -> str:
+    """The error for a log or for another error's text; never with a password in it."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    return str(error.args[0]) if error.args else str(error)
+
+
+def _describe(error: BaseException) -> tuple[str, str, dict[str, Any]]:
+    if isinstance(error, PgactorError):
+        return error.code, "", error.facts
+    name = type(error).__name__
+    if isinstance(error, asyncpg.PostgresError):
+        return "asyncpg", name, error.as_dict()
+    if isinstance(error, asyncpg.InterfaceError):
+        return "asyncpg", name, {"detail": error.detail, "hint": error.hint}
+    if isinstance(error, asyncpg.InternalClientError):
+        return "asyncpg", name, {}
+    return "python", name, {}

@@ -1,0 +1,157 @@
+"""Workers on Unix sockets: ZeroMQ's wire protocol, spoken by ourselves on the event loop.
+
+The kernel tells who is at the other end, and closes the socket when that process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Protocol, cast
+
+from ..errors import ConfigError, MessageTooLarge, ProtocolError
+from ..zmtp import Connection, frame_header
+from .failures import failed
+from .peer import Peer
+
+log = logging.getLogger("pgactor.gateway")
+
+
+class Frames(Protocol):
+    """Who takes the frames of workers."""
+
+    def frame(self, peer: Peer, frame: bytes) -> None: ...
+    def disconnected(self, peer: Peer, reason: str) -> None: ...
+    def malformed(self, peer: Peer | None, reason: str) -> None: ...
+
+
+class IpcPeer(Peer, asyncio.Protocol):
+    """A worker on a Unix socket."""
+
+    road = "ipc"
+
+    def __init__(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
+        super().__init__(max_frame_bytes=max_frame_bytes)
+        self._frames = frames
+        self._max_unsent_bytes = max_unsent_bytes
+        self._zmtp = Connection("ROUTER", max_message_bytes=max_frame_bytes)
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.pid = _peer_pid(transport.get_extra_info("socket"))
+        self._transport.write(self._zmtp.take_output())
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._zmtp.receive(data)
+        except ProtocolError as error:
+            self._frames.malformed(self, str(error))
+            if self._zmtp.ready:
+                self.send(failed(None, error if isinstance(error, MessageTooLarge) else ProtocolError(str(error))))
+            self.close(str(error))
+            return
+        if output := self._zmtp.take_output():
+            self._transport.write(output)
+            self._check_unsent()
+        for parts in messages:
+            if len(parts) == 1:
+                self._frames.frame(self, parts[0])
+            else:
+                reason = f"a message is expected to have one part, this one had {len(parts)}"
+                self._frames.malformed(self, reason)
+                self.send(failed(None, ProtocolError(reason)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._frames.disconnected(self, str(exc) if exc else "its link was closed")
+
+    def write(self, frame: bytes) -> None:
+        if len(frame) < 65536:
+            self._transport.write(frame_header(len(frame)) + frame)
+        else:
+            self._transport.writelines((frame_header(len(frame)), frame))
+        self._check_unsent()
+
+    def _check_unsent(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent > self._max_unsent_bytes:
+            log.warning("%s does not read its replies: %d bytes unsent, disconnected", self.worker, unsent)
+            self.closed = True
+            self._transport.abort()
+
+    def close(self, reason: str) -> None:
+        self.flush()
+        self.closed = True
+        self._transport.close()
+
+
+class IpcGateway:
+    """Listens on one ipc:// endpoint. A lock beside the socket keeps a second supervisor from taking it over."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.path = Path(endpoint.removeprefix("ipc://"))
+        self._lock: int | None = None
+        self._server: asyncio.Server | None = None
+
+    async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
+        """Listen. Raises `ConfigError` if the path cannot be used or another supervisor uses it."""
+        try:
+            if not self.path.parent.exists():
+                self.path.parent.mkdir(mode=0o700, parents=True)
+            self._take_lock()
+            self.path.unlink(missing_ok=True)
+            loop = asyncio.get_running_loop()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.setblocking(False)
+            previous = os.umask(0o177)
+            try:
+                listener.bind(str(self.path))
+            finally:
+                os.umask(previous)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
+
+        def accept() -> IpcPeer:
+            return IpcPeer(frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes)
+
+        self._server = await loop.create_unix_server(accept, sock=listener, backlog=1024)
+
+    def stop_listening(self) -> None:
+        """Take no new links."""
+        if self._server is not None:
+            self._server.close()
+
+    def close(self) -> None:
+        """Remove the socket and give the endpoint free."""
+        self.stop_listening()
+        if self._lock is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ConfigError(
+                f"another supervisor serves {self.endpoint} already; stop it, or choose another endpoint"
+            ) from None
+        self._lock = lock
+
+
+def _peer_pid(sock: socket.socket) -> int:
+    """The pid of the process at the other end, as this process sees it; 0 if the kernel does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid

@@ -1,0 +1,74 @@
+"""A worker's link as the conductor sees it, whatever road it came by.
+
+Replies gather here and leave as one frame at the end of the turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+
+from .. import wire
+from ..core.roster import Worker
+from ..errors import MessageTooLarge
+from ..messages import Failed, FromSupervisor, Reply
+from .failures import failed
+
+log = logging.getLogger("pgactor.gateway")
+
+
+class Peer(ABC):
+    """One link. worker: who said hello on it. shapes: the numbers of those it was told."""
+
+    road: str
+
+    def __init__(self, *, max_frame_bytes: int) -> None:
+        self.worker: Worker | None = None
+        self.pid = 0
+        self.shapes: set[int] = set()
+        self.closed = False
+        self._max_frame_bytes = max_frame_bytes
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, message: FromSupervisor) -> None:
+        """Send the message with the next frame. What is too large to send becomes an error for its request."""
+        if self.closed:
+            return
+        encoded = wire.encode_message(message)
+        if len(encoded) + 8 > self._max_frame_bytes:
+            encoded = wire.encode_message(self._too_large(message, len(encoded)))
+        if not self._outbox:
+            self._loop.call_soon(self.flush)
+        elif self._outbox_bytes + len(encoded) + 8 > self._max_frame_bytes:
+            self.flush()
+            self._loop.call_soon(self.flush)
+        self._outbox.append(encoded)
+        self._outbox_bytes += len(encoded)
+
+    def _too_large(self, message: FromSupervisor, size: int) -> Failed:
+        return failed(
+            message.id if isinstance(message, Reply | Failed) else None,
+            MessageTooLarge(
+                f"the result is {size} bytes, over the cap of {self._max_frame_bytes} (max_frame_bytes); "
+                "fetch fewer rows or columns at a time"
+            ),
+        )
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if self._outbox and not self.closed:
+            frame = wire.join(self._outbox)
+            self._outbox.clear()
+            self._outbox_bytes = 0
+            self.write(frame)
+
+    @abstractmethod
+    def write(self, frame: bytes) -> None:
+        """Write one frame to the link."""
+
+    @abstractmethod
+    def close(self, reason: str) -> None:
+        """Write what has gathered and end the link."""

@@ -1,0 +1,119 @@
+"""asyncpg's connection, and the little of it that is private.
+
+Every name of asyncpg that does not belong to its documented interface is used in this module only; `check_asyncpg`
+looks for each of them at start, so that a future asyncpg without one is a clear error and not a strange one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import asyncpg
+from asyncpg.protocol import protocol as asyncpg_protocol
+
+from ..errors import ConfigError
+from ..rows import Column, kind_of
+from .shapes import Shape, ShapeTable
+
+RESET_QUERY = (
+    "SELECT pg_catalog.pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; SET SESSION AUTHORIZATION DEFAULT; "
+    "RESET ALL; DISCARD TEMP; DISCARD SEQUENCES"
+)
+"""What makes a session new: PostgreSQL's DISCARD ALL without what would take asyncpg's prepared statements away."""
+
+_SQL_PREPARED = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
+
+_MAX_REMEMBERED_SHAPES = 4096
+
+
+def check_asyncpg() -> None:
+    """Raise `ConfigError` if this asyncpg lacks something that we rely on."""
+    needed: tuple[tuple[type, tuple[str, ...]], ...] = (
+        (asyncpg.Connection, ("_do_execute", "_drop_local_statement_cache", "_protocol", "_stmt_exclusive_section")),
+        (
+            asyncpg_protocol.BaseProtocol,
+            ("bind_execute", "bind_execute_many", "query", "_get_timeout", "_wait_for_cancellation"),
+        ),
+    )
+    for owner, names in needed:
+        for name in names:
+            if not hasattr(owner, name):
+                raise ConfigError(
+                    f"asyncpg {asyncpg.__version__} has no {owner.__name__}.{name}; use a version that pgactor's "
+                    "own requirements allow"
+                )
+
+
+class Session(asyncpg.Connection):
+    """One PostgreSQL session. asyncpg runs the statements; rows come with their shape."""
+
+    _protocol: Any
+    _stmt_exclusive_section: AbstractContextManager[Any]
+    _do_execute: Callable[..., Awaitable[tuple[Any, Any]]]
+    _drop_local_statement_cache: Callable[[], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._shapes: dict[str, tuple[Any, Shape]] = {}
+
+    async def rows(
+        self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable
+    ) -> tuple[Sequence[Sequence[Any]], Shape]:
+        """As `asyncpg.Connection.fetch`, at most `limit` rows (0: all), with their shape."""
+        protocol = self._protocol
+
+        def run(statement: Any, timeout: float | None) -> Any:
+            return protocol.bind_execute(statement, args, "", limit, True, timeout)
+
+        return await self._run(sql, run, shapes, first=True)
+
+    async def rows_of_many(
+        self, sql: str, args: Iterable[Sequence[Any]], shapes: ShapeTable
+    ) -> tuple[Sequence[Sequence[Any]], Shape]:
+        """As `asyncpg.Connection.fetchmany`, with the rows' shape."""
+        protocol = self._protocol
+
+        def run(statement: Any, timeout: float | None) -> Any:
+            return protocol.bind_execute_many(statement, args, "", timeout, True)
+
+        return await self._run(sql, run, shapes, first=False)
+
+    async def _run(
+        self, sql: str, run: Any, shapes: ShapeTable, *, first: bool
+    ) -> tuple[Sequence[Sequence[Any]], Shape]:
+        with self._stmt_exclusive_section:
+            result, statement = await self._do_execute(sql, run, self._protocol._get_timeout(None))
+        known = self._shapes.get(sql)
+        if known is None or known[0] is not statement:
+            if len(self._shapes) >= _MAX_REMEMBERED_SHAPES:
+                self._shapes.clear()
+            known = self._shapes[sql] = (statement, shapes.get(_columns(statement)))
+        return (result[0] if first else result) or [], known[1]
+
+    async def quiet(self) -> None:
+        """Wait until a statement that was cancelled is over, on both sides of the connection."""
+        await self._protocol._wait_for_cancellation()
+
+    async def renew(self) -> None:
+        """Make the session as new as a fresh one, whatever was done in it.
+
+        Beyond asyncpg's reset: temporary tables, SQL's PREPARE, SET ROLE and sequence values do not survive, and
+        asyncpg's own prepared statements are found out to be gone after a DEALLOCATE ALL.
+        """
+        await self.quiet()
+        rollback = "ROLLBACK; " if self.is_in_transaction() else ""
+        await self.execute(rollback + RESET_QUERY)
+        try:
+            prepared = await self.fetch(_SQL_PREPARED)
+        except asyncpg.InvalidSQLStatementNameError:
+            self._drop_local_statement_cache()
+            self._shapes.clear()
+            prepared = await self.fetch(_SQL_PREPARED)
+        for record in prepared:
+            await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+
+
+def _columns(statement: Any) -> tuple[Column, ...]:
+    return tuple(Column(name, kind_of(kind.oid), kind.name) for name, kind in statement._get_attributes())

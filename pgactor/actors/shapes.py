@@ -1,0 +1,37 @@
+"""Shapes: the columns of results. A shape has a number, and each worker is told its columns once."""
+
+from __future__ import annotations
+
+from ..rows import Column, RowEncoder
+
+MAX_SHAPES = 4096
+"""How many shapes are kept. Numbers are never used again, so a worker may forget the oldest beyond twice this."""
+
+
+class Shape:
+    """The columns of a result, and how its rows are encoded."""
+
+    __slots__ = ("columns", "encode", "number")
+
+    def __init__(self, number: int, columns: tuple[Column, ...]) -> None:
+        self.number = number
+        self.columns = list(columns)
+        self.encode = RowEncoder(columns).encode
+
+
+class ShapeTable:
+    """All shapes that are known now."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[tuple[Column, ...], Shape] = {}
+        self._numbers = 0
+
+    def get(self, columns: tuple[Column, ...]) -> Shape:
+        """The shape of these columns, a new one if need be."""
+        shape = self._shapes.get(columns)
+        if shape is None:
+            if len(self._shapes) >= MAX_SHAPES:
+                del self._shapes[next(iter(self._shapes))]
+            self._numbers += 1
+            shape = self._shapes[columns] = Shape(self._numbers, columns)
+        return shape

@@ -1,0 +1,114 @@
+"""The supervisor process: starts everything in order, obeys signals, drains.
+
+Start: lock and listen first, so that a second supervisor is refused before it opens a connection; then the pool.
+Ready means that requests are accepted; the database may still be down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import cast
+
+import asyncpg
+import msgspec
+
+from ..config import Settings
+from ..errors import ConfigError
+from .conductor import Conductor, new_epoch
+from .embedded import embedded_postgres
+from .ipc import IpcGateway
+from .session import Session, check_asyncpg
+from .tcp import TcpGateway
+
+log = logging.getLogger("pgactor.supervisor")
+
+
+class Supervisor:
+    """One pool and its endpoints, from start to drain."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.endpoints: list[str] = []
+        self._gateways: list[IpcGateway | TcpGateway] = []
+        self._conductor: Conductor
+
+    async def start(self) -> None:
+        """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served."""
+        check_asyncpg()
+        arguments = self.settings.connect.arguments()
+
+        async def connect() -> Session:
+            return cast(Session, await asyncpg.connect(**arguments, connection_class=Session))
+
+        self._conductor = Conductor(self.settings, connect=connect, epoch=new_epoch())
+        try:
+            for endpoint in self.settings.endpoints:
+                gateway = _gateway(endpoint)
+                self._gateways.append(gateway)
+                await gateway.start(
+                    self._conductor,
+                    max_frame_bytes=self.settings.max_frame_bytes,
+                    max_unsent_bytes=self.settings.max_unsent_bytes,
+                )
+        except BaseException:
+            self._close_gateways()
+            raise
+        self.endpoints = [gateway.endpoint for gateway in self._gateways]
+        self._conductor.start()
+
+    async def stop(self, *, seconds: float | None = None) -> None:
+        """Take no new work, let what is here end within so many seconds (None: as configured), close all."""
+        for gateway in self._gateways:
+            gateway.stop_listening()
+        await self._conductor.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
+        await asyncio.sleep(0)  # the last replies leave at the end of this turn
+        self._close_gateways()
+
+    def _close_gateways(self) -> None:
+        for gateway in self._gateways:
+            gateway.close()
+
+
+async def serve(settings: Settings, *, ready: Callable[[Supervisor], None] | None = None) -> None:
+    """Run a supervisor until SIGTERM or SIGINT, then drain; a second signal stops at once."""
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    with ExitStack() as stack:
+        if settings.embedded is not None:
+            dsn = stack.enter_context(embedded_postgres(settings.embedded or None))
+            settings = with_dsn(settings, dsn)
+        supervisor = Supervisor(settings)
+        await supervisor.start()
+        if ready is not None:
+            ready(supervisor)
+        await signals.get()
+        log.info("draining")
+        stopping = asyncio.ensure_future(supervisor.stop())
+        again = asyncio.ensure_future(signals.get())
+        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            log.warning("a second signal: stopping at once")
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            await supervisor.stop(seconds=0)
+        again.cancel()
+
+
+def with_dsn(settings: Settings, dsn: str) -> Settings:
+    """The same settings for another database."""
+    connect = msgspec.structs.replace(settings.connect, dsn=dsn)
+    return msgspec.structs.replace(settings, connect=connect)
+
+
+def _gateway(endpoint: str) -> IpcGateway | TcpGateway:
+    if endpoint.startswith("ipc://"):
+        return IpcGateway(endpoint)
+    if endpoint.startswith("tcp://"):
+        return TcpGateway(endpoint)
+    raise ConfigError(f"{endpoint!r} is no endpoint: expected ipc:///path/to.sock or tcp://127.0.0.1:PORT")

@@ -1,0 +1,165 @@
+"""Workers on TCP: a pyzmq ROUTER, whose file descriptor the event loop watches.
+
+libzmq tells nothing of links that end. What it does tell: a message that cannot be routed any more (with
+ROUTER_MANDATORY), so every peer is sent an empty frame now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from urllib.parse import urlsplit
+
+import zmq
+
+from ..errors import ConfigError, ProtocolError
+from .failures import failed
+from .ipc import Frames
+from .peer import Peer
+
+log = logging.getLogger("pgactor.gateway")
+
+EMPTY_FRAME = b"\x90"
+PROBE_SECONDS = 15.0
+
+
+class TcpPeer(Peer):
+    """A worker on TCP, named by the routing id that libzmq gave it."""
+
+    road = "tcp"
+
+    def __init__(self, gateway: TcpGateway, routing_id: bytes, *, max_frame_bytes: int) -> None:
+        super().__init__(max_frame_bytes=max_frame_bytes)
+        self._gateway = gateway
+        self.routing_id = routing_id
+
+    def write(self, frame: bytes) -> None:
+        self._gateway.send(self, frame)
+
+    def close(self, reason: str) -> None:
+        self.flush()
+        self._gateway.forget(self, reason)
+
+
+class TcpGateway:
+    """Listens on one tcp:// endpoint, on loopback only: without keys, anyone who can connect is a worker."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        _require_loopback(endpoint)
+        self._peers: dict[bytes, TcpPeer] = {}
+        self._reading = False
+        self._probe: asyncio.TimerHandle | None = None
+        self._socket: zmq.Socket[bytes] | None = None
+
+    async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
+        """Listen. Raises `ConfigError` if the address cannot be used or is in use."""
+        self._frames = frames
+        self._max_frame_bytes = max_frame_bytes
+        self._loop = asyncio.get_running_loop()
+        self._context = zmq.Context()
+        self._socket = router = self._context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
+        router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+        router.setsockopt(zmq.SNDHWM, max(16, max_unsent_bytes // max_frame_bytes))
+        try:
+            router.bind(self.endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
+        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._fd = int(router.getsockopt(zmq.FD))
+        self._loop.add_reader(self._fd, self._read)
+        self._loop.call_soon(self._read)
+        self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
+
+    def stop_listening(self) -> None:
+        """Take no new links."""
+        if self._socket is not None:
+            self._socket.unbind(self.endpoint)
+
+    def close(self) -> None:
+        """End every link."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._fd)
+            self._socket = None
+            self._context.destroy(linger=200)
+        if self._probe is not None:
+            self._probe.cancel()
+
+    def send(self, peer: TcpPeer, frame: bytes) -> None:
+        """Send one frame; a peer that is gone, or does not read, is disconnected."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.send_multipart((peer.routing_id, frame), zmq.NOBLOCK, copy=len(frame) < 65536)
+        except zmq.Again:
+            log.warning("%s does not read its replies: disconnected", peer.worker)
+            self.forget(peer, "it does not read its replies")
+        except zmq.ZMQError as error:
+            self.forget(peer, error.strerror)
+        # The descriptor is edge-triggered, and sending may have eaten the edge: look again.
+        self._loop.call_soon(self._read)
+
+    def forget(self, peer: TcpPeer, reason: str) -> None:
+        """The peer is not served any more."""
+        peer.closed = True
+        if self._peers.get(peer.routing_id) is peer:
+            del self._peers[peer.routing_id]
+            self._loop.call_soon(self._frames.disconnected, peer, reason)
+
+    def _read(self) -> None:
+        router = self._socket
+        for _ in range(256):  # then let others have the loop
+            if router is None:
+                return
+            try:
+                routing_id, *parts = router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except zmq.ZMQError as error:
+                log.error("%s: %s", self.endpoint, error)
+                return
+            peer = self._peers.get(routing_id)
+            if peer is None:
+                peer = TcpPeer(self, routing_id, max_frame_bytes=self._max_frame_bytes)
+                self._peers[routing_id] = peer
+            if len(parts) == 1:
+                self._frames.frame(peer, parts[0])
+            else:
+                reason = f"a message is expected to have one part, this one had {len(parts)}"
+                self._frames.malformed(peer, reason)
+                peer.send(failed(None, ProtocolError(reason)))
+        self._loop.call_soon(self._read)
+
+    def _probe_all(self) -> None:
+        for peer in list(self._peers.values()):
+            try:
+                if self._socket is not None:
+                    self._socket.send_multipart((peer.routing_id, EMPTY_FRAME), zmq.NOBLOCK)
+            except zmq.Again:
+                continue  # it has much to read: its replies will tell
+            except zmq.ZMQError as error:
+                self.forget(peer, error.strerror)
+        self._loop.call_soon(self._read)
+        self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
+
+
+def _require_loopback(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname or "", parts.port
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise ConfigError(f"{endpoint}: expected tcp://127.0.0.1:PORT or tcp://[::1]:PORT") from None
+    if not loopback:
+        raise ConfigError(
+            f"{endpoint}: tcp is served on loopback only: anyone who can connect can use the database; use "
+            "tcp://127.0.0.1:PORT, or an ipc:// endpoint on a shared volume"
+        )
+    if port is None:
+        raise ConfigError(f"{endpoint}: the port is missing")

@@ -1,0 +1,132 @@
+"""The fleet: all holders, those that are idle or vacant, and when one is opened or retired.
+
+As in asyncpg.Pool: min_size is kept up, max_size never exceeded, and a backend is retired when it comes back after
+max_queries requests, after its lifetime, or from an earlier generation; one that idles for too long is retired where
+more than min_size are open.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from ..config import PoolSettings
+from .actions import Action, Close, Open
+from .deadlines import Deadlines
+from .holder import Holder, HolderEvent, HolderState
+from .opener import Opener
+from .scheduler import Scheduler
+
+
+class Fleet:
+    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back."""
+
+    def __init__(self, settings: PoolSettings, deadlines: Deadlines[object], random: Random) -> None:
+        self.settings = settings
+        self.generation = 0
+        self.winding_down = False
+        self.holders = [Holder(number) for number in range(settings.max_size)]
+        self.idle = Scheduler()
+        self.opener = Opener(
+            at_once=settings.opens_at_once,
+            backoff=settings.reopen_backoff_seconds,
+            backoff_max=settings.reopen_backoff_max_seconds,
+            random=random,
+        )
+        self._vacant = self.holders[::-1]
+        self._deadlines = deadlines
+        self._random = random
+
+    @property
+    def alive(self) -> int:
+        """How many holders have a backend, or are getting or losing one."""
+        return len(self.holders) - len(self._vacant)
+
+    def is_stale(self, holder: Holder, incarnation: int) -> bool:
+        """Whether what is said of this incarnation is out of date."""
+        return holder.incarnation != incarnation or holder.state is HolderState.VACANT
+
+    def open_more(self, now: float, waiting: int, actions: list[Action]) -> None:
+        """Open connections: as many as min_size and the waiting requests need, and as may be opened at once."""
+        if self.winding_down:
+            return
+        needed = max(self.settings.min_size - self.alive, waiting - self.opener.opening)
+        while needed > 0 and self._vacant and self.opener.may_open(now):
+            holder = self._vacant.pop()
+            holder.apply(HolderEvent.OPEN, now)
+            holder.incarnation += 1
+            holder.generation = self.generation
+            self.opener.started()
+            actions.append(Open(holder))
+            needed -= 1
+        if needed > 0 and self._vacant and now < self.opener.not_before:
+            self._deadlines.set(self.opener, self.opener.not_before)
+
+    def opened(self, now: float, holder: Holder, backend_pid: int) -> None:
+        """The holder has a new backend; it is to be settled next."""
+        self.opener.succeeded()
+        holder.backend_pid = backend_pid
+        if lifetime := self.settings.max_lifetime_seconds:
+            holder.retire_at = now + lifetime * (1 - self.settings.max_lifetime_jitter * self._random.random())
+        holder.apply(HolderEvent.OPENED, now)
+
+    def settle(self, now: float, holder: Holder, actions: list[Action]) -> None:
+        """The holder is idle: keep it for the next request, or retire it."""
+        if self.is_due_to_retire(now, holder):
+            self.retire(now, holder, actions)
+            return
+        self.idle.put(holder)
+        if holder not in self._deadlines:
+            self._watch_age(now, holder)
+
+    def is_due_to_retire(self, now: float, holder: Holder) -> bool:
+        """Whether the holder's backend has served its time."""
+        return (
+            self.winding_down
+            or holder.generation != self.generation
+            or bool(self.settings.max_queries and holder.uses >= self.settings.max_queries)
+            or (holder.retire_at is not None and now >= holder.retire_at)
+        )
+
+    def retire(self, now: float, holder: Holder, actions: list[Action]) -> None:
+        """Close the holder's backend. One that runs a statement cannot be retired before it comes back."""
+        if holder.state is HolderState.OPENING:
+            self.opener.abandoned()
+        holder.apply(HolderEvent.RETIRE, now)
+        actions.append(Close(holder))
+
+    def retire_idle(self, now: float, actions: list[Action]) -> None:
+        """Close every idle backend."""
+        for holder in self.idle.snapshot():
+            self.idle.remove(holder)
+            self.retire(now, holder, actions)
+
+    def vacate(self, now: float, holder: Holder, event: HolderEvent) -> None:
+        """The holder's backend is no more."""
+        if holder.state is HolderState.IDLE:
+            self.idle.remove(holder)
+        holder.apply(event, now)
+        self._deadlines.cancel(holder)
+        holder.clear()
+        self._vacant.append(holder)
+
+    def aged(self, now: float, holder: Holder, actions: list[Action]) -> None:
+        """The holder's timer has come: retire it if it idles for too long or is too old."""
+        if holder.state is not HolderState.IDLE:
+            return  # its age is looked at when it comes back
+        inactive = self.settings.max_inactive_connection_lifetime
+        idles_for_too_long = inactive and now - holder.since >= inactive and self.alive > self.settings.min_size
+        if idles_for_too_long or self.is_due_to_retire(now, holder):
+            self.idle.remove(holder)
+            self.retire(now, holder, actions)
+        else:
+            self._watch_age(now, holder)
+
+    def _watch_age(self, now: float, holder: Holder) -> None:
+        times = []
+        if inactive := self.settings.max_inactive_connection_lifetime:
+            due = holder.since + inactive
+            times.append(due if due > now else now + inactive)  # kept by min_size: look again later
+        if holder.retire_at is not None:
+            times.append(holder.retire_at)
+        if times:
+            self._deadlines.set(holder, min(times))

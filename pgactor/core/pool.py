@@ -1,0 +1,460 @@
+"""The pool: requests, holders and leases, joined.
+
+Every method is told `now`, decides at once, changes state at once, and returns what is to be done. Nothing here
+waits. A request ends in exactly one answer: `answer` is the only door to it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from ..config import PoolSettings
+from ..errors import (
+    DatabaseUnavailable,
+    LeaseError,
+    LeaseLost,
+    OutcomeUnknown,
+    PgactorError,
+    PoolClosing,
+    ProtocolError,
+    RequestCancelled,
+    RequestTimeout,
+)
+from ..messages import Token
+from . import report
+from .actions import Action, Grant, Interrupt, Refuse, Reset, Run, TellLeaseEnded
+from .deadlines import Deadlines
+from .fleet import Fleet
+from .holder import Holder, HolderEvent, HolderState
+from .lease import Lease, LeaseBusy, LeaseTable, expired
+from .opener import Opener
+from .request import Kind, Request
+from .roster import Roster, Worker
+from .waitqueue import WaitQueue
+
+
+class Pool:
+    """All that the supervisor knows and decides."""
+
+    def __init__(self, settings: PoolSettings, *, epoch: int, random: Random, started_at: float = 0.0) -> None:
+        self.settings = settings
+        self.epoch = epoch
+        self.started_at = started_at
+        self.closing = False
+        self.queue = WaitQueue()
+        self.leases = LeaseTable(epoch)
+        self.roster = Roster()
+        self.deadlines: Deadlines[object] = Deadlines()
+        self.fleet = Fleet(settings, self.deadlines, random)
+        self.holders = self.fleet.holders
+        self.idle = self.fleet.idle
+        self.counters = dict.fromkeys(report.COUNTERS, 0)
+
+    # --- workers ------------------------------------------------------------------------------------------
+
+    def lost(self, now: float, worker: Worker, reason: str) -> list[Action]:
+        """The worker is gone: what it waits for is dropped, what it holds is taken back."""
+        actions: list[Action] = []
+        if not self.roster.leave(worker):
+            return actions
+        self.deadlines.cancel(worker)
+        for lease in list(worker.leases.values()):
+            self._end_lease(now, lease, LeaseLost(f"its worker {worker} is gone: {reason}"), actions, tell=False)
+        for request in list(worker.requests.values()):
+            self._withdraw(request, RequestCancelled(f"its worker {worker} is gone: {reason}"), actions)
+        self.counters["workers_lost"] += 1
+        self._move_on(now, actions)
+        return actions
+
+    def heard(self, now: float, worker: Worker, tokens: list[Token]) -> None:
+        """The worker lives, and holds these leases still."""
+        worker.heard_at = now
+        for token in tokens:
+            try:
+                self.leases.check(token, worker, now).renew(now)
+            except LeaseError:
+                continue  # it was told, or will be at the next use
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def submit(self, now: float, request: Request) -> list[Action]:
+        """A request for any backend. Raises `ProtocolError` if its id is in use."""
+        self._enrol(now, request)
+        actions: list[Action] = []
+        if self.closing:
+            self._refuse(request, PoolClosing("the supervisor is shutting down; try again shortly"), actions)
+        elif self._database_is_down(now):
+            self._refuse(request, self._unavailable(now), actions)
+        elif len(self.idle) and not len(self.queue):
+            self._assign(now, self.idle.take(), request, actions)
+        elif len(self.queue) >= self.settings.max_waiting:
+            self.counters["refused_queue_full"] += 1
+            self._refuse(request, report.queue_full(self, now), actions)
+        else:
+            self.queue.push(request)
+            limit = now + self.settings.queue_timeout_seconds
+            if request.queue_deadline is None or request.queue_deadline > limit:
+                request.queue_deadline = limit
+            if request.deadline is not None and request.deadline < request.queue_deadline:
+                request.queue_deadline = request.deadline
+            self.deadlines.set(request, request.queue_deadline)
+            self._move_on(now, actions)
+        return actions
+
+    def submit_on_lease(self, now: float, request: Request, token: Token) -> list[Action]:
+        """A statement for a lease's backend.
+
+        Raises `LeaseExpired`, `LeaseLost`, `LeaseBusy` or `ProtocolError`; then the request is not known here.
+        """
+        lease = self.leases.check(token, request.worker, now)
+        if lease.running is not None and not lease.running.answered:
+            raise LeaseBusy
+        self._enrol(now, request)
+        lease.renew(now)
+        request.lease = lease
+        actions: list[Action] = []
+        if lease.running is None:
+            self._start(now, lease.holder, request, actions)
+        else:  # its predecessor is being cancelled
+            lease.waiting.append(request)
+            if request.deadline is not None:
+                self.deadlines.set(request, request.deadline)
+        return actions
+
+    def withdraw(self, now: float, worker: Worker, id: int) -> list[Action]:
+        """The worker waits for its request no more. Unknown ids are ignored: the answer may be on its way."""
+        actions: list[Action] = []
+        request = worker.requests.get(id)
+        if request is not None:
+            self._withdraw(request, RequestCancelled("the worker withdrew the request"), actions)
+        return actions
+
+    def answer(self, request: Request) -> bool:
+        """Take the right to answer the request. False: it has been answered, the result is of no use."""
+        if request.answered:
+            return False
+        request.answered = True
+        request.worker.requests.pop(request.id, None)
+        self.deadlines.cancel(request)
+        return True
+
+    def release(self, now: float, worker: Worker, token: Token) -> list[Action]:
+        """The owner gives its lease back. A token that names no lease of this worker is ignored."""
+        actions: list[Action] = []
+        try:
+            lease = self.leases.check(token, worker, now)
+        except LeaseError:
+            return actions
+        reason = LeaseLost(f"lease {token} has been released")
+        self._end_lease(now, lease, reason, actions, tell=False)
+        return actions
+
+    # --- what the hands report ----------------------------------------------------------------------------
+
+    def opened(self, now: float, holder: Holder, incarnation: int, backend_pid: int) -> list[Action]:
+        """The holder's connection is open."""
+        actions: list[Action] = []
+        if not self.fleet.is_stale(holder, incarnation) and holder.state is HolderState.OPENING:
+            self.counters["connections_opened"] += 1
+            self.fleet.opened(now, holder, backend_pid)
+            self._settle(now, holder, actions)
+        return actions
+
+    def open_failed(
+        self, now: float, holder: Holder, incarnation: int, error: str, *, permanent: bool = False
+    ) -> list[Action]:
+        """The holder's connection could not be opened. permanent: waiting will not help (a wrong password)."""
+        actions: list[Action] = []
+        if self.fleet.is_stale(holder, incarnation) or holder.state is not HolderState.OPENING:
+            return self.closed(now, holder, incarnation)
+        self.counters["connections_failed"] += 1
+        self.fleet.opener.failed(now, error)
+        self.fleet.vacate(now, holder, HolderEvent.GONE)
+        if not self.fleet.alive and (permanent or self._database_is_down(now)):
+            for request in self.queue.clear():
+                self._refuse(request, self._unavailable(now), actions)
+        self._move_on(now, actions)
+        return actions
+
+    def finished(
+        self, now: float, holder: Holder, incarnation: int, request: Request, *, touched: bool = False
+    ) -> list[Action]:
+        """The request ended and the backend is quiet. touched: it may have left something in the session."""
+        actions: list[Action] = []
+        if self.fleet.is_stale(holder, incarnation) or holder.busy_with is not request:
+            return actions
+        holder.busy_with = None
+        request.holder = None
+        lease = request.lease
+        if lease is not None:
+            lease.running = None
+            if lease.waiting:
+                self._start(now, holder, lease.waiting.popleft(), actions)
+        elif touched or request.kind is Kind.SESSION:
+            holder.apply(HolderEvent.RELEASE, now)
+            actions.append(Reset(holder))
+        else:
+            holder.apply(HolderEvent.DRAINED, now)
+            self._settle(now, holder, actions)
+        return actions
+
+    def unrun(self, now: float, holder: Holder, incarnation: int, request: Request) -> None:
+        """The connection was lost before the request began; `gone` follows. It waits for another backend."""
+        if self.fleet.is_stale(holder, incarnation) or holder.busy_with is not request or request.answered:
+            return
+        if request.lease is None:
+            holder.busy_with = None
+            request.holder = None
+            self.queue.push(request)
+
+    def reset_done(self, now: float, holder: Holder, incarnation: int) -> list[Action]:
+        """The holder's session is as new."""
+        actions: list[Action] = []
+        if not self.fleet.is_stale(holder, incarnation) and holder.state is HolderState.RESETTING:
+            holder.apply(HolderEvent.RESET_DONE, now)
+            self._settle(now, holder, actions)
+        return actions
+
+    def closed(self, now: float, holder: Holder, incarnation: int) -> list[Action]:
+        """The holder's connection is closed, as was asked."""
+        actions: list[Action] = []
+        if not self.fleet.is_stale(holder, incarnation) and holder.state is HolderState.CLOSING:
+            self.fleet.vacate(now, holder, HolderEvent.CLOSED)
+            self._move_on(now, actions)
+        return actions
+
+    def gone(self, now: float, holder: Holder, incarnation: int, reason: str) -> list[Action]:
+        """The holder's connection was lost, of itself or because it had to be cut."""
+        if self.fleet.is_stale(holder, incarnation):
+            return []
+        if holder.state is HolderState.OPENING:
+            return self.open_failed(now, holder, incarnation, reason)
+        if holder.state is HolderState.CLOSING:
+            return self.closed(now, holder, incarnation)
+        actions: list[Action] = []
+        self.counters["connections_lost"] += 1
+        self.fleet.opener.died(now)
+        request, lease = holder.busy_with, holder.lease
+        self.fleet.vacate(now, holder, HolderEvent.GONE)
+        if request is not None:
+            unknown = f"the connection to PostgreSQL was lost while the statement ran: {reason}"
+            self._refuse(request, OutcomeUnknown(unknown), actions)
+            request.holder = None
+        if lease is not None:
+            lost = f"lease {lease.token} lost its connection to PostgreSQL: {reason}; acquire again"
+            self._end_lease(now, lease, LeaseLost(lost), actions)
+        self._move_on(now, actions)
+        return actions
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is to be called next; None: nothing is due ever."""
+        return self.deadlines.next()
+
+    def tick(self, now: float) -> list[Action]:
+        """Do what is due."""
+        actions: list[Action] = []
+        for key in self.deadlines.due(now):
+            match key:
+                case Request():
+                    self._request_is_late(now, key, actions)
+                case Lease():
+                    if now < key.expires_at:
+                        self.deadlines.set(key, key.expires_at)
+                    else:
+                        self.counters["leases_expired"] += 1
+                        self._end_lease(now, key, expired(key, now), actions)
+                case Holder():
+                    self.fleet.aged(now, key, actions)
+                case Worker():
+                    self._worker_is_silent(now, key, actions)
+                case Opener():
+                    self._move_on(now, actions)
+        return actions
+
+    # --- administration -----------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Action]:
+        """Open the first min_size connections."""
+        actions: list[Action] = []
+        self._move_on(now, actions)
+        return actions
+
+    def expire_connections(self, now: float) -> list[Action]:
+        """Replace every connection: idle ones now, used ones when they come back."""
+        actions: list[Action] = []
+        self.fleet.generation += 1
+        self.fleet.retire_idle(now, actions)
+        return actions
+
+    def drain(self, now: float) -> list[Action]:
+        """Take no new requests; let those that are here end, then close every connection."""
+        actions: list[Action] = []
+        self.closing = True
+        self._move_on(now, actions)
+        return actions
+
+    def terminate(self, now: float) -> list[Action]:
+        """End everything now: requests are refused, leases ended, connections closed."""
+        actions: list[Action] = []
+        self.closing = True
+        self.fleet.winding_down = True
+        for request in self.queue.clear():
+            self._refuse(request, PoolClosing("the supervisor is shutting down; it was not run"), actions)
+        for lease in self.leases.all():
+            self._end_lease(now, lease, LeaseLost("the supervisor is shutting down"), actions)
+        for holder in self.holders:
+            if holder.busy_with is not None and not holder.busy_with.answered:
+                self._withdraw(holder.busy_with, OutcomeUnknown("the supervisor was shut down"), actions)
+        self._wind_down(now, actions)
+        return actions
+
+    @property
+    def drained(self) -> bool:
+        """Whether no connection is left and nobody waits."""
+        return not len(self.queue) and not self.fleet.alive
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _database_is_down(self, now: float) -> bool:
+        """Whether PostgreSQL has refused every connection for so long that waiting is in vain; a new attempt
+        is worth waiting for."""
+        return (
+            self.fleet.opener.failures > 0
+            and self.fleet.opener.failing_for(now) >= self.settings.database_grace_seconds
+            and now < self.fleet.opener.not_before
+            and not self.fleet.alive
+        )
+
+    def _unavailable(self, now: float) -> DatabaseUnavailable:
+        self.counters["refused_database_unavailable"] += 1
+        return DatabaseUnavailable(
+            f"PostgreSQL accepts no connection and has not for {self.fleet.opener.failing_for(now):.1f} s; "
+            f"the last attempt: {self.fleet.opener.last_error}"
+        )
+
+    def _enrol(self, now: float, request: Request) -> None:
+        worker = request.worker
+        if request.id in worker.requests:
+            raise ProtocolError(f"request id {request.id} is in use by an unanswered request of this worker")
+        worker.requests[request.id] = request
+        self.counters["requests"] += 1
+        self._watch_silence(now, worker)
+
+    def _watch_silence(self, now: float, worker: Worker) -> None:
+        if worker.silence_limit is not None and worker not in self.deadlines:
+            self.deadlines.set(worker, now + worker.silence_limit)
+
+    def _refuse(self, request: Request, error: PgactorError, actions: list[Action]) -> None:
+        if self.answer(request):
+            actions.append(Refuse(request, error))
+
+    def _assign(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
+        """Give an idle holder to the request."""
+        if request.kind is not Kind.LEASE:
+            holder.apply(HolderEvent.RUN, now)
+            self._start(now, holder, request, actions)
+            return
+        holder.apply(HolderEvent.GRANT, now)
+        lease = self.leases.grant(
+            now, holder, request.worker, ttl=request.ttl, max_hold=self.settings.max_hold_seconds
+        )
+        holder.lease = lease
+        request.worker.leases[lease.token.fence] = lease
+        self.deadlines.set(lease, lease.expires_at)
+        self.counters["leases_granted"] += 1
+        self.answer(request)
+        actions.append(Grant(request, lease))
+
+    def _start(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
+        holder.uses += 1
+        holder.busy_with = request
+        holder.last_statement = request.statement
+        request.holder = holder
+        if request.lease is not None:
+            request.lease.running = request
+        if request.deadline is not None:
+            self.deadlines.set(request, request.deadline)
+        else:
+            self.deadlines.cancel(request)
+        actions.append(Run(holder, request))
+
+    def _settle(self, now: float, holder: Holder, actions: list[Action]) -> None:
+        """The holder is idle again."""
+        self.fleet.settle(now, holder, actions)
+        self._move_on(now, actions)
+
+    def _move_on(self, now: float, actions: list[Action]) -> None:
+        """Bring waiting requests and idle holders together; open what is missing; wind down when nobody waits."""
+        while len(self.queue) and len(self.idle):
+            self._assign(now, self.idle.take(), self.queue.pop(), actions)
+        if self.closing and not len(self.queue):
+            self._wind_down(now, actions)
+        else:
+            self.fleet.open_more(now, len(self.queue), actions)
+
+    def _wind_down(self, now: float, actions: list[Action]) -> None:
+        """Retire every holder that works for nobody; the others are retired as they come back."""
+        self.fleet.winding_down = True
+        self.fleet.retire_idle(now, actions)
+        for holder in self.holders:
+            if holder.state in (HolderState.OPENING, HolderState.RESETTING):
+                self.fleet.retire(now, holder, actions)
+
+    def _end_lease(
+        self, now: float, lease: Lease, reason: LeaseError, actions: list[Action], *, tell: bool = True
+    ) -> None:
+        """End the lease; its backend is reset or closed, unless it is gone already."""
+        self.leases.end(lease, reason)
+        lease.worker.leases.pop(lease.token.fence, None)
+        self.deadlines.cancel(lease)
+        if lease.running is not None:
+            self._refuse(lease.running, reason, actions)
+        for request in lease.waiting:
+            self._refuse(request, reason, actions)
+        lease.waiting.clear()
+        if tell:
+            actions.append(TellLeaseEnded(lease, reason))
+        holder = lease.holder
+        if holder.lease is not lease:
+            return
+        holder.lease = None
+        if self.fleet.is_due_to_retire(now, holder):
+            self.fleet.retire(now, holder, actions)
+        else:
+            holder.apply(HolderEvent.RELEASE, now)
+            actions.append(Reset(holder))
+
+    def _withdraw(self, request: Request, error: PgactorError, actions: list[Action]) -> None:
+        """End an unanswered request: queued, it never runs; running, it is cancelled."""
+        if request.holder is not None:
+            actions.append(Interrupt(request.holder, request))
+        elif request.lease is not None:
+            request.lease.waiting.remove(request)
+        else:
+            self.queue.remove(request)
+        self._refuse(request, error, actions)
+
+    def _request_is_late(self, now: float, request: Request, actions: list[Action]) -> None:
+        waited = now - request.since
+        error: PgactorError
+        if request.holder is None and request.lease is None:
+            self.counters["refused_pool_timeout"] += 1
+            error = report.pool_timeout(self, now, request)
+        else:
+            self.counters["requests_timed_out"] += 1
+            error = RequestTimeout(
+                f"the statement was cancelled after {waited:.2f} s, the end of its timeout; give it a longer "
+                "one (timeout=...) or make it faster"
+            )
+        self._withdraw(request, error, actions)
+
+    def _worker_is_silent(self, now: float, worker: Worker, actions: list[Action]) -> None:
+        limit = worker.silence_limit
+        if limit is None or not worker.engaged:
+            return
+        if now - worker.heard_at < limit:
+            self.deadlines.set(worker, worker.heard_at + limit)
+        else:
+            actions.extend(self.lost(now, worker, f"nothing was heard of it for {now - worker.heard_at:.1f} s"))

@@ -1,0 +1,151 @@
+"""The state of the pool, in figures for `status` and in words for errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import PoolTimeout, QueueFull
+from ..messages import HolderStatus, PoolStatus, WorkerStatus
+from ..version import __version__
+from .holder import Holder, HolderState
+
+if TYPE_CHECKING:
+    from .pool import Pool
+    from .request import Request
+
+COUNTERS = (
+    "requests",
+    "requests_timed_out",
+    "refused_pool_timeout",
+    "refused_queue_full",
+    "refused_database_unavailable",
+    "leases_granted",
+    "leases_expired",
+    "workers_lost",
+    "connections_opened",
+    "connections_failed",
+    "connections_lost",
+    "malformed_messages",
+)
+"""What is counted from the supervisor's start."""
+
+STATEMENT_LENGTH = 120
+"""How many characters of a statement are shown."""
+
+
+def _shorten(statement: str) -> str:
+    line = " ".join(statement[: 4 * STATEMENT_LENGTH].split())
+    return line if len(line) <= STATEMENT_LENGTH else line[: STATEMENT_LENGTH - 3] + "..."
+
+
+def holder_status(holder: Holder, now: float) -> HolderStatus:
+    """One slot of the pool."""
+    lease, request = holder.lease, holder.busy_with
+    worker = lease.worker if lease is not None else request.worker if request is not None else None
+    return HolderStatus(
+        number=holder.number,
+        state=holder.state.value,
+        seconds=round(now - holder.since, 3),
+        backend_pid=holder.backend_pid,
+        uses=holder.uses,
+        worker=str(worker) if worker is not None else "",
+        lease=str(lease.token) if lease is not None else "",
+        statement=_shorten(holder.last_statement),
+    )
+
+
+def status(pool: Pool, now: float) -> PoolStatus:
+    """The whole state."""
+    count = dict.fromkeys(HolderState, 0)
+    for holder in pool.holders:
+        count[holder.state] += 1
+    workers = []
+    for worker in pool.roster.all():
+        running = sum(request.holder is not None for request in worker.requests.values())
+        workers.append(
+            WorkerStatus(
+                number=worker.number,
+                label=worker.label,
+                pid=worker.pid,
+                road=worker.road,
+                connected_seconds=round(now - worker.connected_at, 3),
+                waiting=len(worker.requests) - running,
+                running=running,
+                leases=len(worker.leases),
+            )
+        )
+    return PoolStatus(
+        version=__version__,
+        epoch=pool.epoch,
+        uptime_seconds=round(now - pool.started_at, 3),
+        min_size=pool.settings.min_size,
+        max_size=pool.settings.max_size,
+        size=len(pool.holders) - count[HolderState.VACANT] - count[HolderState.OPENING],
+        idle=count[HolderState.IDLE],
+        busy=count[HolderState.BUSY],
+        leased=count[HolderState.LEASED],
+        resetting=count[HolderState.RESETTING],
+        opening=count[HolderState.OPENING],
+        waiting=len(pool.queue),
+        database=f"failing: {pool.fleet.opener.last_error}" if pool.fleet.opener.failures else "ok",
+        counters=dict(pool.counters),
+        holders=[holder_status(holder, now) for holder in pool.holders],
+        workers=workers,
+    )
+
+
+def _holders_in_words(holders: list[HolderStatus]) -> str:
+    lines = []
+    for holder in holders[:20]:
+        line = f"  {holder.number}: {holder.state} for {holder.seconds:.1f} s"
+        if holder.worker:
+            line += f" by {holder.worker}"
+        if holder.lease:
+            line += f" as lease {holder.lease}"
+        if holder.statement:
+            line += f": {holder.statement}"
+        lines.append(line)
+    if len(holders) > 20:
+        lines.append(f"  and {len(holders) - 20} more")
+    return "\n".join(lines)
+
+
+def _facts(pool: Pool, now: float) -> tuple[str, dict[str, object]]:
+    state = status(pool, now)
+    text = (
+        f"max_size {state.max_size}, size {state.size}, idle {state.idle}, busy {state.busy}, "
+        f"leased {state.leased}, resetting {state.resetting}, opening {state.opening}, waiting {state.waiting}"
+    )
+    if pool.fleet.opener.failures:
+        text += f"; PostgreSQL refuses connections: {pool.fleet.opener.last_error}"
+    if words := _holders_in_words([holder for holder in state.holders if holder.state != "vacant"]):
+        text += "\n" + words
+    facts: dict[str, object] = {
+        "max_size": state.max_size,
+        "size": state.size,
+        "idle": state.idle,
+        "waiting": state.waiting,
+        "holders": [
+            {"number": h.number, "state": h.state, "seconds": h.seconds, "worker": h.worker,
+             "lease": h.lease, "statement": h.statement}
+            for h in state.holders
+        ],
+    }  # fmt: skip
+    return text, facts
+
+
+def pool_timeout(pool: Pool, now: float, request: Request) -> PoolTimeout:
+    """Why nobody served the request: which limit ran out, and who holds what."""
+    own = request.deadline is not None and request.deadline == request.queue_deadline
+    limit = "the request's own timeout" if own else "the supervisor's queue_timeout_seconds"
+    text, facts = _facts(pool, now)
+    return PoolTimeout(
+        f"no backend came free within {now - request.since:.2f} s ({limit}); it was not run. {text}",
+        **facts,
+    )
+
+
+def queue_full(pool: Pool, now: float) -> QueueFull:
+    """Why the request may not even wait."""
+    text, facts = _facts(pool, now)
+    return QueueFull(f"{len(pool.queue)} requests are waiting already (max_waiting); it was not run. {text}", **facts)

@@ -1,0 +1,36 @@
+"""What a statement's text tells of what it may leave in the session.
+
+A list of what is allowed, not of what is forbidden: a statement that begins with one of a few verbs, is alone, makes
+no table of its result and calls no function that is known to touch the session leaves nothing behind. Every other one
+is followed by a reset. A doubt counts against the statement, since a needless reset costs little. What a function of
+the user's own hides cannot be seen here: `reset_every_statement` is for databases that have such.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_BEGINS_WELL = re.compile(
+    r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/|\()*+"  # white space, comments, parentheses: no way back
+    r"(?:select|table|values|with|insert|update|delete|merge)\b",
+    re.IGNORECASE,
+)
+_INTO = re.compile(r"\binto\b", re.IGNORECASE)
+_WRITES_INTO = re.compile(r"\b(?:insert|merge)\s+into\b", re.IGNORECASE)
+_TOUCHES_SESSION = re.compile(
+    r"set_config|advisory_(?:un)?lock|setseed|dblink|pg_replication_origin|pg_export_snapshot|u&\s*\"",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(4096)
+def leaves_nothing(sql: str) -> bool:
+    """Whether the text is one statement that is known to leave nothing in the session it ran in."""
+    if not _BEGINS_WELL.match(sql):
+        return False
+    if ";" in sql.rstrip().removesuffix(";"):
+        return False
+    if len(_INTO.findall(sql)) != len(_WRITES_INTO.findall(sql)):
+        return False
+    return not _TOUCHES_SESSION.search(sql)

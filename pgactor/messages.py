@@ -1,0 +1,288 @@
+"""Every message between a worker and the supervisor.
+
+A message is a msgpack array whose first element names it (`tag`) and whose others are its fields, in the order
+written here. New fields are added at the end, with a default, so that an older peer goes on working; a change
+that cannot be made so raises `PROTOCOL_VERSION`. protocols/README.md is the law in prose, protocols/schema is
+generated from this module.
+
+- A *request* (`Request`) carries an id chosen by the worker and is answered by exactly one *reply* (`Reply`) with
+  the same id.
+- A *notice* has no id and no answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .rows import Column
+
+PROTOCOL_VERSION = 1
+"""The version of the wire protocol; both sides must speak the same one."""
+
+DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""The default cap of one frame, in bytes, on both sides."""
+
+
+class Token(msgspec.Struct, array_like=True, frozen=True):
+    """What names a lease: useless in another epoch, on another holder, or once another fence was given."""
+
+    epoch: int
+    holder: int
+    fence: int
+
+    def __str__(self) -> str:
+        return f"{self.holder}.{self.fence}"
+
+
+class Message(msgspec.Struct, array_like=True):
+    """Base of all messages."""
+
+
+# --- worker -> supervisor: requests -------------------------------------------------------------------------
+
+
+class Request(Message):
+    """Base of all requests.
+
+    id: chosen by the worker, unique among its unanswered requests, and not negative.
+    epoch: the supervisor's life the request is meant for, as told by `Welcome`; another life refuses it unrun.
+    timeout: how many seconds the worker is still willing to wait, queueing included; None: no limit of its own.
+    """
+
+    id: int
+    epoch: int
+    timeout: float | None
+
+
+class Execute(Request, tag="execute"):
+    """Run one statement (several, when there are no arguments); answered by `Done` with its command tag."""
+
+    sql: str
+    args: list[Any] = []
+    lease: Token | None = None
+
+
+class ExecuteMany(Request, tag="executemany"):
+    """Run one statement for each tuple of arguments, all or nothing; answered by `Done`."""
+
+    sql: str
+    args: list[list[Any]]
+    lease: Token | None = None
+
+
+class Fetch(Request, tag="fetch"):
+    """Run one statement and return its rows, at most `limit` of them (0: all); answered by `Rows`."""
+
+    sql: str
+    args: list[Any] = []
+    limit: int = 0
+    lease: Token | None = None
+
+
+class FetchMany(Request, tag="fetchmany"):
+    """Run one statement for each tuple of arguments, all or nothing, and return all rows; answered by `Rows`."""
+
+    sql: str
+    args: list[list[Any]]
+    lease: Token | None = None
+
+
+class Acquire(Request, tag="acquire"):
+    """Ask for exclusive use of a backend; answered by `Granted`.
+
+    ttl: seconds that a silent owner keeps the lease; None: the supervisor's default.
+    """
+
+    ttl: float | None = None
+
+
+class Status(Request, tag="status"):
+    """Ask for the state of the pool; answered by `StatusReport`."""
+
+
+class Expire(Request, tag="expire"):
+    """Replace every connection: idle ones now, used ones when they come back; answered by `Done`."""
+
+
+# --- worker -> supervisor: notices --------------------------------------------------------------------------
+
+
+class Hello(Message, tag="hello"):
+    """The first message on a link; answered by `Welcome`, or by `Failed` without an id and the end of the link."""
+
+    version: int
+    label: str = ""
+    pid: int = 0
+    library: str = ""
+
+
+class Heartbeat(Message, tag="heartbeat"):
+    """The worker lives, and still holds these leases: each of them is renewed for its ttl."""
+
+    leases: list[Token] = []
+
+
+class Release(Message, tag="release"):
+    """The lease is given back. A token that has ended already is ignored."""
+
+    lease: Token
+
+
+class Cancel(Message, tag="cancel"):
+    """Nobody waits for the request `id` any more: queued, it never runs; running, it is cancelled; granted, it
+    is released. The request is still answered, once."""
+
+    id: int
+
+
+class Bye(Message, tag="bye"):
+    """The worker closes its link in good order."""
+
+
+# --- supervisor -> worker -----------------------------------------------------------------------------------
+
+
+class Welcome(Message, tag="welcome"):
+    """The answer to `Hello`.
+
+    epoch: this life of the supervisor. heartbeat_seconds: how often a worker that holds a lease or waits for a
+    reply must be heard on a link whose end cannot be seen (tcp); 0 where it can (ipc). max_frame_bytes: the
+    largest frame the supervisor takes.
+    """
+
+    version: int
+    epoch: int
+    supervisor: str
+    max_frame_bytes: int
+    heartbeat_seconds: float = 0.0
+
+
+class Reply(Message):
+    """Base of all replies; `id` is the request's."""
+
+    id: int
+
+
+class Done(Reply, tag="done"):
+    """The request succeeded and has no rows. status: PostgreSQL's command tag, such as 'UPDATE 3'.
+
+    in_transaction: whether the lease's backend is inside a transaction now (false without a lease).
+    """
+
+    status: str | None = None
+    in_transaction: bool = False
+
+
+class Rows(Reply, tag="rows"):
+    """The rows of a request: `data` is an array of rows, each an array of values, to be read by the shape.
+
+    columns: the shape's columns, sent the first time that the shape is used on a link.
+    """
+
+    shape: int
+    columns: list[Column] | None
+    data: msgspec.Raw
+    in_transaction: bool = False
+
+
+class Granted(Reply, tag="granted"):
+    """The lease is yours. ttl: seconds that it lives without a heartbeat. backend_pid: PostgreSQL's process."""
+
+    lease: Token
+    ttl: float
+    backend_pid: int = 0
+
+
+class StatusReport(Reply, tag="status_report"):
+    """The state of the pool, as `PoolStatus`."""
+
+    status: PoolStatus
+
+
+class Failed(Message, tag="failed"):
+    """A request failed, or (without an id) a message could not be attributed to a request.
+
+    code: the wire code of the error: one of pgactor's own, 'asyncpg' or 'python'.
+    error_class: for the last two, the class's name. fields: what else the error carries.
+    cause: class name and text of the error behind it.
+    """
+
+    id: int | None
+    code: str
+    message: str
+    error_class: str = ""
+    fields: dict[str, Any] = {}
+    cause: tuple[str, str] | None = None
+    in_transaction: bool = False
+
+
+class LeaseEnded(Message, tag="lease_ended"):
+    """A lease ended without its owner's doing: its statements will be refused with this error."""
+
+    lease: Token
+    code: str
+    message: str
+
+
+# --- the state of the pool ----------------------------------------------------------------------------------
+
+
+class HolderStatus(msgspec.Struct):
+    """One slot of the pool. seconds: since it came into this state. statement: the running or last one."""
+
+    number: int
+    state: str
+    seconds: float
+    backend_pid: int = 0
+    uses: int = 0
+    worker: str = ""
+    lease: str = ""
+    statement: str = ""
+
+
+class WorkerStatus(msgspec.Struct):
+    """One worker process. waiting, running, leases: how many requests and leases of it are in these states."""
+
+    number: int
+    label: str
+    pid: int
+    road: str
+    connected_seconds: float
+    waiting: int
+    running: int
+    leases: int
+
+
+class PoolStatus(msgspec.Struct):
+    """The state of the pool at one moment; `counters` rise from the supervisor's start."""
+
+    version: str
+    epoch: int
+    uptime_seconds: float
+    min_size: int
+    max_size: int
+    size: int
+    idle: int
+    busy: int
+    leased: int
+    resetting: int
+    opening: int
+    waiting: int
+    database: str
+    counters: dict[str, int]
+    holders: list[HolderStatus]
+    workers: list[WorkerStatus]
+
+
+StatementRequest = Execute | ExecuteMany | Fetch | FetchMany
+"""Requests that run SQL, on a lease or by themselves."""
+
+FromWorker = (
+    Hello | Execute | ExecuteMany | Fetch | FetchMany | Acquire | Status | Expire | Heartbeat | Release | Cancel | Bye
+)
+"""Whatever a worker may send."""
+
+FromSupervisor = Welcome | Done | Rows | Granted | StatusReport | Failed | LeaseEnded
+"""Whatever a supervisor may send."""

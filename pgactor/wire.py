@@ -1,0 +1,115 @@
+"""Frames <-> messages. A frame is one msgpack array of messages, so that a turn of the event loop costs one
+send however many requests were made in it.
+
+A frame that does not decode as a whole is read message by message, so that one malformed message costs only
+its own request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from . import values
+from .errors import MessageTooLarge, ProtocolError
+from .messages import FromSupervisor, FromWorker, Message
+
+M = TypeVar("M")
+
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+_raw_messages = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_loose = msgspec.msgpack.Decoder()
+
+
+class Malformed(msgspec.Struct):
+    """A message that could not be read: why, and of which request, where that much could be read."""
+
+    id: int | None
+    reason: str
+
+
+def encode_message(message: Message) -> bytes:
+    """Encode one message; frames are joined from these with `join`."""
+    return _encoder.encode(message)
+
+
+def encode(messages: Sequence[Message]) -> bytes:
+    """Encode a frame of messages."""
+    return _encoder.encode(messages)
+
+
+def join(encoded: Sequence[bytes]) -> bytes:
+    """Make one frame of messages that are encoded already."""
+    n = len(encoded)
+    if n < 16:
+        header = bytes((0x90 | n,))
+    elif n < 65536:
+        header = b"\xdc" + n.to_bytes(2, "big")
+    else:
+        header = b"\xdd" + n.to_bytes(4, "big")
+    return header + b"".join(encoded)
+
+
+class FrameDecoder(Generic[M]):
+    """Decodes the frames of one direction."""
+
+    def __init__(self, messages: Any, *, max_frame_bytes: int) -> None:
+        self._whole: msgspec.msgpack.Decoder[list[M]] = msgspec.msgpack.Decoder(
+            list[messages], ext_hook=values.unpack
+        )
+        self._one: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(messages, ext_hook=values.unpack)
+        self.max_frame_bytes = max_frame_bytes
+
+    def decode(self, frame: bytes | memoryview) -> Sequence[M | Malformed]:
+        """Return the frame's messages, `Malformed` in the place of each that could not be read.
+
+        Raises `MessageTooLarge` or `ProtocolError` when the frame as a whole is unreadable.
+        """
+        if len(frame) > self.max_frame_bytes:
+            raise MessageTooLarge(
+                f"a frame of {len(frame)} bytes is over the cap of {self.max_frame_bytes} (max_frame_bytes)"
+            )
+        try:
+            return self._whole.decode(frame)
+        except Exception:  # whatever an extension value raised; the slow way finds out which message it was
+            return list(self._one_by_one(frame))
+
+    def _one_by_one(self, frame: bytes | memoryview) -> Iterable[M | Malformed]:
+        try:
+            parts = _raw_messages.decode(frame)
+        except Exception as error:
+            raise ProtocolError(f"a frame is not a msgpack array of messages: {error}") from None
+        for part in parts:
+            try:
+                yield self._one.decode(part)
+            except Exception as error:
+                yield Malformed(_id_of(part), _reason(error))
+
+
+def _id_of(message: msgspec.Raw) -> int | None:
+    """The id of a message that is otherwise unreadable: by the protocol, a request's second element."""
+    try:
+        loose = _loose.decode(message)
+    except Exception:
+        return None
+    if isinstance(loose, list) and len(loose) > 1 and type(loose[1]) is int and loose[1] >= 0:
+        return loose[1]
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "values are nested too deeply"
+    return str(error) or type(error).__name__
+
+
+def worker_frames(max_frame_bytes: int) -> FrameDecoder[FromWorker]:
+    """The decoder of what workers send, for the supervisor."""
+    return FrameDecoder(FromWorker, max_frame_bytes=max_frame_bytes)
+
+
+def supervisor_frames(max_frame_bytes: int) -> FrameDecoder[FromSupervisor]:
+    """The decoder of what the supervisor sends, for workers."""
+    return FrameDecoder(FromSupervisor, max_frame_bytes=max_frame_bytes)
