@@ -123,7 +123,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     progress.
     """
 
-    endpoints: list[str] = [DEFAULT_ENDPOINT]
+    endpoints: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_ENDPOINT])
     pool: PoolSettings = PoolSettings()
     connect: ConnectSettings = ConnectSettings()
     embedded: str | None = None

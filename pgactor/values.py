@@ -11,8 +11,8 @@ A tzinfo crosses as its offset at that moment; `fold`, which the offset has sett
 
 There are two ways in, and one way out:
 
-* `pack_args` and `pack_argument` for what a worker sends. A naive datetime means the time zone of the process
-  it was made in, so it takes the worker's UTC offset along and comes out as a `WorkerDatetime`.
+* `pack_args` and `pack_argument` for what a worker sends. A naive datetime means the worker's time zone there,
+  so it takes its UTC offset along and comes out as a `WorkerDatetime`.
 * `pack_result` for what PostgreSQL returned. There a naive datetime is a plain `timestamp`.
 * `unpack` is the `ext_hook` of every msgspec decoder, on both sides.
 """
@@ -20,21 +20,11 @@ There are two ways in, and one way out:
 from __future__ import annotations
 
 import enum
+import ipaddress as ip
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
-)
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -67,9 +57,8 @@ class ExtCode(enum.IntEnum):
     TUPLE = 9
     """A msgpack array of the elements, each packed by these same rules."""
     SET = 10
-    """As `TUPLE`, in no particular order."""
     FROZENSET = 11
-    """As `SET`."""
+    """As `TUPLE`, in no particular order; so is `SET`."""
     IP_ADDRESS = 12
     """An IPv4 or IPv6 address in its usual text."""
     IP_NETWORK = 13
@@ -105,17 +94,14 @@ class WorkerDatetime(datetime):
 
     def astimezone(self, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain one
         """As datetime.astimezone(), but from the worker's time zone instead of this process's."""
-        plain = datetime.combine(self.date(), self.timetz())
-        if self.worker_offset is not None:
-            plain = plain.replace(tzinfo=timezone(self.worker_offset))
-        return plain.astimezone(tz)
+        zone = self.tzinfo if self.worker_offset is None else timezone(self.worker_offset)
+        return datetime.combine(self.date(), self.time(), zone).astimezone(tz)
 
     def __repr__(self) -> str:
         return repr(datetime.combine(self.date(), self.timetz()))
 
 
-# asyncpg's errors quote an argument and name its type: the user gave a datetime.
-WorkerDatetime.__name__ = "datetime"
+WorkerDatetime.__name__ = "datetime"  # asyncpg's errors name the type of an argument: what the user gave
 
 
 def pack_args(args: Sequence[object]) -> list[Packed]:
@@ -137,11 +123,10 @@ def pack_args(args: Sequence[object]) -> list[Packed]:
 
 def _all_plain(values: Iterable[object]) -> bool:
     for value in values:
-        kind = type(value)
-        if kind is int:
-            if not _INT_MIN <= value <= _INT_MAX:  # type: ignore[operator]  # it is an int
+        if type(value) is int:
+            if not _INT_MIN <= value <= _INT_MAX:
                 return False
-        elif kind not in _PLAIN:
+        elif type(value) not in _PLAIN:
             return False
     return True
 
@@ -176,10 +161,8 @@ def _pack_worker_datetime(value: datetime) -> Packed:
 
 
 def _plain_datetime(value: datetime) -> datetime:
-    if type(value) is datetime:
-        return value
     try:
-        return datetime.combine(value.date(), value.timetz())
+        return value if type(value) is datetime else datetime.combine(value.date(), value.timetz())
     except (TypeError, ValueError):  # pandas' NaT is a datetime by its type, and no moment at all
         raise _unsupported(type(value)) from None
 
@@ -204,9 +187,9 @@ _PACKERS: dict[type, Callable[[Any], Packed]] = {
     datetime: _pack_datetime,
     timedelta: lambda value: _ext(ExtCode.TIMEDELTA, _DAYS.pack(value.days, value.seconds, value.microseconds)),
     UUID: lambda value: _ext(ExtCode.UUID, value.bytes),
-    **dict.fromkeys((IPv4Address, IPv6Address), _pack_text(ExtCode.IP_ADDRESS, str)),
-    **dict.fromkeys((IPv4Network, IPv6Network), _pack_text(ExtCode.IP_NETWORK, str)),
-    **dict.fromkeys((IPv4Interface, IPv6Interface), _pack_text(ExtCode.IP_INTERFACE, str)),
+    **dict.fromkeys((ip.IPv4Address, ip.IPv6Address), _pack_text(ExtCode.IP_ADDRESS, str)),
+    **dict.fromkeys((ip.IPv4Network, ip.IPv6Network), _pack_text(ExtCode.IP_NETWORK, str)),
+    **dict.fromkeys((ip.IPv4Interface, ip.IPv6Interface), _pack_text(ExtCode.IP_INTERFACE, str)),
 }
 
 
@@ -219,9 +202,8 @@ def _packer(pack_datetime: Callable[[datetime], Packed]) -> Callable[[object], P
     """A function that packs any value, and datetimes with `pack_datetime`."""
 
     def pack(value: object) -> Packed:
-        kind = type(value)
         try:
-            return (packers.get(kind) or inherited(kind))(value)
+            return (packers.get(type(value)) or inherited(type(value)))(value)
         except RecursionError:
             raise UnsupportedType("it is nested too deeply") from None
 
@@ -286,24 +268,24 @@ def _text(parse: Callable[[str], object]) -> Callable[[memoryview], object]:
     return lambda data: parse(str(data, "utf-8"))
 
 
-def _exactly(parse: Callable[[str], Any]) -> Callable[[memoryview], Any]:
-    def parse_exactly(text: str) -> Any:
+def _moment(parse: Callable[[str], Any]) -> Callable[[memoryview], Any]:
+    def unpacker(data: memoryview) -> Any:
+        text = str(data, "utf-8")
         value = parse(text)
-        if text[-16:-6] in ("+00:00:00.", "-00:00:00."):  # an offset so small that fromisoformat() takes it for none
-            offset = timedelta(microseconds=int(text[-16] + text[-6:]))
-            return value.replace(tzinfo=timezone(offset))
+        if text[-16:-6] in ("+00:00:00.", "-00:00:00."):  # fromisoformat() takes so small an offset for none
+            value = value.replace(tzinfo=timezone(timedelta(microseconds=int(text[-16] + text[-6:]))))
         return value
 
-    return _text(parse_exactly)
+    return unpacker
 
 
 _elements = msgspec.msgpack.Decoder(list[Any], ext_hook=unpack).decode
-_datetime = _exactly(datetime.fromisoformat)
+_datetime = _moment(datetime.fromisoformat)
 _UNPACKERS: dict[int, Callable[[memoryview], object]] = {
     ExtCode.INT: lambda data: int.from_bytes(data, "big", signed=True),
     ExtCode.DECIMAL: _text(Decimal),
     ExtCode.DATE: _text(date.fromisoformat),
-    ExtCode.TIME: _exactly(time.fromisoformat),
+    ExtCode.TIME: _moment(time.fromisoformat),
     ExtCode.DATETIME: _datetime,
     ExtCode.WORKER_DATETIME: lambda data: WorkerDatetime.of(_datetime(data)),
     ExtCode.TIMEDELTA: lambda data: timedelta(*_DAYS.unpack(data)),
@@ -311,7 +293,7 @@ _UNPACKERS: dict[int, Callable[[memoryview], object]] = {
     ExtCode.TUPLE: lambda data: tuple(_elements(data)),
     ExtCode.SET: lambda data: set(_elements(data)),
     ExtCode.FROZENSET: lambda data: frozenset(_elements(data)),
-    ExtCode.IP_ADDRESS: _text(ip_address),
-    ExtCode.IP_NETWORK: _text(ip_network),
-    ExtCode.IP_INTERFACE: _text(ip_interface),
+    ExtCode.IP_ADDRESS: _text(ip.ip_address),
+    ExtCode.IP_NETWORK: _text(ip.ip_network),
+    ExtCode.IP_INTERFACE: _text(ip.ip_interface),
 }

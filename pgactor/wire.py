@@ -19,8 +19,9 @@ from .messages import FromSupervisor, FromWorker, Message
 M = TypeVar("M")
 
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
-_raw_messages = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_raw_parts = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _loose = msgspec.msgpack.Decoder()
+_VERSION_SECOND = ("hello", "welcome")
 
 
 class Malformed(msgspec.Struct):
@@ -78,7 +79,7 @@ class FrameDecoder(Generic[M]):
 
     def _one_by_one(self, frame: bytes | memoryview) -> Iterable[M | Malformed]:
         try:
-            parts = _raw_messages.decode(frame)
+            parts = _raw_parts.decode(frame)
         except Exception as error:
             raise ProtocolError(f"a frame is not a msgpack array of messages: {error}") from None
         for part in parts:
@@ -89,14 +90,15 @@ class FrameDecoder(Generic[M]):
 
 
 def _id_of(message: msgspec.Raw) -> int | None:
-    """The id of a message that is otherwise unreadable: by the protocol, a request's second element."""
+    """The id of a message that is otherwise unreadable: by the protocol, a request's second element.
+
+    Only the first two elements are looked at, since any other may be the one that is at fault.
+    """
     try:
-        loose = _loose.decode(message)
+        tag, id = (_loose.decode(part) for part in _raw_parts.decode(message)[:2])
     except Exception:
         return None
-    if isinstance(loose, list) and len(loose) > 1 and type(loose[1]) is int and loose[1] >= 0:
-        return loose[1]
-    return None
+    return id if type(id) is int and id >= 0 and tag not in _VERSION_SECOND else None
 
 
 def _reason(error: Exception) -> str:

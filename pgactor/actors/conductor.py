@@ -138,7 +138,7 @@ class Conductor:
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
         if peer.worker is not None:
-            self._do(self.pool.lost(self._loop.time(), peer.worker, reason))
+            self._do(self.pool.lost(self._loop.time(), peer.worker, reason, in_order=peer.said_goodbye))
 
     def malformed(self, peer: Peer | None, reason: str) -> None:
         """Something could not be read: counted, and said once in a while."""
@@ -206,6 +206,7 @@ class Conductor:
                     self._do(self.pool.expire_connections(now))
                     peer.send(Done(id))
                 case Bye():
+                    peer.said_goodbye = True
                     peer.close("it said goodbye")
         except LeaseBusy:
             peer.send(failed(getattr(message, "id", None), _BUSY))

@@ -28,6 +28,7 @@ class Peer(ABC):
         self.pid = 0
         self.shapes: set[int] = set()
         self.closed = False
+        self.said_goodbye = False
         self._max_frame_bytes = max_frame_bytes
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0

@@ -52,8 +52,8 @@ class Pool:
 
     # --- workers ------------------------------------------------------------------------------------------
 
-    def lost(self, now: float, worker: Worker, reason: str) -> list[Action]:
-        """The worker is gone: what it waits for is dropped, what it holds is taken back."""
+    def lost(self, now: float, worker: Worker, reason: str, *, in_order: bool = False) -> list[Action]:
+        """The worker is gone: what it waits for is dropped, what it holds is taken back. in_order: it said so."""
         actions: list[Action] = []
         if not self.roster.leave(worker):
             return actions
@@ -62,7 +62,7 @@ class Pool:
             self._end_lease(now, lease, LeaseLost(f"its worker {worker} is gone: {reason}"), actions, tell=False)
         for request in list(worker.requests.values()):
             self._withdraw(request, RequestCancelled(f"its worker {worker} is gone: {reason}"), actions)
-        self.counters["workers_lost"] += 1
+        self.counters["workers_lost"] += not in_order
         self._move_on(now, actions)
         return actions
 
@@ -361,6 +361,7 @@ class Pool:
             now, holder, request.worker, ttl=request.ttl, max_hold=self.settings.max_hold_seconds
         )
         holder.lease = lease
+        holder.last_statement = ""
         request.worker.leases[lease.token.fence] = lease
         self.deadlines.set(lease, lease.expires_at)
         self.counters["leases_granted"] += 1

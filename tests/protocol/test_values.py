@@ -32,9 +32,9 @@ decode = msgspec.msgpack.Decoder(ext_hook=unpack).decode
 def portrait(value: Any) -> Any:
     """All of a value that must survive: its type, its text, and those of all in it."""
     if isinstance(value, list | tuple):
-        return type(value), [portrait(element) for element in value]
+        return type(value), tuple(portrait(element) for element in value)
     if isinstance(value, set | frozenset):
-        return type(value), {repr(portrait(element)) for element in value}
+        return type(value), frozenset(portrait(element) for element in value)
     return type(value), repr(value)
 
 

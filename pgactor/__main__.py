@@ -1,0 +1,5 @@
+"""`python -m pgactor`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,179 @@
+"""The command line: serve, query, status, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+import msgspec
+
+from .config import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, load
+from .errors import ConfigError, PgactorError
+from .version import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgactor")
+def cli() -> None:
+    """One PostgreSQL pool for all the processes of an application."""
+
+
+_endpoint = click.option(
+    "--endpoint",
+    default=DEFAULT_ENDPOINT,
+    envvar=ENDPOINT_VARIABLE,
+    show_default=True,
+    show_envvar=True,
+    help="The supervisor: ipc:///path/to.sock or tcp://127.0.0.1:PORT.",
+)
+
+
+@cli.command()
+@click.option("--config", "path", type=click.Path(dir_okay=False), help="Settings, as TOML.")
+@click.option("--dsn", help="The database, as postgresql://user@host/name.  [env var: PGACTOR_DSN]")
+@click.option(
+    "--embedded",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Start a PostgreSQL of its own, with its data in DIR, or in a temporary folder.",
+)
+@click.option(
+    "--endpoint",
+    "endpoints",
+    multiple=True,
+    help=f"Where workers connect; may be repeated.  [env var: {ENDPOINT_VARIABLE}; default: {DEFAULT_ENDPOINT}]",
+)
+@click.option("--min-size", type=int, help="Connections to keep open.  [env var: PGACTOR_MIN_SIZE]")
+@click.option("--max-size", type=int, help="Connections at most.  [env var: PGACTOR_MAX_SIZE]")
+@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+def serve(
+    path: str | None,
+    dsn: str | None,
+    embedded: str | None,
+    endpoints: tuple[str, ...],
+    min_size: int | None,
+    max_size: int | None,
+    log_level: str,
+) -> None:
+    """Run the supervisor. Prints a line that begins with `pgactor ready` once it accepts requests."""
+    from .actors.supervisor import Supervisor
+    from .actors.supervisor import serve as run_supervisor
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    given = {
+        ("connect", "dsn"): dsn,
+        ("embedded",): embedded,
+        ("endpoints",): list(endpoints) or None,
+        ("pool", "min_size"): min_size,
+        ("pool", "max_size"): max_size,
+    }
+    try:
+        settings = load(path, overrides={keys: value for keys, value in given.items() if value is not None})
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+    def ready(supervisor: Supervisor) -> None:
+        click.echo(f"pgactor ready at {', '.join(supervisor.endpoints)} (max_size {settings.pool.max_size})")
+        sys.stdout.flush()
+
+    try:
+        _run(lambda: run_supervisor(settings, ready=ready))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@cli.command()
+@click.argument("sql")
+@click.argument("args", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per row.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
+@_endpoint
+def query(sql: str, args: tuple[str, ...], as_json: bool, timeout: float, endpoint: str) -> None:
+    """Run one SQL statement; further arguments are $1, $2 ..., as text: cast them where another type is needed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .client.sync import Client
+
+    def run() -> None:
+        with Client(endpoint, label="pgactor query") as client:
+            rows = client.fetch(sql, *args, timeout=timeout)
+        if as_json:
+            for row in rows:
+                click.echo(json.dumps(dict(row), default=str))
+            return
+        if not rows:
+            click.echo("(0 rows)")
+            return
+        table = Table()
+        for name in rows[0].keys():  # noqa: SIM118  # a Record is asked for names by keys()
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*("" if value is None else str(value) for value in row))
+        Console(soft_wrap=True).print(table, markup=False)
+        click.echo(f"({len(rows)} row{'s' if len(rows) != 1 else ''})")
+
+    _fail_clearly(run)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+@_endpoint
+def status(as_json: bool, endpoint: str) -> None:
+    """Show connections, workers, leases and counters."""
+    from .client.sync import Client
+    from .display import show_status
+
+    def run() -> None:
+        with Client(endpoint, label="pgactor status") as client:
+            state = client.status()
+        if as_json:
+            click.echo(json.dumps(msgspec.to_builtins(state), indent=2))
+        else:
+            show_status(state)
+
+    _fail_clearly(run)
+
+
+@cli.command()
+@click.option("--workers", default=16, show_default=True, help="Worker processes.")
+@click.option("--connections", default=4, show_default=True, help="The supervisor's max_size.")
+@click.option("--seconds", default=12.0, show_default=True, help="How long they work.")
+@click.option("--dsn", help="A database of yours, instead of an embedded one. Tables pgactor_demo_* are made there.")
+def demo(workers: int, connections: int, seconds: float, dsn: str | None) -> None:
+    """Run a supervisor and many worker processes on a real PostgreSQL, kill one of them, and count what was lost."""
+    from .demo import run_demo
+
+    try:
+        sound = run_demo(workers=workers, connections=connections, seconds=seconds, dsn=dsn)
+    except PgactorError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(0 if sound else 1)
+
+
+def main() -> None:
+    """The entry point of the `pgactor` command."""
+    cli(prog_name="pgactor")
+
+
+def _fail_clearly(run: Callable[[], None]) -> None:
+    """Say in one line what went wrong; the statement's own errors among it."""
+    try:
+        run()
+    except Exception as error:
+        raise click.ClickException(f"{type(error).__name__}: {error}") from None
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        asyncio.run(main())
+    else:
+        uvloop.run(main())

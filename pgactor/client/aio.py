@@ -1,0 +1,183 @@
+"""The client for asyncio, a drop-in for asyncpg.Pool."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+from ..errors import ClientClosed
+from ..messages import PoolStatus, Request
+from . import calls
+from .aiochannel import AioChannel
+from .aiolease import AsyncLease
+from .aiostatements import AsyncStatements
+from .failures import interface_error
+from .options import make_options
+from .requests import Pending
+from .transaction import IsolationLevel
+
+
+class AsyncClient(AsyncStatements):
+    """A worker's access to the pool, for asyncio and uvloop.
+
+    It belongs to no event loop: each one that it is used in has a link of its own. It connects at the first call, and
+    again after the supervisor was restarted; `await client` connects now.
+
+    endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
+    supervisor that is not there yet. request_timeout: seconds for each statement, the wait for a backend included;
+    None: no limit. label: how this worker is named in `pgactor status` and in errors.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        connect_timeout: float = 10.0,
+        request_timeout: float | None = 60.0,
+        label: str | None = None,
+    ) -> None:
+        self._options = make_options(endpoint, connect_timeout, request_timeout, label)
+        self._default_timeout = request_timeout
+        self._closed = False
+        self._lock = threading.Lock()
+        self._channels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AioChannel] = weakref.WeakKeyDictionary()
+
+    def __await__(self) -> Generator[Any, None, AsyncClient]:
+        return self._connected().__await__()
+
+    async def __aenter__(self) -> AsyncClient:
+        return await self._connected()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self._options.endpoint}{' closed' if self._closed else ''}>"
+
+    def acquire(self, *, timeout: float | None = None, ttl: float | None = None) -> Acquiring:
+        """Get a PostgreSQL session for exclusive use: `async with client.acquire() as lease`, or `await` it.
+
+        timeout: seconds to wait for one; raises `PoolTimeout`, which tells who holds what. ttl: seconds that it stays
+        yours if your process falls silent; it is renewed by itself while the event loop runs.
+        """
+        return Acquiring(self, calls.check_timeout(timeout, None), ttl)
+
+    async def release(self, lease: AsyncLease, *, timeout: float | None = None) -> None:
+        """Give a lease back, as `lease.release()` does."""
+        if not isinstance(lease, AsyncLease):
+            raise interface_error(f"release() received an invalid lease: {lease!r} is not one of this client")
+        lease.release()
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        *,
+        isolation: IsolationLevel | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncIterator[AsyncLease]:
+        """A lease with a transaction: committed at the end of `async with`, rolled back if an exception leaves it."""
+        async with (
+            self.acquire(timeout=timeout) as lease,
+            lease.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable),
+        ):
+            yield lease
+
+    async def status(self) -> PoolStatus:
+        """The state of the pool: connections, workers, leases, counters."""
+        request = calls.status()
+        return calls.pool_status(await self._call("status", request), request)
+
+    async def expire_connections(self) -> None:
+        """Replace every connection of the pool: idle ones now, used ones when they come back."""
+        request = calls.expire()
+        calls.done(await self._call("expire_connections", request), request)
+
+    async def close(self) -> None:
+        """End the link; leases end with it. The client cannot be used again. Closing twice is allowed."""
+        self.terminate()
+
+    def terminate(self) -> None:
+        """As `close`, without await."""
+        self._closed = True
+        running = asyncio.get_running_loop()
+        for loop, channel in list(self._channels.items()):
+            if loop is running or loop.is_closed():
+                channel.close()
+            else:
+                loop.call_soon_threadsafe(channel.close)
+
+    async def _connected(self) -> AsyncClient:
+        await self.status()
+        return self
+
+    async def _call(self, method: str, request: Request) -> Pending:
+        return (await self._channel(method).call(request))[0]
+
+    async def _acquire(self, timeout: float | None, ttl: float | None) -> AsyncLease:
+        request = calls.acquire(timeout, ttl)
+        asked_at = time.monotonic()
+        channel = self._channel("acquire")
+        pending, connected = await channel.call(request)
+        return AsyncLease(channel, connected, calls.granted(pending, request), asked_at)
+
+    def _channel(self, method: str) -> AioChannel:
+        """The running loop's."""
+        if self._closed:
+            raise ClientClosed(f"cannot call {method}(): the client is closed")
+        loop = asyncio.get_running_loop()
+        channel = self._channels.get(loop)
+        if channel is None:
+            with self._lock:
+                for other, stale in list(self._channels.items()):
+                    if other.is_closed():
+                        stale.close()
+                        del self._channels[other]
+                channel = self._channels[loop] = AioChannel(self._options)
+        return channel
+
+
+class Acquiring:
+    """A lease to be: `await` it, or enter it with `async with`, which releases it at the end."""
+
+    def __init__(self, client: AsyncClient, timeout: float | None, ttl: float | None) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._ttl = ttl
+        self._lease: AsyncLease | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncLease]:
+        return self._client._acquire(self._timeout, self._ttl).__await__()
+
+    async def __aenter__(self) -> AsyncLease:
+        if self._lease is not None:
+            raise interface_error("a connection is already acquired")
+        self._lease = await self
+        return self._lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+
+def create_pool(
+    endpoint: str | None = None,
+    *,
+    connect_timeout: float = 10.0,
+    request_timeout: float | None = 60.0,
+    label: str | None = None,
+) -> AsyncClient:
+    """An `AsyncClient` to be awaited or entered, as asyncpg's create_pool: `pool = await create_pool(endpoint)`."""
+    return AsyncClient(endpoint, connect_timeout=connect_timeout, request_timeout=request_timeout, label=label)

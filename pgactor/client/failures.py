@@ -1,0 +1,69 @@
+"""`Failed` -> the exception it stands for. asyncpg is imported only here, and only when an error needs it."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from ..errors import BY_CODE, PgactorError
+from ..messages import Failed
+
+_PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
+                  "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+
+
+def exception(failed: Failed, query: str | None = None) -> BaseException:
+    """The exception that the supervisor met, of the same class and with the same fields."""
+    error = _rebuild(failed, query)
+    if failed.cause is not None:
+        name, text = failed.cause
+        error.__cause__ = _python_error(name, text) or RuntimeError(f"{name}: {text}")
+    return error
+
+
+def interface_error(text: str) -> Exception:
+    """An asyncpg.InterfaceError: the misuse of a connection."""
+    import asyncpg
+
+    return asyncpg.InterfaceError(text)
+
+
+def data_error(text: str) -> Exception:
+    """An asyncpg.DataError: an argument that cannot be."""
+    import asyncpg
+
+    return asyncpg.DataError(text)
+
+
+def _rebuild(failed: Failed, query: str | None) -> BaseException:
+    if failed.code == "asyncpg":
+        return _asyncpg_error(failed, query)
+    if failed.code == "python":
+        return _python_error(failed.error_class, failed.message) or PgactorError(
+            f"the supervisor met an unexpected {failed.error_class}: {failed.message}"
+        )
+    cls = BY_CODE.get(failed.code, PgactorError)
+    return cls(failed.message, **failed.fields)
+
+
+def _python_error(name: str, text: str) -> Exception | None:
+    if name not in _PYTHON_ERRORS:
+        return None
+    cls: type[Exception] = getattr(builtins, name)
+    return cls(text)
+
+
+def _asyncpg_error(failed: Failed, query: str | None) -> BaseException:
+    import asyncpg
+
+    fields: dict[str, Any] = failed.fields
+    cls: Any = getattr(asyncpg.exceptions, failed.error_class, None)
+    if cls is None:  # a class of a newer asyncpg than the worker has
+        cls = asyncpg.PostgresError if "sqlstate" in fields else asyncpg.InterfaceError
+    if issubclass(cls, asyncpg.InterfaceError):
+        misuse: BaseException = cls(failed.message, detail=fields.get("detail"), hint=fields.get("hint"))
+        return misuse
+    error: BaseException = cls(failed.message)
+    if issubclass(cls, asyncpg.PostgresError):
+        error.__dict__.update(fields, query=query)
+    return error

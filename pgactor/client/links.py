@@ -1,0 +1,259 @@
+"""Blocking links to the supervisor. By the endpoint's scheme: ipc is ZeroMQ's wire protocol on a plain socket, which
+needs no thread and no library; tcp is pyzmq, imported when it is first used.
+
+A link is made once and lost once; making another is the channel's work.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ..errors import ProtocolError
+from ..zmtp import Connection, frame_header
+from .options import Options
+from .requests import LostLink
+
+RECEIVE_BYTES = 262144
+STUCK_SECONDS = 30
+"""How long a supervisor may leave a request unread before the link counts as lost."""
+
+
+class Link(Protocol):
+    """A link to the supervisor. `send` may be called by any thread, `receive` by one at a time."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame. Raises `LostLink`; then no part of the frame will be acted on."""
+
+    def receive(self, timeout: float | None) -> list[bytes]:
+        """Wait for frames, at most so many seconds; none if that time passes. Raises `LostLink`."""
+
+    def close(self) -> None:
+        """End the link."""
+
+    def abandon(self) -> None:
+        """Close this process's copy of a link that belongs to its parent; the parent's goes on."""
+
+
+def connect(options: Options, timeout: float) -> Link:
+    """Make a link. Raises `OSError` when nobody listens, `LostLink` when whoever does is no supervisor."""
+    if options.endpoint.startswith("ipc://"):
+        return IpcLink(options, timeout)
+    return TcpLink(options, timeout)
+
+
+class IpcLink:
+    """A Unix socket, on which ZMTP is spoken."""
+
+    def __init__(self, options: Options, timeout: float) -> None:
+        self._zmtp = Connection("DEALER", max_message_bytes=options.max_frame_bytes)
+        self._sending = threading.Lock()
+        self._early: list[bytes] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + timeout
+        try:
+            self._socket.settimeout(max(0.001, timeout))
+            self._socket.connect(options.endpoint.removeprefix("ipc://"))
+            self._socket.sendall(self._zmtp.take_output())
+            while not self._zmtp.ready:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise TimeoutError("the supervisor did not greet in time")
+                self._early += self.receive(remaining)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.settimeout(None)
+        seconds = struct.pack("ll", STUCK_SECONDS, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+
+    def send(self, frame: bytes) -> None:
+        header = frame_header(len(frame))
+        with self._sending:
+            try:
+                if len(frame) < 65536:
+                    self._socket.sendall(header + frame)
+                else:
+                    self._socket.sendall(header)
+                    self._socket.sendall(frame)
+            except OSError as error:
+                raise LostLink(f"the supervisor has closed the link ({error.strerror or error})") from None
+
+    def receive(self, timeout: float | None) -> list[bytes]:
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        try:
+            if timeout is not None and not _readable(self._socket, timeout):
+                return []
+            data = self._socket.recv(RECEIVE_BYTES)
+        except OSError as error:
+            raise LostLink(f"the link broke ({error.strerror or error})") from None
+        if not data:
+            raise LostLink("the supervisor has closed the link")
+        try:
+            messages = self._zmtp.receive(data)
+        except ProtocolError as error:
+            raise LostLink(str(error), error) from None
+        if output := self._zmtp.take_output():
+            with self._sending:
+                self._socket.sendall(output)
+        return [single(parts) for parts in messages]
+
+    def close(self) -> None:
+        with suppress(OSError):  # the supervisor may have been quicker
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in receive
+        self._socket.close()
+
+    def abandon(self) -> None:
+        self._socket.close()
+
+
+class TcpLink:
+    """A pyzmq DEALER. Its socket is no thread's own, so a lock guards each touch; who waits watches its descriptor
+    without the lock, and is woken through a pipe when another's send has read what it waits for."""
+
+    def __init__(self, options: Options, timeout: float) -> None:
+        import zmq
+
+        self._zmq = zmq
+        self._lock = threading.Lock()
+        self._received: list[bytes] = []
+        self._context, self._socket, self._monitor = dealer(options)
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._fd = self._socket.getsockopt(zmq.FD)
+        try:
+            self._socket.connect(options.endpoint)
+            if not self._monitor.poll(max(1, int(timeout * 1000))):
+                raise TimeoutError("the supervisor did not greet in time")
+            if not handshake_succeeded(self._monitor):
+                raise ConnectionRefusedError("connection refused")
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, frame: bytes) -> None:
+        with self._lock:
+            if self._socket is None:
+                raise LostLink("the link is closed")
+            if self._monitor.poll(0):
+                raise LostLink("the supervisor has closed the link")
+            try:
+                self._socket.send(frame, self._zmq.NOBLOCK)
+            except self._zmq.ZMQError as error:
+                raise LostLink(error.strerror) from None
+            self._drain()  # sending may have eaten the descriptor's edge
+            if self._received:
+                self._wake()
+
+    def receive(self, timeout: float | None) -> list[bytes]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self._socket is None:
+                    raise LostLink("the link is closed")
+                self._drain()
+                if self._received:
+                    received, self._received = self._received, []
+                    return received
+                if self._monitor.poll(0):
+                    raise LostLink("the supervisor has closed the link")
+                watched = [self._fd, self._wake_reader, self._monitor.getsockopt(self._zmq.FD)]
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return []
+            poll = select.poll()
+            for fd in watched:
+                poll.register(fd, select.POLLIN)
+            poll.poll(None if remaining is None else remaining * 1000 + 1)
+            try:
+                os.read(self._wake_reader, 4096)
+            except BlockingIOError:
+                pass  # it was not the pipe
+            except OSError:
+                raise LostLink("the link is closed") from None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                self._socket.disable_monitor()
+                self._monitor.close(0)
+                self._socket.close(0)
+                self._socket = None
+                self._context.term()
+                self._wake()
+                os.close(self._wake_writer)
+                os.close(self._wake_reader)
+
+    def abandon(self) -> None:
+        # libzmq's threads did not come along into this process: touching its sockets would wait for them for ever.
+        # The parent's link stays whole; the supervisor notices the parent's end by its heartbeats.
+        _abandoned.append((self._context, self._socket, self._monitor))
+        self._socket = None
+
+    def _drain(self) -> None:
+        try:
+            while True:
+                self._received.append(self._socket.recv(self._zmq.NOBLOCK))
+        except self._zmq.Again:
+            return
+        except self._zmq.ZMQError as error:
+            raise LostLink(error.strerror) from None
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # full: it is awake enough
+            os.write(self._wake_writer, b"\0")
+
+
+_abandoned: list[Any] = []
+"""Sockets of a parent process, kept from being collected: collecting them would close them."""
+
+
+def dealer(options: Options) -> tuple[Any, Any, Any]:
+    """A context, a DEALER that does not reconnect by itself, and a monitor of its connection."""
+    import zmq
+
+    context = zmq.Context()
+    sock = context.socket(zmq.DEALER)
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.RECONNECT_IVL, -1),
+        (zmq.MAXMSGSIZE, options.max_frame_bytes),
+        (zmq.HEARTBEAT_IVL, 5000),
+        (zmq.HEARTBEAT_TIMEOUT, 15000),
+        (zmq.SNDHWM, 0),
+        (zmq.RCVHWM, 0),
+    ):
+        sock.setsockopt(option, value)
+    lost = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    monitor = sock.get_monitor_socket(lost | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    return context, sock, monitor
+
+
+def handshake_succeeded(monitor: Any) -> bool:
+    """Take one event off the monitor: is it that the other side has greeted? Any other is the end of the link."""
+    import zmq
+    from zmq.utils.monitor import recv_monitor_message
+
+    return bool(recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+
+def single(parts: list[bytes]) -> bytes:
+    """The only part of a message. Raises `LostLink` for more: a supervisor never sends them."""
+    if len(parts) != 1:
+        raise LostLink(f"the other side sends messages of {len(parts)} parts: it is no pgactor supervisor")
+    return parts[0]
+
+
+def _readable(sock: socket.socket, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))

@@ -1,0 +1,211 @@
+"""What one link's worker side knows: unanswered requests, shapes, leases. No I/O; the caller brings locks and clocks.
+
+A request ends once: by its reply, by the loss of the link, or because its caller gave up. What arrives for one whose
+caller gave up is dropped; a lease among it is given back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .. import wire
+from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError, SupervisorUnavailable
+from ..messages import (
+    PROTOCOL_VERSION,
+    Cancel,
+    Done,
+    Failed,
+    Granted,
+    Heartbeat,
+    Hello,
+    LeaseEnded,
+    Message,
+    Release,
+    Request,
+    Rows,
+    StatusReport,
+    Token,
+    Welcome,
+)
+from ..rows import RowDecoder
+from ..version import __version__
+from .failures import exception
+
+if TYPE_CHECKING:
+    from .options import Options
+
+Reply = Done | Rows | Granted | StatusReport | Failed
+
+MAX_SHAPES = 8192
+"""How many shapes are remembered; the supervisor remembers half as many, and uses no number twice."""
+
+
+class LostLink(ConnectionError):
+    """The link is of no more use. reason: an error of pgactor's own behind it, to be raised as it is."""
+
+    def __init__(self, text: str, reason: PgactorError | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class HeldLease(Protocol):
+    """A lease as its owner's side holds it."""
+
+    token: Token
+    ttl: float
+
+    def ended(self, error: BaseException) -> None:
+        """The lease has ended without its owner's doing."""
+
+    def renewed(self, at: float) -> None:
+        """A heartbeat for it was sent."""
+
+
+class Pending:
+    """An unanswered request. reply: what came; rows: how to read it. error: why none will come. waiter: whatever the
+    shell waits on. patience: when it stops, in seconds of the monotonic clock."""
+
+    __slots__ = ("error", "id", "patience", "reply", "rows", "waiter")
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.patience: float | None = None
+        self.reply: Reply | None = None
+        self.rows: RowDecoder | None = None
+        self.error: BaseException | None = None
+        self.waiter: Any = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.reply is not None or self.error is not None
+
+
+class Requests:
+    """The dialogue on one link, from hello to its end."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.welcome: Welcome | None = None
+        self.leases: dict[int, HeldLease] = {}
+        self.lost: BaseException | None = None
+        self.pending: dict[int, Pending] = {}
+        self._shapes: dict[int, RowDecoder] = {}
+        self._ids = itertools.count()
+        self._frames = wire.supervisor_frames(max(options.max_frame_bytes, 1024))
+
+    def __len__(self) -> int:
+        return len(self.pending)
+
+    def hello(self) -> Hello:
+        """The first message."""
+        return Hello(PROTOCOL_VERSION, self.options.label, os.getpid(), f"pgactor {__version__}")
+
+    def begin(self, request: Request) -> Pending:
+        """Number the request and await its reply."""
+        assert self.welcome is not None  # noqa: S101  # nothing is sent before it
+        request.id = next(self._ids)
+        request.epoch = self.welcome.epoch
+        pending = self.pending[request.id] = Pending(request.id)
+        return pending
+
+    def forget(self, pending: Pending) -> Cancel | None:
+        """The caller waits no more. Returns what to tell the supervisor; None if it has ended already."""
+        if self.pending.pop(pending.id, None) is None:
+            return None
+        return Cancel(pending.id)
+
+    def heartbeat(self, now: float) -> Heartbeat:
+        """The renewal of all leases, counted from now, when it is sent."""
+        leases = list(self.leases.values())
+        for lease in leases:
+            lease.renewed(now)
+        return Heartbeat([lease.token for lease in leases])
+
+    def feed(self, frame: bytes) -> tuple[list[Pending], list[Release]]:
+        """Take in a frame. Returns the requests that it ends, and leases to give back.
+
+        Raises `LostLink` when the supervisor ends the dialogue or cannot be understood.
+        """
+        ended: list[Pending] = []
+        unwanted: list[Release] = []
+        try:
+            messages = self._frames.decode(frame)
+        except ProtocolError as error:
+            raise LostLink(str(error), error) from None
+        for message in messages:
+            match message:
+                case Rows(id=id, shape=number):
+                    if message.columns is not None:
+                        self._learn(number, RowDecoder(tuple(message.columns)))
+                    if pending := self.pending.pop(id, None):
+                        pending.rows = self._shapes.get(number)
+                        pending.reply = message
+                        ended.append(pending)
+                case Failed(id=None):
+                    reason = exception(message)
+                    raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
+                case Done() | Failed() | StatusReport() | Granted():
+                    ended_one = self.pending.pop(message.id, None) if message.id is not None else None
+                    if ended_one is not None:
+                        ended_one.reply = message
+                        ended.append(ended_one)
+                    else:
+                        unwanted += self.unwanted(message)
+                case LeaseEnded(lease=token):
+                    if lease := self.leases.pop(token.fence, None):
+                        lease.ended(exception(Failed(None, message.code, message.message)))
+                case Welcome():
+                    self.welcome = message
+                case wire.Malformed(reason=text):
+                    raise LostLink(f"the supervisor sent what cannot be read: {text}")
+        return ended, unwanted
+
+    @staticmethod
+    def unwanted(reply: Reply) -> list[Release]:
+        """What to give back of a reply that nobody takes."""
+        return [Release(reply.lease)] if isinstance(reply, Granted) else []
+
+    def lose(self, cause: BaseException) -> list[Pending]:
+        """The link is lost. Returns the requests that it ends: their outcome is unknown."""
+        self.lost = cause
+        ended = list(self.pending.values())
+        self.pending.clear()
+        for pending in ended:
+            reason = getattr(cause, "reason", None)
+            pending.error = reason or OutcomeUnknown(
+                f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
+                "the request may have taken effect"
+            )
+        for lease in list(self.leases.values()):
+            lease.ended(
+                LeaseLost(f"the link to the supervisor was lost, and the lease with it: {cause}; acquire again")
+            )
+        self.leases.clear()
+        return ended
+
+    def _learn(self, number: int, shape: RowDecoder) -> None:
+        if len(self._shapes) >= MAX_SHAPES:
+            del self._shapes[next(iter(self._shapes))]
+        self._shapes[number] = shape
+
+
+def unavailable(options: Options, reason: str) -> SupervisorUnavailable:
+    """The error for a supervisor that could not be reached."""
+    return SupervisorUnavailable(
+        f"no supervisor answered at {options.endpoint} within connect_timeout ({options.connect_timeout:g} s): "
+        f"{reason}; is `pgactor serve` running with this endpoint?"
+    )
+
+
+def encode_frame(messages: list[Message], cap: int) -> bytes:
+    """One frame of the messages. Raises `MessageTooLarge` when it is over the supervisor's cap, in bytes."""
+    frame = wire.encode(messages)
+    if len(frame) > cap:
+        raise MessageTooLarge(
+            f"the request is {len(frame)} bytes, over the supervisor's cap of {cap} (max_frame_bytes); send fewer or "
+            "smaller arguments at a time"
+        )
+    return frame

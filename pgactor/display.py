@@ -1,0 +1,63 @@
+"""The state of the pool for people, as tables."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .messages import PoolStatus
+
+
+def show_status(state: PoolStatus) -> None:
+    """Print it to the terminal."""
+    console = Console()
+    console.print(
+        f"[bold]pgactor {state.version}[/] up {state.uptime_seconds:.0f} s, database: {state.database}",
+        highlight=False,
+    )
+    console.print(
+        f"max_size {state.max_size}  size {state.size}  idle {state.idle}  busy {state.busy}  leased {state.leased}  "
+        f"resetting {state.resetting}  opening {state.opening}  [bold]waiting {state.waiting}[/]",
+        highlight=False,
+    )
+    console.print(_holders(state))
+    console.print(_workers(state))
+    counters = "  ".join(f"{name} {count}" for name, count in state.counters.items() if count)
+    console.print(counters, highlight=False)
+
+
+def _holders(state: PoolStatus) -> Table:
+    table = Table(title="connections", title_justify="left")
+    for name in ("", "state", "for", "backend pid", "uses", "worker", "lease", "statement"):
+        table.add_column(name, overflow="fold" if name == "statement" else "ellipsis")
+    for holder in state.holders:
+        if holder.state != "vacant":
+            table.add_row(
+                str(holder.number),
+                holder.state,
+                f"{holder.seconds:.1f} s",
+                str(holder.backend_pid or ""),
+                str(holder.uses),
+                holder.worker,
+                holder.lease,
+                holder.statement.replace("[", r"\["),
+            )
+    return table
+
+
+def _workers(state: PoolStatus) -> Table:
+    table = Table(title="workers", title_justify="left")
+    for name in ("", "label", "pid", "road", "connected", "waiting", "running", "leases"):
+        table.add_column(name)
+    for worker in state.workers:
+        table.add_row(
+            str(worker.number),
+            worker.label,
+            str(worker.pid or ""),
+            worker.road,
+            f"{worker.connected_seconds:.0f} s",
+            str(worker.waiting),
+            str(worker.running),
+            str(worker.leases),
+        )
+    return table

@@ -1,0 +1,489 @@
+"""The cases of protocols/vectors, as the code of this project would build them. `protocols.generate` writes them
+down; tests/protocol/test_vectors.py holds the code against what was written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec.msgpack import Ext
+
+from pgactor import wire
+from pgactor.messages import (
+    PROTOCOL_VERSION,
+    Acquire,
+    Bye,
+    Cancel,
+    Done,
+    Execute,
+    ExecuteMany,
+    Expire,
+    Failed,
+    Fetch,
+    FetchMany,
+    Granted,
+    Heartbeat,
+    Hello,
+    HolderStatus,
+    LeaseEnded,
+    Message,
+    PoolStatus,
+    Release,
+    Rows,
+    Status,
+    StatusReport,
+    Token,
+    Welcome,
+    WorkerStatus,
+)
+from pgactor.rows import Column, ColumnKind, RowEncoder
+from pgactor.values import ExtCode, Packed, pack_args
+
+M = TypeVar("M", bound=Message)
+
+EPOCH = 1_700_000_000_000_000
+HIGHEST = (1 << 63) - 1
+TOKEN = Token(EPOCH, 3, 17)
+UUID_1 = UUID("12345678-9abc-def0-1234-56789abcdef0")
+EAST = timezone(timedelta(hours=2))
+SUB_MINUTE = timezone(-timedelta(minutes=53, seconds=28))
+
+USERS = (Column("id", ColumnKind.INT, "int4"), Column("name", ColumnKind.STR, "text"))
+
+
+def packed(message: M) -> M:
+    """The message as it is sent: its arguments packed."""
+    match message:
+        case Execute() | Fetch():
+            return msgspec.structs.replace(message, args=pack_args(message.args))
+        case ExecuteMany() | FetchMany():
+            return msgspec.structs.replace(message, args=[pack_args(args) for args in message.args])
+    return message
+
+
+def rows(id: int, shape: int, columns: tuple[Column, ...], rows: list[tuple[Any, ...]], *, first: bool = True) -> Rows:
+    """A reply with rows; first: it is the first of its shape on the link."""
+    return Rows(id, shape, list(columns) if first else None, msgspec.Raw(RowEncoder(columns).encode(rows)))
+
+
+# --- messages -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MessageCase:
+    """A frame of good messages. The arguments are as the reader of the frame gets them."""
+
+    name: str
+    messages: tuple[Message, ...]
+
+    @property
+    def frame(self) -> bytes:
+        return wire.encode([packed(message) for message in self.messages])
+
+
+HELLO = Hello(PROTOCOL_VERSION, "web-1", 4711, "pgactor 0.1.0")
+WELCOME = Welcome(PROTOCOL_VERSION, EPOCH, "pgactor 0.1.0", 64 * 1024 * 1024, 0.0)
+FETCH_USERS = Fetch(1, EPOCH, 5.0, "select id, name from users where id = $1", [42])
+ROWS_USERS = rows(1, 1, USERS, [(42, "Ada")])
+
+FROM_WORKER = (
+    MessageCase("hello", (HELLO,)),
+    MessageCase("hello with its defaults", (Hello(PROTOCOL_VERSION),)),
+    MessageCase("fetch", (FETCH_USERS,)),
+    MessageCase("fetch without a timeout, with a limit, on a lease", (Fetch(2, EPOCH, None, "table t", [], 10, TOKEN),)),
+    MessageCase(
+        "fetch with every plain value",
+        (Fetch(3, EPOCH, 1.5, "select $1, …", [None, True, False, 0, -1, 1 << 62, 0.5, "ü", b"\0\xff", [1, [2]]]),),
+    ),
+    MessageCase(
+        "fetch with ext values",
+        (Fetch(4, EPOCH, 1.5, "select $1, …", [Decimal("1.10"), date(2024, 2, 29), UUID_1, (1, Decimal(2)), [1 << 64]]),),
+    ),
+    MessageCase("execute", (Execute(5, EPOCH, 30.0, "update t set a = $1", [1.25]),)),
+    MessageCase("execute of several statements on a lease", (Execute(6, EPOCH, 30.0, "begin; select 1", [], TOKEN),)),
+    MessageCase("executemany", (ExecuteMany(7, EPOCH, None, "insert into t values ($1, $2)", [[1, "a"], [2, None]]),)),
+    MessageCase("executemany of nothing, on a lease", (ExecuteMany(8, EPOCH, None, "insert into t values ($1)", [], TOKEN),)),
+    MessageCase("fetchmany", (FetchMany(9, EPOCH, None, "select $1::date", [[date(1, 1, 1)], [date(9999, 12, 31)]]),)),
+    MessageCase("acquire", (Acquire(10, EPOCH, 5.0),)),
+    MessageCase("acquire with a ttl", (Acquire(11, EPOCH, None, 60.0),)),
+    MessageCase("status", (Status(12, EPOCH, 2.0),)),
+    MessageCase("expire", (Expire(13, EPOCH, 2.0),)),
+    MessageCase("the lowest and the highest id", (Status(0, 0, None), Status(HIGHEST, HIGHEST, None))),
+    MessageCase("heartbeat", (Heartbeat(),)),
+    MessageCase("heartbeat of two leases", (Heartbeat([TOKEN, Token(EPOCH, 4, 18)]),)),
+    MessageCase("release", (Release(TOKEN),)),
+    MessageCase("cancel", (Cancel(1),)),
+    MessageCase("bye", (Bye(),)),
+    MessageCase("an empty frame", ()),
+    MessageCase("a frame of three messages", (FETCH_USERS, Cancel(1), Acquire(14, EPOCH, 5.0))),
+    MessageCase("a frame of sixteen messages", tuple(Cancel(id) for id in range(16))),
+)
+
+STATUS = PoolStatus(
+    version="0.1.0",
+    epoch=EPOCH,
+    uptime_seconds=12.5,
+    min_size=1,
+    max_size=2,
+    size=1,
+    idle=0,
+    busy=0,
+    leased=1,
+    resetting=0,
+    opening=0,
+    waiting=1,
+    database="ok",
+    counters={"requests": 7, "leases_granted": 1},
+    holders=[
+        HolderStatus(0, "leased", 0.25, 4242, 6, "web-1 (pid 4711)", "0.1", "select 1"),
+        HolderStatus(1, "vacant", 12.5),
+    ],
+    workers=[WorkerStatus(1, "web-1", 4711, "ipc", 12.0, 1, 0, 1)],
+)
+
+FROM_SUPERVISOR = (
+    MessageCase("welcome on ipc", (WELCOME,)),
+    MessageCase("welcome on tcp", (Welcome(PROTOCOL_VERSION, EPOCH, "pgactor 0.1.0", 1 << 20, 3.0),)),
+    MessageCase("done", (Done(5, "UPDATE 3"),)),
+    MessageCase("done without a command tag", (Done(7),)),
+    MessageCase("done inside of a transaction", (Done(6, "BEGIN", True),)),
+    MessageCase("rows of a shape that is new on the link", (ROWS_USERS,)),
+    MessageCase("rows of a shape that was told before", (rows(2, 1, USERS, [(1, None), (2, "Bob")], first=False),)),
+    MessageCase("no rows", (rows(3, 1, USERS, [], first=False),)),
+    MessageCase("rows without columns", (rows(4, 2, (), [(), ()]),)),
+    MessageCase("granted", (Granted(10, TOKEN, 30.0, 4242),)),
+    MessageCase("status_report", (StatusReport(12, STATUS),)),
+    MessageCase(
+        "failed: an error of pgactor's own, with facts",
+        (Failed(1, "pool_timeout", "no backend came free within 5.00 s", "", {"max_size": 2, "idle": 0}),),
+    ),
+    MessageCase(
+        "failed: an error of PostgreSQL, inside of a transaction",
+        (
+            Failed(
+                1,
+                "asyncpg",
+                'relation "t" does not exist',
+                "UndefinedTableError",
+                {"severity": "ERROR", "sqlstate": "42P01", "message": 'relation "t" does not exist', "position": "15"},
+                None,
+                True,
+            ),
+        ),
+    ),
+    MessageCase(
+        "failed: an argument that does not fit, with its cause",
+        (
+            Failed(
+                1,
+                "asyncpg",
+                "invalid input for query argument $1: 'x'",
+                "DataError",
+                {"detail": None, "hint": None},
+                ("TypeError", "'str' object cannot be interpreted as an integer"),
+            ),
+        ),
+    ),
+    MessageCase("failed: an error of Python", (Failed(1, "python", "year -43 is out of range", "ValueError"),)),
+    MessageCase("failed without an id", (Failed(None, "protocol", "hello was said already on this link"),)),
+    MessageCase("lease_ended", (LeaseEnded(TOKEN, "lease_expired", "lease 3.17 was not renewed"),)),
+    MessageCase("an empty frame", ()),
+    MessageCase("a frame of two replies", (Done(5, "UPDATE 3"), Granted(10, TOKEN, 30.0))),
+)
+
+
+@dataclass(frozen=True)
+class VersionCase:
+    """A message of a newer or an older peer: not what this code would write, but what it must read."""
+
+    name: str
+    form: Any
+    message: Message
+
+
+OTHER_VERSIONS = (
+    VersionCase("more fields than are known", ["status", 1, EPOCH, None, "new", {"newer": [1]}], Status(1, EPOCH, None)),
+    VersionCase("no fields but the required", ["fetch", 1, EPOCH, None, "select 1"], Fetch(1, EPOCH, None, "select 1")),
+    VersionCase("a token with more fields", ["release", [EPOCH, 3, 17, 99]], Release(TOKEN)),
+    VersionCase("an integer where a float is meant", ["status", 1, EPOCH, 5], Status(1, EPOCH, 5.0)),
+    VersionCase("a hello of another version", ["hello", 2, "web-1", 4711, "x", "new"], Hello(2, "web-1", 4711, "x")),
+)
+"""All from workers."""
+
+
+# --- values ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ValueCase:
+    """A value, as an argument and as a result in a column of kind `any`.
+
+    in_zone: the UTC offset of the worker's process, if its argument depends on that: "+02:00".
+    argument: what it then is on the wire.
+    """
+
+    name: str
+    value: object
+    in_zone: str = ""
+    argument: Packed = None
+
+
+VALUES = (
+    ValueCase("null", None),
+    ValueCase("true", True),
+    ValueCase("a small integer", 7),
+    ValueCase("the lowest plain integer", -(1 << 63)),
+    ValueCase("the highest plain integer", (1 << 64) - 1),
+    ValueCase("a float", 1.0),
+    ValueCase("not a number", float("nan")),
+    ValueCase("minus infinity", float("-inf")),
+    ValueCase("a str", "Grüße"),
+    ValueCase("bytes", b"\x00\xff"),
+    ValueCase("a list", [1, None, [2.5, "x"]]),
+    ValueCase("an integer above 64 bits", 1 << 64),
+    ValueCase("an integer below 64 bits", -(1 << 63) - 1),
+    ValueCase("a decimal keeps its scale", Decimal("1.10")),
+    ValueCase("a decimal with an exponent", Decimal("-1E+30")),
+    ValueCase("a decimal that is no number", Decimal("NaN")),
+    ValueCase("an infinite decimal", Decimal("-Infinity")),
+    ValueCase("a date", date(2024, 2, 29)),
+    ValueCase("the first date", date(1, 1, 1)),
+    ValueCase("a time", time(23, 59, 59)),
+    ValueCase("a time with microseconds", time(1, 2, 3, 4)),
+    ValueCase("a time with an offset", time(1, 2, 3, tzinfo=EAST)),
+    ValueCase("a time with an offset of seconds", time(1, 2, 3, tzinfo=SUB_MINUTE)),
+    ValueCase("an aware datetime", datetime(2024, 5, 1, 12, 30, 0, 5, tzinfo=EAST)),
+    ValueCase("an aware datetime in UTC", datetime(2024, 5, 1, 12, 30, tzinfo=UTC)),
+    ValueCase(
+        "a naive datetime",
+        datetime(2024, 5, 1, 12, 30),  # noqa: DTZ001
+        in_zone="+02:00",
+        argument=Ext(6, b"2024-05-01T12:30:00+02:00"),
+    ),
+    ValueCase(
+        "a naive datetime that has no offset",
+        datetime.min,  # noqa: DTZ901
+        in_zone="+02:00",
+        argument=Ext(6, b"0001-01-01T00:00:00"),
+    ),
+    ValueCase("a duration", timedelta(days=1, seconds=2, microseconds=3)),
+    ValueCase("a negative duration", timedelta(microseconds=-1)),
+    ValueCase("a uuid", UUID_1),
+    ValueCase("an empty tuple", ()),
+    ValueCase("a tuple in a tuple", (1, (Decimal("2.0"), None))),
+    ValueCase("a list of tuples", [(1, "a"), (2, "b")]),
+    ValueCase("a set", {5}),
+    ValueCase("a frozenset", frozenset({"a"})),
+    ValueCase("an IPv4 address", ip_address("10.0.0.1")),
+    ValueCase("an IPv6 address", ip_address("2001:db8::1")),
+    ValueCase("a network", ip_network("10.0.0.0/8")),
+    ValueCase("an IPv6 network", ip_network("2001:db8::/32")),
+    ValueCase("an interface", ip_interface("10.1.2.3/8")),
+)
+
+
+@dataclass(frozen=True)
+class BadValue:
+    """An ext value that a reader refuses."""
+
+    name: str
+    code: int
+    payload: bytes
+
+
+BAD_VALUES = (
+    BadValue("an unknown ext type", 99, b""),
+    BadValue("a private ext type", -2, b""),
+    BadValue("a decimal that is none", ExtCode.DECIMAL, b"1,10"),
+    BadValue("a decimal without text", ExtCode.DECIMAL, b""),
+    BadValue("a day that does not exist", ExtCode.DATE, b"2023-02-29"),
+    BadValue("a year before 1", ExtCode.DATE, b"0000-01-01"),
+    BadValue("an hour that does not exist", ExtCode.TIME, b"25:00:00"),
+    BadValue("text that is not UTF-8", ExtCode.DATE, b"\xff\xff"),
+    BadValue("a datetime that is none", ExtCode.DATETIME, b"yesterday"),
+    BadValue("a worker's datetime that is none", ExtCode.WORKER_DATETIME, b""),
+    BadValue("a duration that is cut short", ExtCode.TIMEDELTA, bytes(11)),
+    BadValue("a duration that is too long to hold", ExtCode.TIMEDELTA, b"\x7f" + bytes(11)),
+    BadValue("a uuid of 15 bytes", ExtCode.UUID, bytes(15)),
+    BadValue("a tuple that is no array", ExtCode.TUPLE, b"\x01"),
+    BadValue("a tuple that is cut short", ExtCode.TUPLE, b"\x92\x01"),
+    BadValue("a tuple with something behind it", ExtCode.TUPLE, b"\x90\x01"),
+    BadValue("a tuple with a malformed element", ExtCode.TUPLE, b"\x91\xd4\x63\x00"),
+    BadValue("a set of lists", ExtCode.SET, b"\x91\x90"),
+    BadValue("a frozenset that is no array", ExtCode.FROZENSET, b"\xc0"),
+    BadValue("an address that is none", ExtCode.IP_ADDRESS, b"10.0.0.256"),
+    BadValue("a network with host bits", ExtCode.IP_NETWORK, b"10.0.0.1/8"),
+    BadValue("an interface that is none", ExtCode.IP_INTERFACE, b"10.0.0.1/33"),
+)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowsCase:
+    """The rows of one column of each kind."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def _column(kind: ColumnKind, type: str, values: list[Any]) -> RowsCase:
+    return RowsCase(f"a column of kind {kind.value}", (Column("c", kind, type),), [(value,) for value in values])
+
+
+ROWS = (
+    _column(ColumnKind.ANY, "int4[]", [[1, None], (1, "x"), ip_address("::1"), "mood", None]),
+    _column(ColumnKind.BOOL, "bool", [True, False, None]),
+    _column(ColumnKind.INT, "int8", [0, -1, -(1 << 63), HIGHEST, None]),
+    _column(ColumnKind.FLOAT, "float8", [0.5, -0.0, float("inf"), None]),
+    _column(ColumnKind.STR, "text", ["", "Grüße", None]),
+    _column(ColumnKind.BYTES, "bytea", [b"", b"\x00\xff", None]),
+    _column(ColumnKind.DECIMAL, "numeric", [Decimal("1.10"), Decimal("1E+3"), Decimal("Infinity"), None]),
+    _column(ColumnKind.DATE, "date", [date(2024, 2, 29), date(1, 1, 1), None]),
+    _column(ColumnKind.TIME, "time", [time(1, 2, 3), time(23, 59, 59, 999999), None]),
+    _column(
+        ColumnKind.DATETIME,
+        "timestamptz",
+        [
+            datetime(2024, 5, 1, 12, 30, tzinfo=UTC),
+            datetime(2024, 5, 1, 12, 30, 0, 5, tzinfo=UTC),
+            datetime(1900, 1, 1, tzinfo=UTC),
+            datetime(2024, 5, 1, 12, 30),  # noqa: DTZ001
+            datetime.max,  # noqa: DTZ901
+            None,
+        ],
+    ),
+    _column(
+        ColumnKind.TIMEDELTA,
+        "interval",
+        [timedelta(days=1, seconds=30), timedelta(microseconds=-500_000), timedelta(0), None],
+    ),
+    _column(ColumnKind.UUID, "uuid", [UUID_1, None]),
+    RowsCase("two columns of the same name", (USERS[0], USERS[0]), [(1, 2)]),
+    RowsCase(
+        "sixteen columns",
+        tuple(Column(f"c{at}", ColumnKind.INT, "int4") for at in range(16)),
+        [tuple(range(16))],
+    ),
+)
+
+
+# --- bad frames -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """A frame from a worker with something wrong in it.
+
+    frame: pieces, each repeated so many times. cap: the reader's max_frame_bytes.
+    error: the code of the error if the frame is refused as a whole; else
+    read: what each of its messages is: true if it is good, else the id of the malformed message, or None.
+    replies: id and code of each answer of a supervisor of EPOCH. greeted: hello was said before on this link.
+    closes: the supervisor closes the link.
+    """
+
+    name: str
+    frame: tuple[tuple[bytes, int], ...]
+    read: tuple[bool | int | None, ...] = ()
+    replies: tuple[tuple[int | None, str], ...] = ((None, "protocol"),)
+    error: str = ""
+    cap: int = 64 * 1024 * 1024
+    greeted: bool = True
+    closes: bool = False
+
+    @property
+    def bytes(self) -> bytes:
+        return b"".join(piece * times for piece, times in self.frame)
+
+
+def _forms(*messages: Any) -> tuple[tuple[bytes, int], ...]:
+    return ((msgspec.msgpack.encode(list(messages)), 1),)
+
+
+def _fetch(argument: bytes, times: int = 1, rest: bytes = b"") -> tuple[tuple[bytes, int], ...]:
+    """A frame of one fetch, id 1, with one argument in raw bytes."""
+    head = msgspec.msgpack.encode(["fetch", 1, EPOCH, None, "select $1"])
+    return ((b"\x91\x96" + head[1:] + b"\x91", 1), (argument, times), (rest, 1))
+
+
+def _nested_tuples(depth: int) -> bytes:
+    data = b"\x90"
+    for _ in range(depth):
+        data = msgspec.msgpack.encode([Ext(int(ExtCode.TUPLE), data)])
+    return data
+
+
+_STATUS = ["status", 1, EPOCH, None]
+_GOOD_AND_BAD = ((1, "protocol"),)
+
+BAD_FRAMES = (
+    # The frame as a whole.
+    BadFrame("no bytes", (), error="protocol"),
+    BadFrame("a frame that is cut short", ((wire.encode([FETCH_USERS])[:-1], 1),), error="protocol"),
+    BadFrame("a frame with a byte behind it", ((wire.encode([FETCH_USERS]) + b"\x00", 1),), error="protocol"),
+    BadFrame("a map", ((b"\x80", 1),), error="protocol"),
+    BadFrame("a message that is not in a frame", ((wire.encode_message(Bye()), 1),), read=(None,)),
+    BadFrame("text", ((b"GET / HTTP/1.1\r\n", 1),), error="protocol"),
+    BadFrame("a byte that msgpack does not use", ((b"\x91\xc1", 1),), error="protocol"),
+    BadFrame("fewer messages than announced", ((b"\xdd\xff\xff\xff\xff", 1),), error="protocol"),
+    BadFrame("over the cap", ((wire.encode([HELLO]), 1),), error="message_too_large", cap=16, greeted=False,
+             replies=((None, "message_too_large"),)),
+    BadFrame("arrays nested too deeply", _fetch(b"\x91", 100_000, b"\xc0"), error="protocol"),
+    # One message.
+    BadFrame("a message that is no array", _forms(5), read=(None,)),
+    BadFrame("an empty message", _forms([]), read=(None,)),
+    BadFrame("an unknown tag", _forms(["explode", 1, EPOCH, None]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("an unknown tag without an id", _forms(["explode"]), read=(None,)),
+    BadFrame("a tag that is no text", _forms([1, 1, EPOCH, None]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("missing fields", _forms(["fetch", 1, EPOCH]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("an id that is text", _forms(["status", "1", EPOCH, None]), read=(None,)),
+    BadFrame("an id that is a float", _forms(["status", 1.0, EPOCH, None]), read=(None,)),
+    BadFrame("an id that is null", _forms(["status", None, EPOCH, None]), read=(None,)),
+    BadFrame("a timeout that is text", _forms(["status", 1, EPOCH, "5"]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("a statement that is bytes", _forms(["fetch", 1, EPOCH, None, b"x"]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("arguments that are null", _forms(["fetch", 1, EPOCH, None, "x", None]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("a token that is too short", _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH, 3]]), read=(1,),
+             replies=_GOOD_AND_BAD),
+    BadFrame("a release of nothing", _forms(["release", None]), read=(None,)),
+    BadFrame("text that is not UTF-8", ((b"\x91\x95\xa5fetch\x01\x07\xc0\xa2\xff\xff", 1),), read=(1,),
+             replies=_GOOD_AND_BAD),
+    BadFrame("an ext value with a malformed payload", _fetch(b"\xd4\x08\x00"), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("an ext value of an unknown type", _fetch(b"\xd4\x63\x00"), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("a timestamp of a wrong size", _fetch(b"\xd4\xff\x00"), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("ext values nested too deeply", _fetch(_nested_tuples(600)), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame(
+        "one malformed message costs only itself",
+        _forms(["status", 1, EPOCH, None], ["status", 2, EPOCH, "5"], ["status", 3, EPOCH, None]),
+        read=(True, 2, True),
+        replies=((1, "status_report"), (2, "protocol"), (3, "status_report")),
+    ),
+    # What only a supervisor can judge.
+    BadFrame("a hello of another version", _forms(["hello", PROTOCOL_VERSION + 1]), read=(True,), greeted=False, closes=True),
+    BadFrame("a malformed hello", _forms(["hello", PROTOCOL_VERSION, 5]), read=(None,), greeted=False),
+    BadFrame("a second hello", _forms(["hello", PROTOCOL_VERSION]), read=(True,)),
+    BadFrame("a request before hello", _forms(_STATUS), read=(True,), replies=_GOOD_AND_BAD, greeted=False),
+    BadFrame("a notice before hello", _forms(["heartbeat"]), read=(True,), greeted=False),
+    BadFrame("a request for another epoch", _forms(["status", 1, EPOCH - 1, None]), read=(True,),
+             replies=((1, "supervisor_unavailable"),)),
+    BadFrame("a statement on a lease of another epoch",
+             _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH - 1, 3, 17]]), read=(True,),
+             replies=((1, "lease_lost"),)),
+    BadFrame("a statement on a lease that never was",
+             _forms(["execute", 1, EPOCH, None, "x", [], [EPOCH, 3, 17]]), read=(True,),
+             replies=((1, "lease_lost"),)),
+    BadFrame("an id that is in use",
+             _forms(["acquire", 1, EPOCH, None], ["acquire", 1, EPOCH, None], ["cancel", 1]), read=(True, True, True),
+             replies=((None, "protocol"), (1, "request_cancelled"))),
+    BadFrame("a cancel, a release and a heartbeat of what is not there",
+             _forms(["cancel", 9], ["release", [EPOCH, 3, 17]], ["heartbeat", [[EPOCH, 3, 17]]]),
+             read=(True, True, True), replies=()),
+    BadFrame("a message behind a bye", _forms(["bye"], _STATUS), read=(True, True), replies=(), closes=True),
+)  # fmt: skip

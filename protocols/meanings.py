@@ -1,0 +1,301 @@
+"""What each message, field, ext type and column kind means, in words that belong to no programming language.
+
+`protocols.generate` puts these beside the names and types that it reads from the code, and refuses to run when
+something in the code has no meaning here, or something here is no longer in the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pgactor.rows import ColumnKind
+from pgactor.values import ExtCode
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Of one message (or of a struct within messages). what: request, reply or notice; empty for a struct."""
+
+    what: str
+    summary: str
+    answer: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+_REQUEST = {
+    "id": "Chosen by the worker. Not in use by another unanswered request on this link.",
+    "epoch": "The supervisor's life that the request is meant for, from `welcome`.",
+    "timeout": "Seconds that the worker is still willing to wait, queueing included. nil: no limit of its own.",
+}
+_SQL = "The statement, with `$1`, `$2`, … for arguments."
+_LEASE = "The lease to run on. nil: any backend."
+_MANY = "One array of values for each run of the statement."
+_ID = "The id of the request that this answers."
+_IN_TRANSACTION = "Whether the lease's backend is inside a transaction now. false without a lease."
+
+MESSAGES: dict[str, Meaning] = {
+    # From the worker.
+    "hello": Meaning(
+        "notice",
+        "The first message on a link.",
+        "`welcome`, or `failed` without an id and the end of the link",
+        {
+            "version": "The version of the protocol that the worker speaks.",
+            "label": "What people should call the worker in a status. At most 200 characters are kept.",
+            "pid": "The worker's process id, used where the kernel does not tell it (tcp). 0: not told.",
+            "library": "Name and version of the client library.",
+        },
+    ),
+    "execute": Meaning(
+        "request",
+        "Run one statement; several, separated by semicolons, if `args` is empty.",
+        "`done` with the command tag",
+        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE},
+    ),
+    "executemany": Meaning(
+        "request",
+        "Run one statement once for each array of arguments, all or nothing.",
+        "`done` without a command tag",
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE},
+    ),
+    "fetch": Meaning(
+        "request",
+        "Run one statement and return its rows.",
+        "`rows`",
+        {
+            **_REQUEST,
+            "sql": _SQL,
+            "args": "The arguments.",
+            "limit": "At most so many rows. 0: all. Not negative.",
+            "lease": _LEASE,
+        },
+    ),
+    "fetchmany": Meaning(
+        "request",
+        "Run one statement once for each array of arguments, all or nothing, and return the rows of all runs.",
+        "`rows`",
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE},
+    ),
+    "acquire": Meaning(
+        "request",
+        "Ask for exclusive use of a backend.",
+        "`granted`",
+        {
+            **_REQUEST,
+            "ttl": "Seconds that the lease lives without being renewed. Greater than 0. nil: the supervisor's default.",
+        },
+    ),
+    "status": Meaning("request", "Ask for the state of the pool.", "`status_report`", _REQUEST),
+    "expire": Meaning(
+        "request",
+        "Replace every connection to PostgreSQL: idle ones now, used ones when they come back.",
+        "`done` without a command tag",
+        _REQUEST,
+    ),
+    "heartbeat": Meaning(
+        "notice",
+        "The worker lives and still holds these leases. Each is renewed for its ttl. Tokens that have ended are ignored.",
+        fields={"leases": "The leases to renew. May be empty."},
+    ),
+    "release": Meaning(
+        "notice",
+        "Give a lease back. A statement that still runs on it is cancelled. A token that has ended is ignored.",
+        fields={"lease": "The lease."},
+    ),
+    "cancel": Meaning(
+        "notice",
+        "Nobody waits for the request any more: queued, it never runs; running, it is cancelled in PostgreSQL. "
+        "The request is still answered, once. An id that is not in use is ignored.",
+        fields={"id": "The id of the request."},
+    ),
+    "bye": Meaning("notice", "The worker is about to close the link. Its leases end. It sends nothing after this."),
+    # From the supervisor.
+    "welcome": Meaning(
+        "notice",
+        "The answer to `hello`.",
+        fields={
+            "version": "The version of the protocol that the supervisor speaks: the same as in `hello`.",
+            "epoch": "This life of the supervisor. Goes into every request.",
+            "supervisor": "Name and version of the supervisor, for people.",
+            "max_frame_bytes": "The largest frame that the supervisor takes, and the largest that it sends.",
+            "heartbeat_seconds": "If greater than 0, a worker that awaits a reply or holds a lease sends something "
+            "at least this often (tcp). 0: it need not (ipc).",
+        },
+    ),
+    "done": Meaning(
+        "reply",
+        "The request succeeded, and has no rows to give.",
+        fields={
+            "id": _ID,
+            "status": "PostgreSQL's command tag, such as `UPDATE 3`; nil where there is none.",
+            "in_transaction": _IN_TRANSACTION,
+        },
+    ),
+    "rows": Meaning(
+        "reply",
+        "The rows of a request.",
+        fields={
+            "id": _ID,
+            "shape": "The number of the rows' shape.",
+            "columns": "The columns of the shape, the first time that it is used on a link; later nil.",
+            "data": "An array of rows. Each row is an array of as many values as the shape has columns.",
+            "in_transaction": _IN_TRANSACTION,
+        },
+    ),
+    "granted": Meaning(
+        "reply",
+        "The lease is given.",
+        fields={
+            "id": _ID,
+            "lease": "The token of the lease.",
+            "ttl": "Seconds that it lives without being renewed.",
+            "backend_pid": "The process id of the lease's PostgreSQL backend.",
+        },
+    ),
+    "status_report": Meaning(
+        "reply", "The state of the pool.", fields={"id": _ID, "status": "A map, see PoolStatus below."}
+    ),
+    "failed": Meaning(
+        "reply",
+        "The request failed; or, without an id, something could not be attributed to a request.",
+        fields={
+            "id": "The id of the request. nil: not known.",
+            "code": "Which error, see “Errors”.",
+            "message": "What happened, for people.",
+            "error_class": "For the codes `asyncpg` and `python` the name of the error's class; else empty.",
+            "fields": "What else the error carries.",
+            "cause": "Class name and text of the error behind this one.",
+            "in_transaction": _IN_TRANSACTION,
+        },
+    ),
+    "lease_ended": Meaning(
+        "notice",
+        "A lease has ended without its owner's doing. Its statements will be refused with this error.",
+        fields={
+            "lease": "The token of the lease.",
+            "code": "`lease_expired` or `lease_lost`.",
+            "message": "Why, for people.",
+        },
+    ),
+}
+"""By tag."""
+
+STRUCTS: dict[str, Meaning] = {
+    "Token": Meaning(
+        "",
+        "Names a lease. An array, inside of other messages. A worker keeps it whole and gives it back unchanged.",
+        fields={
+            "epoch": "The life of the supervisor that gave it.",
+            "holder": "The slot of the pool.",
+            "fence": "Rises with each lease.",
+        },
+    ),
+    "Column": Meaning(
+        "",
+        "Describes a column of a shape. An array.",
+        fields={
+            "name": "Its name. Names may repeat within a shape.",
+            "kind": "How its values travel, see “Rows”.",
+            "type": "The name of its PostgreSQL type, for people.",
+        },
+    ),
+    "PoolStatus": Meaning(
+        "",
+        "The state of the pool at one moment. A map: a reader ignores keys that it does not know.",
+        fields={
+            "version": "The supervisor's version.",
+            "epoch": "This life of the supervisor.",
+            "uptime_seconds": "Since it started.",
+            "min_size": "The least connections that are kept.",
+            "max_size": "The most that there may be.",
+            "size": "Connections that are open.",
+            "idle": "Of these, free.",
+            "busy": "Running a statement without a lease.",
+            "leased": "Held by a lease.",
+            "resetting": "Being made ready for the next user.",
+            "opening": "Being opened; not part of `size`.",
+            "waiting": "Requests that wait for a connection.",
+            "database": "`ok`, or what is wrong.",
+            "counters": "Counts from the supervisor's start, by name.",
+            "holders": "The slots of the pool.",
+            "workers": "The links.",
+        },
+    ),
+    "HolderStatus": Meaning(
+        "",
+        "One slot of the pool. A map.",
+        fields={
+            "number": "The slot.",
+            "state": "`vacant`, `opening`, `idle`, `busy`, `leased`, … ; more may come.",
+            "seconds": "Since it came into this state.",
+            "backend_pid": "The process id of its PostgreSQL backend; 0: none.",
+            "uses": "Statements that its connection has run.",
+            "worker": "Who uses it, for people; empty: nobody.",
+            "lease": "Holder and fence of its lease, as `3.17`; empty: none.",
+            "statement": "The running or the last statement, shortened.",
+        },
+    ),
+    "WorkerStatus": Meaning(
+        "",
+        "One link of a worker. A map.",
+        fields={
+            "number": "Of the link, from 1.",
+            "label": "From `hello`.",
+            "pid": "Its process; 0: not known.",
+            "road": "`ipc` or `tcp`.",
+            "connected_seconds": "Since its `hello`.",
+            "waiting": "Its requests that wait.",
+            "running": "Its requests that run.",
+            "leases": "Its leases.",
+        },
+    ),
+}
+"""By the name of the struct."""
+
+EXT: dict[ExtCode, tuple[str, str]] = {
+    ExtCode.INT: ("an integer beyond 64 bits", "Two's complement, big-endian, as many bytes as needed."),
+    ExtCode.DECIMAL: ("a decimal number", "Text: `1.10`, `1E+3`, `NaN`, `Infinity`, `-Infinity`. The scale counts."),
+    ExtCode.DATE: ("a date", "Text: `YYYY-MM-DD`, years 0001 to 9999."),
+    ExtCode.TIME: (
+        "a time of day, with or without an offset",
+        "Text: `HH:MM:SS[.ffffff]`, then `+HH:MM[:SS]` if it has an offset.",
+    ),
+    ExtCode.DATETIME: (
+        "a point in time, or (without an offset) a wall clock time of no zone",
+        "Text: the date, `T`, the time, both as above.",
+    ),
+    ExtCode.WORKER_DATETIME: (
+        "a wall clock time in the worker's own time zone; arguments only",
+        "As type 5, with the offset that the worker's zone has at that time; none if it has none.",
+    ),
+    ExtCode.TIMEDELTA: (
+        "a duration",
+        "Days, seconds, microseconds: three signed 32-bit integers, big-endian (12 bytes).",
+    ),
+    ExtCode.UUID: ("a UUID", "Its 16 bytes."),
+    ExtCode.TUPLE: ("a tuple (composite value, closed path)", "A msgpack array of values."),
+    ExtCode.SET: ("a set", "A msgpack array of values, in no particular order."),
+    ExtCode.FROZENSET: ("an immutable set", "As type 10."),
+    ExtCode.IP_ADDRESS: ("an IPv4 or IPv6 address", "Text: `10.0.0.1`, `::1`."),
+    ExtCode.IP_NETWORK: ("a network", "Text: `10.0.0.0/8`; the host bits are zero."),
+    ExtCode.IP_INTERFACE: ("an address within a network", "Text: `10.1.2.3/8`."),
+}
+"""What each ext type stands for, and its payload."""
+
+KINDS: dict[ColumnKind, str] = {
+    ColumnKind.ANY: "Any value of this protocol, ext types included: the type travels with each value.",
+    ColumnKind.BOOL: "msgpack bool.",
+    ColumnKind.INT: "msgpack int.",
+    ColumnKind.FLOAT: "msgpack float. NaN and the infinities occur.",
+    ColumnKind.STR: "msgpack str.",
+    ColumnKind.BYTES: "msgpack bin.",
+    ColumnKind.DECIMAL: "msgpack str: the decimal's text. `NaN` and `Infinity` occur.",
+    ColumnKind.DATE: "msgpack str: `YYYY-MM-DD`.",
+    ColumnKind.TIME: "msgpack str: `HH:MM:SS[.ffffff]`, no offset.",
+    ColumnKind.DATETIME: "With a zone: msgpack's own timestamp (ext −1, any of its three sizes). "
+    "Without one: msgpack str, `YYYY-MM-DDTHH:MM:SS[.ffffff]`. Both may occur in one column.",
+    ColumnKind.TIMEDELTA: "msgpack str: an ISO 8601 duration of days and seconds, with a sign before all of it, "
+    "as in `P1DT30S`, `-PT0.5S`.",
+    ColumnKind.UUID: "msgpack bin of 16 bytes.",
+}
+"""How the values of each kind of column are encoded. nil is legal in every kind."""

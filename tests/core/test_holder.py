@@ -1,0 +1,73 @@
+"""A holder moves along TRANSITIONS, and in no other way."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from pgactor.core.holder import TRANSITIONS, Holder, HolderEvent, HolderState, InvalidTransition
+
+PAIRS = list(itertools.product(HolderState, HolderEvent))
+LISTED = [pair for pair in PAIRS if pair in TRANSITIONS]
+UNLISTED = [pair for pair in PAIRS if pair not in TRANSITIONS]
+
+
+def holder_in(state: HolderState) -> Holder:
+    holder = Holder(3)
+    holder.state = state
+    holder.since = 5.0
+    holder.incarnation = 2
+    holder.uses = 9
+    return holder
+
+
+@pytest.mark.parametrize(("state", "event"), LISTED)
+def test_a_listed_pair_moves_the_holder_and_notes_when(state: HolderState, event: HolderEvent) -> None:
+    holder = holder_in(state)
+    holder.apply(event, 8.0)
+    assert holder.state is TRANSITIONS[state, event]
+    assert holder.since == 8.0
+
+
+@pytest.mark.parametrize(("state", "event"), UNLISTED)
+def test_an_unlisted_pair_raises_and_moves_nothing(state: HolderState, event: HolderEvent) -> None:
+    holder = holder_in(state)
+    before = {name: getattr(holder, name) for name in Holder.__slots__}
+    with pytest.raises(InvalidTransition, match=f"holder 3 is {state}: {event} cannot happen"):
+        holder.apply(event, 8.0)
+    assert {name: getattr(holder, name) for name in Holder.__slots__} == before
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    assert {state for state, _ in TRANSITIONS} == set(HolderState)
+    assert set(TRANSITIONS.values()) == set(HolderState)
+
+
+def test_every_event_can_happen_somewhere() -> None:
+    assert {event for _, event in TRANSITIONS} == set(HolderEvent)
+
+
+def test_a_backend_can_be_lost_in_every_state_that_has_one() -> None:
+    lost = {state for (state, event), after in TRANSITIONS.items() if event is HolderEvent.GONE and after == "vacant"}
+    assert lost == set(HolderState) - {HolderState.VACANT}
+
+
+def test_a_holder_that_runs_for_somebody_cannot_be_retired_before_it_comes_back() -> None:
+    assert (HolderState.BUSY, HolderEvent.RETIRE) not in TRANSITIONS
+
+
+def test_clearing_forgets_the_backend_and_keeps_the_slot() -> None:
+    holder = holder_in(HolderState.CLOSING)
+    holder.backend_pid = 77
+    holder.retire_at = 9.0
+    holder.last_statement = "select 1"
+    holder.clear()
+    assert (holder.uses, holder.backend_pid, holder.retire_at, holder.last_statement) == (0, 0, None, "")
+    assert holder.busy_with is None
+    assert holder.lease is None
+    assert (holder.number, holder.incarnation) == (3, 2)
+
+
+def test_its_repr_tells_its_state() -> None:
+    assert repr(holder_in(HolderState.IDLE)) == "<Holder 3 idle incarnation=2 uses=9>"

@@ -1,0 +1,174 @@
+"""Which statements are known to leave nothing in the session."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from pgactor.core.statement import leaves_nothing
+
+NOTHING = [
+    "select 1",
+    "SELECT 1",
+    "SeLeCt 1",
+    "select 1;",
+    "select 1 ;  \n",
+    "  \t\r\n select 1",
+    "-- a comment\nselect 1",
+    "-- a comment\r\nselect 1",
+    "--\n-- another\nselect 1",
+    "/* a comment */ select 1",
+    "/**/select 1",
+    "/* a * b / c ** d // */select 1",
+    "/* one */ -- two\n /* three */ select 1",
+    "(select 1)",
+    "((select 1) union (select 2))",
+    "( /* inside */ (select 1))",
+    "select(1)",
+    "table users",
+    "values (1), (2)",
+    "values(1)",
+    "with a as (select 1) select * from a",
+    "with a as (insert into t values (1) returning *) select * from a",
+    "with a as (select 1) insert into t select * from a",
+    "WITH a AS (SELECT 1) INSERT  INTO t SELECT * FROM a",
+    "with a as (select 1) merge into t using a on true when matched then delete",
+    "insert into t values ($1)",
+    "INSERT\nINTO t VALUES ($1) RETURNING id",
+    "merge into t using s on t.id = s.id when matched then delete",
+    "update t set a = 1 where id = $1",
+    "delete from t",
+    "select * from t where id = any($1::int[]) for update skip locked",
+    "select pg_advisory_xact_lock(1)",
+    "select pg_try_advisory_xact_lock(1)",
+    "select pg_advisory_xact_lock_shared(1, 2)",
+    "select into_stock from goods",
+    "select settings, reset, listen from t",
+    "select 'set'",
+    "select u & 1 from t",
+]
+
+SOMETHING = [
+    # no statement, or one that is not known
+    "",
+    "   \n",
+    "-- only a comment",
+    "/* only a comment */",
+    "(",
+    ";",
+    "selects",
+    "select_1",
+    "1 select",
+    "é select",
+    "explain select 1",
+    "explain analyze select 1",
+    "set search_path = x",
+    "set local search_path = x",
+    "reset all",
+    "show search_path",
+    "begin",
+    "commit",
+    "rollback",
+    "listen orders",
+    "notify orders",
+    "declare c cursor with hold for select 1",
+    "fetch all from c",
+    "prepare p as select 1",
+    "execute p",
+    "deallocate all",
+    "discard all",
+    "lock table t",
+    "load 'auto_explain'",
+    "create temp table t (a int)",
+    "create temp table t as select 1",
+    "copy t from stdin",
+    "do $$ begin perform set_config('a', 'b', false); end $$",
+    "call p()",
+    "vacuum",
+    # more than one statement, or what may be
+    "select 1; select 2",
+    "select 1; set search_path = x",
+    "select 1;;",
+    "select 1; -- done",
+    "select ';'",
+    "; select 1",
+    # a table is made of the result
+    "select * into t from s",
+    "select * into temp t from s",
+    "select *\ninto\ntemp t from s",
+    "SELECT 1 INTO TEMPORARY t",
+    "select/**/1/**/into/**/temp/**/t",
+    "(select 1 into temp t)",
+    "with a as (select 1) select * into temp t from a",
+    "with a as (insert into t values (1) returning *) select * into temp b from a",
+    "select 1 as insert into temp t",
+    "select a.merge into temp t from a",
+    "select 'insert into', 1 into temp t",
+    "insert /* a comment between */ into t values (1)",
+    "insert into t values ('into')",
+    # functions that touch the session
+    "select set_config('search_path', 'x', false)",
+    "select pg_catalog.set_config('search_path', 'x', false)",
+    "select SET_CONFIG('search_path', 'x', false)",
+    'select "set_config"(\'search_path\', \'x\', false)',
+    "update t set a = set_config('search_path', 'x', false)",
+    "select pg_advisory_lock(1)",
+    "select pg_advisory_lock_shared(1)",
+    "select pg_try_advisory_lock(1)",
+    "select pg_advisory_unlock(1)",
+    "select pg_advisory_unlock_all()",
+    "values (pg_advisory_lock(1))",
+    "select setseed(0.5)",
+    "select dblink_connect('x')",
+    "select pg_replication_origin_session_setup('x')",
+    "select pg_export_snapshot()",
+    # their names in Unicode escapes
+    'select u&"set\\005fconfig"(\'search_path\', \'x\', false)',
+    'select U&"\\0073et_config"(\'a\', \'b\', false)',
+    # comments whose end PostgreSQL sees elsewhere
+    "/* a /* b */ select 1",
+    "/* a /* b */ c */ select 1",
+    "/* open select 1",
+    "-- to the carriage return only\rcreate temp table t as\nselect 1",
+    "/*/ select 1",
+    "\\ select 1",
+    "- select 1",
+    "/ select 1",
+]
+
+
+@pytest.mark.parametrize("sql", NOTHING)
+def test_a_known_statement_alone_leaves_nothing(sql: str) -> None:
+    assert leaves_nothing(sql)
+
+
+@pytest.mark.parametrize("sql", SOMETHING)
+def test_a_doubt_counts_against_the_statement(sql: str) -> None:
+    assert not leaves_nothing(sql)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["/*", "*/", "(", " ", "\n", "--", "--\n", "/**/", "/* */ ", "/*/", "*", "/", "insert ", "into ", "u&", "u& "]
+    + ["insert into ", "advisory_", ";", "select ", "with ", "'", "\\", "é", "\0"],
+)
+@pytest.mark.parametrize("start", ["", "select ", "insert into t "])
+def test_a_long_hostile_text_is_judged_in_linear_time(start: str, piece: str) -> None:
+    def seconds(length: int) -> float:
+        sql = start + piece * (length // len(piece))
+        began = time.process_time()
+        leaves_nothing(sql)
+        return time.process_time() - began
+
+    # In quadratic time this would take many seconds, in linear time milliseconds: no fine measure is needed.
+    assert seconds(100_000) < 1.0
+
+
+def test_a_long_text_is_not_kept_alive() -> None:
+    """The judgements of thousands of statements are remembered; megabytes of their text must not be."""
+    text = "select 1 --" + "x" * 100_000
+    references = sys.getrefcount(text)
+    assert leaves_nothing(text)
+    assert sys.getrefcount(text) == references

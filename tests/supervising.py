@@ -1,0 +1,126 @@
+"""`pgactor serve` as a process of a test, and PostgreSQL as a container."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_numbers = itertools.count()
+
+
+class SupervisorProcess:
+    """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
+    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        dsn: str,
+        max_size: int = 4,
+        min_size: int = 0,
+        pool: dict[str, Any] | None = None,
+        connect: dict[str, Any] | None = None,
+        wait: bool = True,
+        **top: Any,
+    ) -> None:
+        number = next(_numbers)
+        self.ipc = f"ipc://{folder}/{number}.sock"
+        self.tcp = f"tcp://127.0.0.1:{free_port()}"
+        self.log = folder / f"{number}.log"
+        config = folder / f"{number}.toml"
+        pool = {"min_size": min_size, "max_size": max_size, **(pool or {})}
+        tables = {"pool": pool, "connect": {"dsn": dsn, **(connect or {})}}
+        top.setdefault("endpoints", [self.ipc, self.tcp])
+        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()))
+        self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config)]
+        self.start(wait=wait)
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it (again) with the same settings."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PGACTOR_")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
+        if wait:
+            seen = self.log.read_text().count("pgactor ready")
+            try:
+                until(lambda: self.log.read_text().count("pgactor ready") > seen or self.process.poll() is not None)
+            finally:
+                if self.process.poll() is not None:
+                    raise AssertionError(f"the supervisor did not start:\n{self.log.read_text()}")
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process."""
+        return self.process.pid
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and wait for the end; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the supervisor did not stop:\n{self.log.read_text()}") from None
+
+
+def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:
+    """Wait for the condition; fail if it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"this did not come true within {seconds} s: {condition}")
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextmanager
+def container_postgres() -> Iterator[str | None]:
+    """The dsn of a PostgreSQL in a container; None where Docker, or the image, is not to be had."""
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    try:
+        import docker
+        from testcontainers.postgres import PostgresContainer
+
+        client = docker.from_env(timeout=5)
+        client.ping()
+        container = PostgresContainer("postgres:17", driver=None).start()
+    except Exception:  # no daemon, no image, no network: whatever the reason, there is another way
+        yield None
+        return
+    try:
+        yield container.get_connection_url()
+    finally:
+        container.stop()
+
+
+def _toml(table: dict[str, Any]) -> str:
+    return "".join(f"{name} = {_value(value)}\n" for name, value in table.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_value(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
