@@ -95,10 +95,10 @@ def _id_of(message: msgspec.Raw) -> int | None:
     Only the first two elements are looked at, since any other may be the one that is at fault.
     """
     try:
-        tag, id = (_loose.decode(part) for part in _raw_parts.decode(message)[:2])
+        tag, second = (_loose.decode(part) for part in _raw_parts.decode(message)[:2])
     except Exception:
         return None
-    return id if type(id) is int and id >= 0 and tag not in _VERSION_SECOND else None
+    return second if type(second) is int and second >= 0 and tag not in _VERSION_SECOND else None
 
 
 def _reason(error: Exception) -> str:

@@ -67,7 +67,9 @@ def packed(message: M) -> M:
     return message
 
 
-def rows(id: int, shape: int, columns: tuple[Column, ...], rows: list[tuple[Any, ...]], *, first: bool = True) -> Rows:
+def rows(
+    id: int, shape: int, columns: tuple[Column, ...], rows: list[tuple[Any, ...]], *, first: bool = True
+) -> Rows:
     """A reply with rows; first: it is the first of its shape on the link."""
     return Rows(id, shape, list(columns) if first else None, msgspec.Raw(RowEncoder(columns).encode(rows)))
 
@@ -96,20 +98,36 @@ FROM_WORKER = (
     MessageCase("hello", (HELLO,)),
     MessageCase("hello with its defaults", (Hello(PROTOCOL_VERSION),)),
     MessageCase("fetch", (FETCH_USERS,)),
-    MessageCase("fetch without a timeout, with a limit, on a lease", (Fetch(2, EPOCH, None, "table t", [], 10, TOKEN),)),
+    MessageCase(
+        "fetch without a timeout, with a limit, on a lease", (Fetch(2, EPOCH, None, "table t", [], 10, TOKEN),)
+    ),
     MessageCase(
         "fetch with every plain value",
         (Fetch(3, EPOCH, 1.5, "select $1, …", [None, True, False, 0, -1, 1 << 62, 0.5, "ü", b"\0\xff", [1, [2]]]),),
     ),
     MessageCase(
         "fetch with ext values",
-        (Fetch(4, EPOCH, 1.5, "select $1, …", [Decimal("1.10"), date(2024, 2, 29), UUID_1, (1, Decimal(2)), [1 << 64]]),),
+        (
+            Fetch(
+                4,
+                EPOCH,
+                1.5,
+                "select $1, …",
+                [Decimal("1.10"), date(2024, 2, 29), UUID_1, (1, Decimal(2)), [1 << 64]],
+            ),
+        ),
     ),
     MessageCase("execute", (Execute(5, EPOCH, 30.0, "update t set a = $1", [1.25]),)),
     MessageCase("execute of several statements on a lease", (Execute(6, EPOCH, 30.0, "begin; select 1", [], TOKEN),)),
-    MessageCase("executemany", (ExecuteMany(7, EPOCH, None, "insert into t values ($1, $2)", [[1, "a"], [2, None]]),)),
-    MessageCase("executemany of nothing, on a lease", (ExecuteMany(8, EPOCH, None, "insert into t values ($1)", [], TOKEN),)),
-    MessageCase("fetchmany", (FetchMany(9, EPOCH, None, "select $1::date", [[date(1, 1, 1)], [date(9999, 12, 31)]]),)),
+    MessageCase(
+        "executemany", (ExecuteMany(7, EPOCH, None, "insert into t values ($1, $2)", [[1, "a"], [2, None]]),)
+    ),
+    MessageCase(
+        "executemany of nothing, on a lease", (ExecuteMany(8, EPOCH, None, "insert into t values ($1)", [], TOKEN),)
+    ),
+    MessageCase(
+        "fetchmany", (FetchMany(9, EPOCH, None, "select $1::date", [[date(1, 1, 1)], [date(9999, 12, 31)]]),)
+    ),
     MessageCase("acquire", (Acquire(10, EPOCH, 5.0),)),
     MessageCase("acquire with a ttl", (Acquire(11, EPOCH, None, 60.0),)),
     MessageCase("status", (Status(12, EPOCH, 2.0),)),
@@ -122,7 +140,7 @@ FROM_WORKER = (
     MessageCase("bye", (Bye(),)),
     MessageCase("an empty frame", ()),
     MessageCase("a frame of three messages", (FETCH_USERS, Cancel(1), Acquire(14, EPOCH, 5.0))),
-    MessageCase("a frame of sixteen messages", tuple(Cancel(id) for id in range(16))),
+    MessageCase("a frame of sixteen messages", tuple(Cancel(number) for number in range(16))),
 )
 
 STATUS = PoolStatus(
@@ -171,7 +189,12 @@ FROM_SUPERVISOR = (
                 "asyncpg",
                 'relation "t" does not exist',
                 "UndefinedTableError",
-                {"severity": "ERROR", "sqlstate": "42P01", "message": 'relation "t" does not exist', "position": "15"},
+                {
+                    "severity": "ERROR",
+                    "sqlstate": "42P01",
+                    "message": 'relation "t" does not exist',
+                    "position": "15",
+                },
                 None,
                 True,
             ),
@@ -208,8 +231,12 @@ class VersionCase:
 
 
 OTHER_VERSIONS = (
-    VersionCase("more fields than are known", ["status", 1, EPOCH, None, "new", {"newer": [1]}], Status(1, EPOCH, None)),
-    VersionCase("no fields but the required", ["fetch", 1, EPOCH, None, "select 1"], Fetch(1, EPOCH, None, "select 1")),
+    VersionCase(
+        "more fields than are known", ["status", 1, EPOCH, None, "new", {"newer": [1]}], Status(1, EPOCH, None)
+    ),
+    VersionCase(
+        "no fields but the required", ["fetch", 1, EPOCH, None, "select 1"], Fetch(1, EPOCH, None, "select 1")
+    ),
     VersionCase("a token with more fields", ["release", [EPOCH, 3, 17, 99]], Release(TOKEN)),
     VersionCase("an integer where a float is meant", ["status", 1, EPOCH, 5], Status(1, EPOCH, 5.0)),
     VersionCase("a hello of another version", ["hello", 2, "web-1", 4711, "x", "new"], Hello(2, "web-1", 4711, "x")),
@@ -262,13 +289,13 @@ VALUES = (
     ValueCase("an aware datetime in UTC", datetime(2024, 5, 1, 12, 30, tzinfo=UTC)),
     ValueCase(
         "a naive datetime",
-        datetime(2024, 5, 1, 12, 30),  # noqa: DTZ001
+        datetime(2024, 5, 1, 12, 30),
         in_zone="+02:00",
         argument=Ext(6, b"2024-05-01T12:30:00+02:00"),
     ),
     ValueCase(
         "a naive datetime that has no offset",
-        datetime.min,  # noqa: DTZ901
+        datetime.min,
         in_zone="+02:00",
         argument=Ext(6, b"0001-01-01T00:00:00"),
     ),
@@ -356,8 +383,8 @@ ROWS = (
             datetime(2024, 5, 1, 12, 30, tzinfo=UTC),
             datetime(2024, 5, 1, 12, 30, 0, 5, tzinfo=UTC),
             datetime(1900, 1, 1, tzinfo=UTC),
-            datetime(2024, 5, 1, 12, 30),  # noqa: DTZ001
-            datetime.max,  # noqa: DTZ901
+            datetime(2024, 5, 1, 12, 30),
+            datetime.max,
             None,
         ],
     ),
@@ -422,7 +449,7 @@ def _nested_tuples(depth: int) -> bytes:
 
 
 _STATUS = ["status", 1, EPOCH, None]
-_GOOD_AND_BAD = ((1, "protocol"),)
+_BAD_1 = ((1, "protocol"),)
 
 BAD_FRAMES = (
     # The frame as a whole.
@@ -434,31 +461,42 @@ BAD_FRAMES = (
     BadFrame("text", ((b"GET / HTTP/1.1\r\n", 1),), error="protocol"),
     BadFrame("a byte that msgpack does not use", ((b"\x91\xc1", 1),), error="protocol"),
     BadFrame("fewer messages than announced", ((b"\xdd\xff\xff\xff\xff", 1),), error="protocol"),
-    BadFrame("over the cap", ((wire.encode([HELLO]), 1),), error="message_too_large", cap=16, greeted=False,
-             replies=((None, "message_too_large"),)),
+    BadFrame(
+        "over the cap",
+        ((wire.encode([HELLO]), 1),),
+        error="message_too_large",
+        cap=16,
+        greeted=False,
+        replies=((None, "message_too_large"),),
+    ),
     BadFrame("arrays nested too deeply", _fetch(b"\x91", 100_000, b"\xc0"), error="protocol"),
     # One message.
     BadFrame("a message that is no array", _forms(5), read=(None,)),
     BadFrame("an empty message", _forms([]), read=(None,)),
-    BadFrame("an unknown tag", _forms(["explode", 1, EPOCH, None]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("an unknown tag", _forms(["explode", 1, EPOCH, None]), read=(1,), replies=_BAD_1),
     BadFrame("an unknown tag without an id", _forms(["explode"]), read=(None,)),
-    BadFrame("a tag that is no text", _forms([1, 1, EPOCH, None]), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("missing fields", _forms(["fetch", 1, EPOCH]), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame("a tag that is no text", _forms([1, 1, EPOCH, None]), read=(1,), replies=_BAD_1),
+    BadFrame("missing fields", _forms(["fetch", 1, EPOCH]), read=(1,), replies=_BAD_1),
     BadFrame("an id that is text", _forms(["status", "1", EPOCH, None]), read=(None,)),
     BadFrame("an id that is a float", _forms(["status", 1.0, EPOCH, None]), read=(None,)),
     BadFrame("an id that is null", _forms(["status", None, EPOCH, None]), read=(None,)),
-    BadFrame("a timeout that is text", _forms(["status", 1, EPOCH, "5"]), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("a statement that is bytes", _forms(["fetch", 1, EPOCH, None, b"x"]), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("arguments that are null", _forms(["fetch", 1, EPOCH, None, "x", None]), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("a token that is too short", _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH, 3]]), read=(1,),
-             replies=_GOOD_AND_BAD),
+    BadFrame("a timeout that is text", _forms(["status", 1, EPOCH, "5"]), read=(1,), replies=_BAD_1),
+    BadFrame("a statement that is bytes", _forms(["fetch", 1, EPOCH, None, b"x"]), read=(1,), replies=_BAD_1),
+    BadFrame("arguments that are null", _forms(["fetch", 1, EPOCH, None, "x", None]), read=(1,), replies=_BAD_1),
+    BadFrame(
+        "a token that is too short",
+        _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH, 3]]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
     BadFrame("a release of nothing", _forms(["release", None]), read=(None,)),
-    BadFrame("text that is not UTF-8", ((b"\x91\x95\xa5fetch\x01\x07\xc0\xa2\xff\xff", 1),), read=(1,),
-             replies=_GOOD_AND_BAD),
-    BadFrame("an ext value with a malformed payload", _fetch(b"\xd4\x08\x00"), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("an ext value of an unknown type", _fetch(b"\xd4\x63\x00"), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("a timestamp of a wrong size", _fetch(b"\xd4\xff\x00"), read=(1,), replies=_GOOD_AND_BAD),
-    BadFrame("ext values nested too deeply", _fetch(_nested_tuples(600)), read=(1,), replies=_GOOD_AND_BAD),
+    BadFrame(
+        "text that is not UTF-8", ((b"\x91\x95\xa5fetch\x01\x07\xc0\xa2\xff\xff", 1),), read=(1,), replies=_BAD_1
+    ),
+    BadFrame("an ext value with a malformed payload", _fetch(b"\xd4\x08\x00"), read=(1,), replies=_BAD_1),
+    BadFrame("an ext value of an unknown type", _fetch(b"\xd4\x63\x00"), read=(1,), replies=_BAD_1),
+    BadFrame("a timestamp of a wrong size", _fetch(b"\xd4\xff\x00"), read=(1,), replies=_BAD_1),
+    BadFrame("ext values nested too deeply", _fetch(_nested_tuples(600)), read=(1,), replies=_BAD_1),
     BadFrame(
         "one malformed message costs only itself",
         _forms(["status", 1, EPOCH, None], ["status", 2, EPOCH, "5"], ["status", 3, EPOCH, None]),
@@ -466,24 +504,46 @@ BAD_FRAMES = (
         replies=((1, "status_report"), (2, "protocol"), (3, "status_report")),
     ),
     # What only a supervisor can judge.
-    BadFrame("a hello of another version", _forms(["hello", PROTOCOL_VERSION + 1]), read=(True,), greeted=False, closes=True),
+    BadFrame(
+        "a hello of another version",
+        _forms(["hello", PROTOCOL_VERSION + 1]),
+        read=(True,),
+        greeted=False,
+        closes=True,
+    ),
     BadFrame("a malformed hello", _forms(["hello", PROTOCOL_VERSION, 5]), read=(None,), greeted=False),
     BadFrame("a second hello", _forms(["hello", PROTOCOL_VERSION]), read=(True,)),
-    BadFrame("a request before hello", _forms(_STATUS), read=(True,), replies=_GOOD_AND_BAD, greeted=False),
+    BadFrame("a request before hello", _forms(_STATUS), read=(True,), replies=_BAD_1, greeted=False),
     BadFrame("a notice before hello", _forms(["heartbeat"]), read=(True,), greeted=False),
-    BadFrame("a request for another epoch", _forms(["status", 1, EPOCH - 1, None]), read=(True,),
-             replies=((1, "supervisor_unavailable"),)),
-    BadFrame("a statement on a lease of another epoch",
-             _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH - 1, 3, 17]]), read=(True,),
-             replies=((1, "lease_lost"),)),
-    BadFrame("a statement on a lease that never was",
-             _forms(["execute", 1, EPOCH, None, "x", [], [EPOCH, 3, 17]]), read=(True,),
-             replies=((1, "lease_lost"),)),
-    BadFrame("an id that is in use",
-             _forms(["acquire", 1, EPOCH, None], ["acquire", 1, EPOCH, None], ["cancel", 1]), read=(True, True, True),
-             replies=((None, "protocol"), (1, "request_cancelled"))),
-    BadFrame("a cancel, a release and a heartbeat of what is not there",
-             _forms(["cancel", 9], ["release", [EPOCH, 3, 17]], ["heartbeat", [[EPOCH, 3, 17]]]),
-             read=(True, True, True), replies=()),
+    BadFrame(
+        "a request for another epoch",
+        _forms(["status", 1, EPOCH - 1, None]),
+        read=(True,),
+        replies=((1, "supervisor_unavailable"),),
+    ),
+    BadFrame(
+        "a statement on a lease of another epoch",
+        _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH - 1, 3, 17]]),
+        read=(True,),
+        replies=((1, "lease_lost"),),
+    ),
+    BadFrame(
+        "a statement on a lease that never was",
+        _forms(["execute", 1, EPOCH, None, "x", [], [EPOCH, 3, 17]]),
+        read=(True,),
+        replies=((1, "lease_lost"),),
+    ),
+    BadFrame(
+        "an id that is in use",
+        _forms(["acquire", 1, EPOCH, None], ["acquire", 1, EPOCH, None], ["cancel", 1]),
+        read=(True, True, True),
+        replies=((None, "protocol"), (1, "request_cancelled")),
+    ),
+    BadFrame(
+        "a cancel, a release and a heartbeat of what is not there",
+        _forms(["cancel", 9], ["release", [EPOCH, 3, 17]], ["heartbeat", [[EPOCH, 3, 17]]]),
+        read=(True, True, True),
+        replies=(),
+    ),
     BadFrame("a message behind a bye", _forms(["bye"], _STATUS), read=(True, True), replies=(), closes=True),
-)  # fmt: skip
+)

@@ -76,7 +76,9 @@ def _json_lines(value: Any, width: int, indent: str) -> Iterator[str]:
         return
     inner = indent + "  "
     yield indent + ("[" if isinstance(value, list) else "{")
-    pairs = [("", e) for e in value] if isinstance(value, list) else [(f"{json.dumps(k)}: ", e) for k, e in value.items()]
+    pairs = (
+        [("", e) for e in value] if isinstance(value, list) else [(f"{json.dumps(k)}: ", e) for k, e in value.items()]
+    )
     for at, (prefix, element) in enumerate(pairs):
         lines = list(_json_lines(element, width, inner))
         lines[0] = inner + prefix + lines[0].removeprefix(inner)
@@ -86,10 +88,12 @@ def _json_lines(value: Any, width: int, indent: str) -> Iterator[str]:
 
 
 def dump_msgpack(data: bytes) -> str:
-    """One line for each msgpack value: its bytes, and what it is."""
-    lines = list(_annotate(data))
-    column = max(len(hexed) for hexed, _ in lines) + 2
-    return "\n".join(f"{hexed:<{column}}{words}" for hexed, words in lines)
+    """One line for each msgpack value, or more if it is long: its bytes, and what it is."""
+    lines = []
+    for value, words in _annotate(data):
+        lines += [f"{value[:16].hex(' '):<50}{words}"]
+        lines += [value[at : at + 16].hex(" ") for at in range(16, len(value), 16)]
+    return "\n".join(lines)
 
 
 _NAMES = {0xC0: "nil", 0xC2: "false", 0xC3: "true"}
@@ -99,7 +103,7 @@ _LENGTHS = {
 }  # fmt: skip
 
 
-def _annotate(data: bytes) -> Iterator[tuple[str, str]]:
+def _annotate(data: bytes) -> Iterator[tuple[bytes, str]]:
     """Only what a session without ext types needs; raises ValueError at anything else."""
     at = 0
     open_arrays: list[int] = []  # how many elements of each are still to come
@@ -133,7 +137,7 @@ def _annotate(data: bytes) -> Iterator[tuple[str, str]]:
                 words = repr(_loose.decode(data[start:at]))
         else:
             raise ValueError(f"cannot annotate {first:#04x}")
-        yield data[start:at].hex(" "), "  " * depth + words
+        yield data[start:at], "  " * depth + words
         if open_arrays:
             open_arrays[-1] -= 1
         if elements:

@@ -1,7 +1,7 @@
 """Writes protocols/schema, protocols/vectors and the tables of protocols/README.md from the code.
 
-    python -m protocols.generate            writes what has changed
-    python -m protocols.generate --check    writes nothing; names what has drifted and exits 1
+python -m protocols.generate            writes what has changed
+python -m protocols.generate --check    writes nothing; names what has drifted and exits 1
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def generate() -> dict[str, str]:
         ],
     )
     files["vectors/values.json"] = _file(
-        "Values, as arguments and as results in columns of kind any. worker_offset: the argument's encoding depends "
-        "on the time zone of the worker, which is this.",
+        "Values, as arguments and as results in columns of kind any. value: for people. worker_offset: the "
+        "argument's encoding depends on the time zone of the worker, which is this.",
         [_value(case) for case in cases.VALUES],
     )
     files["vectors/bad_values.json"] = _file(
@@ -141,7 +141,9 @@ def check_meanings() -> None:
 
 def _same(what: str, code: Iterable[Any], meanings: Iterable[Any]) -> None:
     if set(code) != set(meanings):
-        raise ValueError(f"protocols/meanings.py: {what}: they differ in {sorted(map(str, set(code) ^ set(meanings)))}")
+        raise ValueError(
+            f"protocols/meanings.py: {what}: they differ in {sorted(map(str, set(code) ^ set(meanings)))}"
+        )
 
 
 # --- the schema -----------------------------------------------------------------------------------------------
@@ -197,9 +199,7 @@ def _file(about: str, entries: list[dict[str, Any]]) -> str:
 def _messages_json(direction: str, entries: Iterable[cases.MessageCase]) -> str:
     return _file(
         f"Frames {direction.replace('_', ' the ')}: its messages in the JSON form, and its bytes.",
-        [
-            {"name": case.name, "messages": forms.to_form(case.frame), "hex": case.frame.hex()} for case in entries
-        ],
+        [{"name": case.name, "messages": forms.to_form(case.frame), "hex": case.frame.hex()} for case in entries],
     )
 
 
@@ -321,11 +321,18 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         return "empty"
     if field.default is msgspec.NODEFAULT:
         return ""
-    words = {None: "nil", True: "true", False: "false"}
-    return words.get(field.default) or (msgspec.json.encode(field.default).decode())
+    return msgspec.json.encode(field.default).decode().replace("null", "nil")
 
 
-_TYPES = {int: "int", float: "float", str: "str", bool: "bool", types.NoneType: "nil", Any: "any", msgspec.Raw: "array of rows"}
+_TYPES = {
+    int: "int",
+    float: "float",
+    str: "str",
+    bool: "bool",
+    types.NoneType: "nil",
+    Any: "any",
+    msgspec.Raw: "array of rows",
+}
 
 
 def type_text(kind: Any) -> str:
@@ -359,10 +366,16 @@ def _errors() -> str:
     return _table(
         ("code", "class", "retry", "meaning"),
         (
-            (f"`{code}`", f"`{cls.__name__}`", "yes" if cls.retry else "", " ".join(inspect.getdoc(cls).split()))  # type: ignore[union-attr]
+            (f"`{code}`", f"`{cls.__name__}`", "yes" if cls.retry else "", _error_text(cls))
             for code, cls in errors.BY_CODE.items()
         ),
     )
+
+
+def _error_text(cls: type[errors.PgactorError]) -> str:
+    if cls is errors.PgactorError:
+        return "An error that has no code of its own."
+    return " ".join((cls.__doc__ or "").split())
 
 
 def _ext() -> str:
@@ -389,10 +402,10 @@ def _kinds() -> str:
 
 
 _POSTGRES_TYPES = {
-    "bool": 16, "int2": 21, "int4": 23, "int8": 20, "oid": 26, "float4": 700, "float8": 701, "numeric": 1700, "text": 25,
-    "varchar": 1043, "bpchar": 1042, "name": 19, "json": 114, "jsonb": 3802, "xml": 142, "money": 790, "bytea": 17,
-    '"char"': 18, "date": 1082, "time": 1083, "timetz": 1266, "timestamp": 1114, "timestamptz": 1184, "interval": 1186,
-    "uuid": 2950, "inet": 869, "cidr": 650, "record": 2249,
+    "bool": 16, "int2": 21, "int4": 23, "int8": 20, "oid": 26, "float4": 700, "float8": 701, "numeric": 1700,
+    "text": 25, "varchar": 1043, "bpchar": 1042, "name": 19, "json": 114, "jsonb": 3802, "xml": 142, "money": 790,
+    "bytea": 17, '"char"': 18, "date": 1082, "time": 1083, "timetz": 1266, "timestamp": 1114, "timestamptz": 1184,
+    "interval": 1186, "uuid": 2950, "inet": 869, "cidr": 650, "record": 2249,
 }  # fmt: skip
 
 

@@ -82,7 +82,7 @@ MESSAGES: dict[str, Meaning] = {
         "`granted`",
         {
             **_REQUEST,
-            "ttl": "Seconds that the lease lives without being renewed. Greater than 0. nil: the supervisor's default.",
+            "ttl": "Seconds that the lease lives without renewal. Greater than 0. nil: the supervisor's default.",
         },
     ),
     "status": Meaning("request", "Ask for the state of the pool.", "`status_report`", _REQUEST),
@@ -94,7 +94,7 @@ MESSAGES: dict[str, Meaning] = {
     ),
     "heartbeat": Meaning(
         "notice",
-        "The worker lives and still holds these leases. Each is renewed for its ttl. Tokens that have ended are ignored.",
+        "The worker lives and still holds these leases. Each is renewed for its ttl. Ended tokens are ignored.",
         fields={"leases": "The leases to renew. May be empty."},
     ),
     "release": Meaning(
@@ -258,7 +258,7 @@ EXT: dict[ExtCode, tuple[str, str]] = {
     ExtCode.DATE: ("a date", "Text: `YYYY-MM-DD`, years 0001 to 9999."),
     ExtCode.TIME: (
         "a time of day, with or without an offset",
-        "Text: `HH:MM:SS[.ffffff]`, then `+HH:MM[:SS]` if it has an offset.",
+        "Text: `HH:MM:SS[.ffffff]`, then `+HH:MM[:SS[.ffffff]]` if it has an offset.",
     ),
     ExtCode.DATETIME: (
         "a point in time, or (without an offset) a wall clock time of no zone",

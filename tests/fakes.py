@@ -149,7 +149,8 @@ class Bench:
         holder = holder or self.opening()[0]
         backend = self.backends[holder]
         backend.is_open = True
-        self._do(self.pool.opened(self.now, holder, backend.incarnation, 100 + backend.incarnation))
+        pid = 100 * (holder.number + 1) + backend.incarnation
+        self._do(self.pool.opened(self.now, holder, backend.incarnation, pid))
         return holder
 
     def open_all(self) -> None:
@@ -395,8 +396,6 @@ class Bench:
         assert not (len(pool.queue) and len(pool.idle)), "nobody waits while a backend is idle"
         for worker in pool.roster.all():
             assert worker.silence_limit is None or not worker.engaged or worker in pool.deadlines
-        if pool.closing and not len(pool.queue):
-            assert fleet.winding_down
         if fleet.winding_down:
             assert not len(pool.queue)
             assert not len(pool.idle)

@@ -41,6 +41,12 @@ class Fleet:
         """How many holders have a backend, or are getting or losing one."""
         return len(self.holders) - len(self._vacant)
 
+    @property
+    def open(self) -> int:
+        """How many holders have a backend that stays."""
+        passing = (HolderState.VACANT, HolderState.OPENING, HolderState.CLOSING)
+        return sum(holder.state not in passing for holder in self.holders)
+
     def is_stale(self, holder: Holder, incarnation: int) -> bool:
         """Whether what is said of this incarnation is out of date."""
         return holder.incarnation != incarnation or holder.state is HolderState.VACANT
@@ -114,7 +120,7 @@ class Fleet:
         if holder.state is not HolderState.IDLE:
             return  # its age is looked at when it comes back
         inactive = self.settings.max_inactive_connection_lifetime
-        idles_for_too_long = inactive and now - holder.since >= inactive and self.alive > self.settings.min_size
+        idles_for_too_long = inactive and now >= holder.since + inactive and self.open > self.settings.min_size
         if idles_for_too_long or self.is_due_to_retire(now, holder):
             self.idle.remove(holder)
             self.retire(now, holder, actions)

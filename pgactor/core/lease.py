@@ -113,8 +113,9 @@ class LeaseTable:
             )
         lease = self._living.get(token.fence)
         if lease is None or lease.token != token:
-            reason = self._ended.get(token.fence) if lease is None else None
-            raise reason or LeaseLost(f"there is no lease {token}; it has ended: acquire again")
+            if lease is None and (reason := self._ended.get(token.fence)) is not None:
+                raise type(reason)(str(reason))  # a new one: an error that was raised keeps its frames alive
+            raise LeaseLost(f"there is no lease {token}; it has ended: acquire again")
         if lease.worker is not worker:
             raise LeaseLost(f"lease {token} belongs to another worker; a lease cannot be shared or inherited")
         if now >= lease.expires_at:

@@ -91,13 +91,7 @@ class Pool:
             self.counters["refused_queue_full"] += 1
             self._refuse(request, report.queue_full(self, now), actions)
         else:
-            self.queue.push(request)
-            limit = now + self.settings.queue_timeout_seconds
-            if request.queue_deadline is None or request.queue_deadline > limit:
-                request.queue_deadline = limit
-            if request.deadline is not None and request.deadline < request.queue_deadline:
-                request.queue_deadline = request.deadline
-            self.deadlines.set(request, request.queue_deadline)
+            self._wait(now, request)
             self._move_on(now, actions)
         return actions
 
@@ -107,7 +101,7 @@ class Pool:
         Raises `LeaseExpired`, `LeaseLost`, `LeaseBusy` or `ProtocolError`; then the request is not known here.
         """
         lease = self.leases.check(token, request.worker, now)
-        if lease.running is not None and not lease.running.answered:
+        if lease.waiting or (lease.running is not None and not lease.running.answered):
             raise LeaseBusy
         self._enrol(now, request)
         lease.renew(now)
@@ -170,7 +164,8 @@ class Pool:
         self.counters["connections_failed"] += 1
         self.fleet.opener.failed(now, error)
         self.fleet.vacate(now, holder, HolderEvent.GONE)
-        if not self.fleet.alive and (permanent or self._database_is_down(now)):
+        grace_is_over = self.fleet.opener.failing_for(now) >= self.settings.database_grace_seconds
+        if not self.fleet.alive and (permanent or grace_is_over):
             for request in self.queue.clear():
                 self._refuse(request, self._unavailable(now), actions)
         self._move_on(now, actions)
@@ -205,7 +200,8 @@ class Pool:
         if request.lease is None:
             holder.busy_with = None
             request.holder = None
-            self.queue.push(request)
+            self.fleet.winding_down = False  # a drain runs it yet
+            self._wait(now, request)
 
     def reset_done(self, now: float, holder: Holder, incarnation: int) -> list[Action]:
         """The holder's session is as new."""
@@ -368,6 +364,16 @@ class Pool:
         self.answer(request)
         actions.append(Grant(request, lease))
 
+    def _wait(self, now: float, request: Request) -> None:
+        """Let the request wait for a backend, as long as it and the pool's settings allow."""
+        self.queue.push(request)
+        limit = now + self.settings.queue_timeout_seconds
+        if request.queue_deadline is None or request.queue_deadline > limit:
+            request.queue_deadline = limit
+        if request.deadline is not None and request.deadline < request.queue_deadline:
+            request.queue_deadline = request.deadline
+        self.deadlines.set(request, request.queue_deadline)
+
     def _start(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         holder.uses += 1
         holder.busy_with = request
@@ -455,7 +461,8 @@ class Pool:
         limit = worker.silence_limit
         if limit is None or not worker.engaged:
             return
-        if now - worker.heard_at < limit:
-            self.deadlines.set(worker, worker.heard_at + limit)
+        due = worker.heard_at + limit
+        if now < due:  # not `now - heard_at < limit`: rounded, it may be true at `due` itself, forever
+            self.deadlines.set(worker, due)
         else:
             actions.extend(self.lost(now, worker, f"nothing was heard of it for {now - worker.heard_at:.1f} s"))

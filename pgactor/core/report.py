@@ -12,6 +12,7 @@ from .holder import Holder, HolderState
 if TYPE_CHECKING:
     from .pool import Pool
     from .request import Request
+    from .roster import Worker
 
 COUNTERS = (
     "requests",
@@ -54,26 +55,30 @@ def holder_status(holder: Holder, now: float) -> HolderStatus:
     )
 
 
+def worker_status(worker: Worker, now: float) -> WorkerStatus:
+    """One worker process."""
+    running = sum(request.holder is not None for request in worker.requests.values())
+    return WorkerStatus(
+        number=worker.number,
+        label=worker.label,
+        pid=worker.pid,
+        road=worker.road,
+        connected_seconds=round(now - worker.connected_at, 3),
+        waiting=len(worker.requests) - running,
+        running=running,
+        leases=len(worker.leases),
+    )
+
+
 def status(pool: Pool, now: float) -> PoolStatus:
     """The whole state."""
+    return _status(pool, now, [worker_status(worker, now) for worker in pool.roster.all()])
+
+
+def _status(pool: Pool, now: float, workers: list[WorkerStatus]) -> PoolStatus:
     count = dict.fromkeys(HolderState, 0)
     for holder in pool.holders:
         count[holder.state] += 1
-    workers = []
-    for worker in pool.roster.all():
-        running = sum(request.holder is not None for request in worker.requests.values())
-        workers.append(
-            WorkerStatus(
-                number=worker.number,
-                label=worker.label,
-                pid=worker.pid,
-                road=worker.road,
-                connected_seconds=round(now - worker.connected_at, 3),
-                waiting=len(worker.requests) - running,
-                running=running,
-                leases=len(worker.leases),
-            )
-        )
     return PoolStatus(
         version=__version__,
         epoch=pool.epoch,
@@ -111,7 +116,7 @@ def _holders_in_words(holders: list[HolderStatus]) -> str:
 
 
 def _facts(pool: Pool, now: float) -> tuple[str, dict[str, object]]:
-    state = status(pool, now)
+    state = _status(pool, now, [])  # without the workers: for each of ten thousand errors, ten thousand requests
     text = (
         f"max_size {state.max_size}, size {state.size}, idle {state.idle}, busy {state.busy}, "
         f"leased {state.leased}, resetting {state.resetting}, opening {state.opening}, waiting {state.waiting}"

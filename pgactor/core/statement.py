@@ -11,9 +11,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+REMEMBERED_LENGTH = 8192
+"""How long a text may be whose judgement is remembered, and which is kept alive by that."""
+
 _BEGINS_WELL = re.compile(
-    r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/|\()*+"  # white space, comments, parentheses: no way back
-    r"(?:select|table|values|with|insert|update|delete|merge)\b",
+    r"(?:\s|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/|\()*+"  # white space, comments (not nested), parentheses
+    r"(?:(?P<no_into>select|table|values|update|delete)|with|insert|merge)\b",
     re.IGNORECASE,
 )
 _INTO = re.compile(r"\binto\b", re.IGNORECASE)
@@ -24,13 +27,21 @@ _TOUCHES_SESSION = re.compile(
 )
 
 
-@lru_cache(4096)
 def leaves_nothing(sql: str) -> bool:
     """Whether the text is one statement that is known to leave nothing in the session it ran in."""
-    if not _BEGINS_WELL.match(sql):
+    return _remembered(sql) if len(sql) <= REMEMBERED_LENGTH else _leaves_nothing(sql)
+
+
+def _leaves_nothing(sql: str) -> bool:
+    beginning = _BEGINS_WELL.match(sql)
+    if not beginning:
         return False
     if ";" in sql.rstrip().removesuffix(";"):
         return False
-    if len(_INTO.findall(sql)) != len(_WRITES_INTO.findall(sql)):
+    may_write_into = beginning["no_into"] is None
+    if len(_INTO.findall(sql)) != (len(_WRITES_INTO.findall(sql)) if may_write_into else 0):
         return False
     return not _TOUCHES_SESSION.search(sql)
+
+
+_remembered = lru_cache(4096)(_leaves_nothing)

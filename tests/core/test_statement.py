@@ -130,6 +130,8 @@ SOMETHING = [
     # comments whose end PostgreSQL sees elsewhere
     "/* a /* b */ select 1",
     "/* a /* b */ c */ select 1",
+    "/* a /* b */ select 1 */ set search_path = x",
+    "/*/* b */ select 1 */ set search_path = x",
     "/* open select 1",
     "-- to the carriage return only\rcreate temp table t as\nselect 1",
     "/*/ select 1",

@@ -1,0 +1,85 @@
+"""pgactor, and what it is compared with: each gives a look-up of one row by its key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+import pgactor
+
+from .database import LOOKUP
+
+Lookup = Callable[[int], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a peer connects: the database, the supervisor, and how many connections one process may have."""
+
+    dsn: str
+    endpoint: str
+    connections: int
+
+
+@asynccontextmanager
+async def with_pgactor(target: Target) -> AsyncIterator[Lookup]:
+    """pgactor's AsyncClient."""
+    async with pgactor.AsyncClient(target.endpoint) as client:
+
+        async def look_up(id: int) -> Any:
+            return await client.fetchrow(LOOKUP, id)
+
+        yield look_up
+
+
+class _NoReset(asyncpg.Connection):
+    def get_reset_query(self) -> str:
+        return ""
+
+
+@asynccontextmanager
+async def with_pool(target: Target, *, reset: bool = True) -> AsyncIterator[Lookup]:
+    """asyncpg.Pool in each process."""
+    size = target.connections
+    kind = asyncpg.Connection if reset else _NoReset
+    async with asyncpg.create_pool(target.dsn, min_size=size, max_size=size, connection_class=kind) as pool:
+
+        async def look_up(id: int) -> Any:
+            return await pool.fetchrow(LOOKUP, id)
+
+        yield look_up
+
+
+@asynccontextmanager
+async def with_connections(target: Target) -> AsyncIterator[Lookup]:
+    """Bare asyncpg connections, taken in turn: no pool, no reset, no safety."""
+    connections = [await asyncpg.connect(target.dsn) for _ in range(target.connections)]
+    free: asyncio.LifoQueue[Any] = asyncio.LifoQueue()
+    for connection in connections:
+        free.put_nowait(connection)
+
+    async def look_up(id: int) -> Any:
+        connection = await free.get()
+        try:
+            return await connection.fetchrow(LOOKUP, id)
+        finally:
+            free.put_nowait(connection)
+
+    try:
+        yield look_up
+    finally:
+        for connection in connections:
+            await connection.close()
+
+
+PEERS: Mapping[str, Callable[[Target], AbstractAsyncContextManager[Lookup]]] = {
+    "pgactor": with_pgactor,
+    "asyncpg.Pool per process": with_pool,
+    "asyncpg.Pool, no reset": lambda target: with_pool(target, reset=False),
+    "asyncpg connections": with_connections,
+}

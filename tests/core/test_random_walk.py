@@ -1,0 +1,357 @@
+"""A long random life of a pool, with the books checked after every step.
+
+`Bench` asserts after each step what must hold always (see `Bench.check`); here is what happens in between, and what
+must be true in the end. A walk is repeated by its seed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TypeVar
+
+import pytest
+
+from pgactor.core.holder import HolderState
+from pgactor.core.lease import Lease, LeaseBusy
+from pgactor.core.request import Kind, Request
+from pgactor.core.roster import Worker
+from pgactor.errors import LeaseError, PgactorError
+from pgactor.messages import Token
+from tests.fakes import DONE, Bench, FakeBackend, Outcome
+
+T = TypeVar("T")
+
+STEPS = 3000
+MAX_WORKERS = 8
+
+
+def settings_by(random: Random) -> dict[str, float | int | None]:
+    """Small limits of all kinds, so that each of them is met often."""
+    max_size = random.randint(1, 6)
+    return {
+        "max_size": max_size,
+        "min_size": random.randint(0, max_size),
+        "max_queries": random.choice([0, 3, 20]),
+        "max_inactive_connection_lifetime": random.choice([0, 0.7, 5.0]),
+        "max_lifetime_seconds": random.choice([0, 20.0]),
+        "max_lifetime_jitter": random.choice([0.0, 0.1, 1.0]),
+        "max_waiting": random.choice([3, 20]),
+        "queue_timeout_seconds": random.choice([1.0, 10.0]),
+        "max_hold_seconds": random.choice([None, 4.0]),
+        "opens_at_once": random.randint(1, 3),
+        "reopen_backoff_seconds": random.choice([0.0, 0.1, 1.0]),
+        "database_grace_seconds": random.choice([0.0, 3.0]),
+    }
+
+
+class Walk:
+    """Random workers and random hands around one pool."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.bench = Bench(seed=seed, now=self.random.uniform(0.0, 1e5), **settings_by(self.random))
+        self.trace: deque[str] = deque(maxlen=30)
+        self.outage = False
+        self.steps: list[Callable[[], str]] = [
+            *[self.time_passes] * 6,
+            *[self.a_worker_asks] * 10,
+            *[self.an_owner_uses_its_lease] * 8,
+            *[self.an_order_is_carried_out] * 14,
+            *[self.a_statement_ends] * 10,
+            *[self.an_owner_releases] * 2,
+            *[self.a_worker_withdraws] * 3,
+            *[self.a_worker_is_heard] * 3,
+            *[self.a_worker_joins] * 3,
+            self.a_worker_is_lost,
+            self.a_stale_token_is_used,
+            self.a_backend_is_lost,
+            self.a_late_report_comes,
+            self.the_database_comes_or_goes,
+        ]
+
+    def run(self) -> None:
+        """Walk, stop, and see that nothing is left."""
+        try:
+            self.bench.start()
+            for number in range(STEPS):
+                step = self.random.choice(self.steps)
+                self.note(f"{number}: {step.__name__}", step)
+                if number % 300 == 299:
+                    self.note("the connections expire", self.expire)
+            end = self.random.choice([self.let_it_come_to_rest, self.drain, self.terminate])
+            self.note(end.__name__, end)
+            self.nothing_is_left()
+        except BaseException as error:
+            error.add_note("\n".join([*self.trace, repr(self.bench.settings)]))
+            raise
+
+    def note(self, name: str, step: Callable[[], str]) -> None:
+        """Do the step, and remember it."""
+        self.trace.append(f"{self.bench.now:.3f} {name}")
+        if said := step():
+            self.trace[-1] += f" {said}"
+
+    # --- choices --------------------------------------------------------------------------------------------
+
+    def one_of(self, things: Sequence[T]) -> T | None:
+        return self.random.choice(things) if things else None
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def any_worker(self) -> Worker | None:
+        return self.one_of(self.bench.pool.roster.all())
+
+    def any_lease(self) -> Lease | None:
+        return self.one_of(self.bench.pool.leases.all())
+
+    def any_timeout(self) -> float | None:
+        return self.random.choice([None, None, 0.0, 0.5, 3.0, 60.0])
+
+    # --- workers --------------------------------------------------------------------------------------------
+
+    def a_worker_joins(self) -> str:
+        if len(self.bench.pool.roster) >= MAX_WORKERS:
+            return ""
+        return repr(self.bench.worker(silence_limit=self.random.choice([None, 0.7, 2.0])))
+
+    def a_worker_is_lost(self) -> str:
+        worker = self.any_worker()
+        if worker is None or self.chance(0.5):
+            return ""
+        self.bench.lose(worker)
+        self.bench.lose(worker)
+        return repr(worker)
+
+    def a_worker_asks(self) -> str:
+        worker = self.any_worker()
+        if worker is None:
+            return ""
+        kind = self.random.choice([Kind.STATEMENT, Kind.STATEMENT, Kind.SESSION, Kind.LEASE])
+        ttl = self.random.choice([0.3, 2.0, 30.0])
+        return repr(self.bench.submit(worker, kind=kind, timeout=self.any_timeout(), ttl=ttl))
+
+    def an_owner_uses_its_lease(self) -> str:
+        lease = self.any_lease()
+        if lease is None:
+            return ""
+        try:
+            request = self.bench.submit_on(lease, timeout=self.any_timeout())
+        except LeaseBusy:
+            assert lease.running is not None
+            return f"{lease!r}, which is busy"
+        except LeaseError as error:
+            assert self.bench.now >= lease.expires_at
+            return str(error)
+        return repr(request)
+
+    def an_owner_releases(self) -> str:
+        lease = self.any_lease()
+        if lease is not None:
+            self.bench.release(lease)
+        return repr(lease)
+
+    def a_worker_withdraws(self) -> str:
+        request = self.one_of(self.bench.requests[-20:])
+        if request is None:
+            return ""
+        known = request.id in request.worker.requests
+        self.bench.withdraw(request)
+        assert request in self.bench.outcomes or not known
+        self.bench.withdraw(request)
+        return repr(request)
+
+    def a_worker_is_heard(self) -> str:
+        worker = self.any_worker()
+        if worker is None:
+            return ""
+        tokens = [lease.token for lease in self.bench.pool.leases.all() if self.chance(0.7)]
+        self.bench.heartbeat(worker, *tokens)
+        return repr(worker)
+
+    def a_stale_token_is_used(self) -> str:
+        worker, lease = self.any_worker(), self.any_lease()
+        if worker is None or lease is None:
+            return ""
+        epoch, holder, fence = lease.token.epoch, lease.token.holder, lease.token.fence
+        token = self.random.choice(
+            [
+                Token(epoch - 1, holder, fence),
+                Token(epoch, holder + 1, fence),
+                Token(epoch, holder, self.random.randint(0, fence - 1) if fence else -1),
+                Token(epoch, holder, 10**9),
+            ]
+        )
+        if self.chance(0.5) and lease.worker is not worker:
+            token = lease.token
+        if token.fence != fence and self.chance(0.9):
+            worker = lease.worker
+        living = [other.token for other in worker.leases.values()]
+        if token in living:
+            return ""
+        before = (self.bench.states(), [each.expires_at for each in self.bench.pool.leases.all()])
+        with pytest.raises(LeaseError):
+            self.bench.submit_on(lease, worker=worker, token=token)
+        self.bench.release(lease, worker=worker, token=token)
+        self.bench.heartbeat(worker, token)
+        assert before == (self.bench.states(), [each.expires_at for each in self.bench.pool.leases.all()])
+        return f"{token} by {worker!r}"
+
+    # --- hands ----------------------------------------------------------------------------------------------
+
+    def an_order_is_carried_out(self) -> str:
+        waiting = [b for b in self.bench.backends.values() if b.closing or b.resetting or not b.is_open]
+        backend = self.one_of(waiting)
+        if backend is None:
+            return ""
+        self.carry_out(backend)
+        return repr(backend.holder)
+
+    def carry_out(self, backend: FakeBackend) -> None:
+        bench, holder = self.bench, backend.holder
+        if backend.closing:
+            if backend.is_open or self.chance(0.5):
+                bench.close(holder)
+            else:
+                bench.fail_open(holder, "it was given up")
+        elif backend.is_open:
+            bench.reset(holder)
+        elif self.outage or self.chance(0.1):
+            bench.fail_open(holder, "no luck", permanent=self.chance(0.1))
+        else:
+            bench.open(holder)
+
+    def a_statement_ends(self) -> str:
+        request = self.one_of([b.running for b in self.bench.backends.values() if b.running is not None])
+        if request is None:
+            return ""
+        if self.chance(0.2) and not request.answered:
+            self.bench.give_result(request)
+            return f"{request!r}, but its backend is not quiet"
+        self.bench.finish(request, touched=self.chance(0.1))
+        return repr(request)
+
+    def a_backend_is_lost(self) -> str:
+        backend = self.one_of(list(self.bench.backends.values()))
+        if backend is None or self.chance(0.3):
+            return ""
+        self.bench.cut(backend.holder, before_it_ran=self.chance(0.4))
+        return repr(backend.holder)
+
+    def a_late_report_comes(self) -> str:
+        backend, request = self.one_of(self.bench.past[-20:]), self.one_of(self.bench.requests[-20:])
+        if backend is None or request is None:
+            return ""
+        pool, now, holder, incarnation = self.bench.pool, self.bench.now, backend.holder, backend.incarnation
+        reports: list[Callable[[], object]] = [
+            lambda: pool.opened(now, holder, incarnation, 1),
+            lambda: pool.open_failed(now, holder, incarnation, "late"),
+            lambda: pool.finished(now, holder, incarnation, request, touched=True),
+            lambda: pool.unrun(now, holder, incarnation, request),
+            lambda: pool.reset_done(now, holder, incarnation),
+            lambda: pool.closed(now, holder, incarnation),
+            lambda: pool.gone(now, holder, incarnation, "late"),
+        ]
+        before = (self.bench.states(), pool.counters.copy(), len(pool.queue))
+        assert not self.random.choice(reports)(), "a late report has no consequences"
+        assert before == (self.bench.states(), pool.counters, len(pool.queue))
+        self.bench.check()
+        return repr(holder)
+
+    # --- the rest of the world ------------------------------------------------------------------------------
+
+    def time_passes(self) -> str:
+        seconds = self.random.choice([0.001, 0.05, 0.2, 1.0])
+        if self.chance(0.03):
+            seconds *= 10
+        if self.chance(0.1):
+            self.bench.now += seconds  # the loop was busy: what is due comes late
+            seconds = 0.0
+        self.bench.advance(seconds)
+        return f"to {self.bench.now:.3f}"
+
+    def the_database_comes_or_goes(self) -> str:
+        self.outage = not self.outage and self.chance(0.4)
+        if self.outage and self.chance(0.5):
+            for holder in list(self.bench.backends):
+                self.bench.cut(holder, before_it_ran=self.chance(0.5))
+        return "it is gone" if self.outage else "it is there"
+
+    def expire(self) -> str:
+        self.bench.expire_connections()
+        return ""
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def quiesce(self) -> None:
+        """Everybody comes to an end: owners release, statements end, orders are carried out, time passes."""
+        bench = self.bench
+        for _ in range(200):
+            for lease in bench.pool.leases.all():
+                bench.release(lease)
+            for backend in list(bench.backends.values()):
+                if bench.backends.get(backend.holder) is backend and backend.running is not None:
+                    bench.finish(backend.running, touched=self.chance(0.2))
+            bench.settle()
+            bench.advance(0.1)
+        bench.settle()
+
+    def let_it_come_to_rest(self) -> str:
+        self.quiesce()
+        idle = self.bench.in_state(HolderState.IDLE)
+        assert len(idle) >= self.bench.settings.min_size
+        assert len(idle) + len(self.bench.in_state(HolderState.VACANT)) == self.bench.settings.max_size
+        return f"with {len(idle)} idle"
+
+    def drain(self) -> str:
+        self.bench.drain()
+        for number in range(100):  # work goes on meanwhile
+            step = self.random.choice(self.steps)
+            self.note(f"{number} of the drain: {step.__name__}", step)
+        self.quiesce()
+        assert self.bench.pool.drained
+        assert set(self.bench.states()) == {"vacant"}
+        return ""
+
+    def terminate(self) -> str:
+        if self.chance(0.5):
+            self.bench.drain()
+        self.bench.terminate()
+        assert len(self.bench.outcomes) == len(self.bench.requests), "everybody is answered at once"
+        opens = self.bench.opens
+        for number in range(30):
+            step = self.random.choice(self.steps)
+            self.note(f"{number} of the end: {step.__name__}", step)
+        self.quiesce()
+        assert self.bench.opens == opens
+        assert self.bench.pool.drained
+        assert set(self.bench.states()) == {"vacant"}
+        return ""
+
+    def nothing_is_left(self) -> None:
+        bench, pool = self.bench, self.bench.pool
+        for request in bench.requests:
+            assert_answered(request, bench.outcomes.get(request))
+        assert not len(pool.queue)
+        assert not len(pool.leases)
+        assert not any(worker.requests or worker.leases for worker in pool.roster.all())
+        timers = len(bench.in_state(HolderState.IDLE)) + len(pool.roster) + 1
+        assert len(pool.deadlines) <= timers, "only holders, workers and the opener may still have a timer"
+
+
+def assert_answered(request: Request, outcome: Outcome | None) -> None:
+    """The request has the one answer that fits its kind."""
+    assert request.answered
+    if isinstance(outcome, Lease):
+        assert request.kind is Kind.LEASE
+    elif outcome == DONE:
+        assert request.kind is not Kind.LEASE
+    else:
+        assert isinstance(outcome, PgactorError)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_books_agree_after_every_step_of_a_random_walk(seed: int) -> None:
+    Walk(seed).run()

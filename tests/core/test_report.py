@@ -1,0 +1,110 @@
+"""The state in figures and in words."""
+
+from __future__ import annotations
+
+import time
+
+from pgactor.core import report
+from pgactor.core.request import Kind
+from pgactor.messages import HolderStatus, WorkerStatus
+from pgactor.version import __version__
+from tests.fakes import Bench
+
+
+def test_the_status_counts_what_there_is() -> None:
+    bench = Bench(min_size=0, max_size=6, opens_at_once=6)
+    web, job = bench.worker("web", pid=10), bench.worker(silence_limit=10)
+    requests = [bench.submit(web, f"select {n}") for n in range(3)]
+    for _ in range(3):
+        bench.open()
+    bench.finish(requests[0], touched=True)
+    bench.finish(requests[1])
+    bench.lease(job)
+    bench.submit(web)
+    bench.advance(1.5)
+    status = report.status(bench.pool, bench.now)
+    assert (status.version, status.epoch, status.uptime_seconds) == (__version__, 7, 1.5)
+    assert (status.min_size, status.max_size, status.size) == (0, 6, 3)
+    assert (status.idle, status.busy, status.leased, status.resetting) == (0, 1, 1, 1)
+    assert (status.opening, status.waiting, status.database) == (1, 1, "ok")
+    assert status.workers == [
+        WorkerStatus(1, "web", 10, "ipc", 1.5, waiting=1, running=1, leases=0),
+        WorkerStatus(2, "", 0, "tcp", 1.5, waiting=0, running=0, leases=1),
+    ]
+    assert status.holders == [
+        HolderStatus(0, "resetting", 1.5, 101, 1, statement="select 0"),
+        HolderStatus(1, "leased", 1.5, 201, 1, worker="worker 2", lease="1.1"),
+        HolderStatus(2, "busy", 1.5, 301, 1, worker="web (pid 10)", statement="select 2"),
+        HolderStatus(3, "opening", 1.5),
+        HolderStatus(4, "vacant", bench.now),
+        HolderStatus(5, "vacant", bench.now),
+    ]
+
+
+def test_the_counters_rise() -> None:
+    bench = Bench.ready(1)
+    assert set(bench.pool.counters) == set(report.COUNTERS)
+    bench.lease(bench.worker())
+    counters = report.status(bench.pool, bench.now).counters
+    assert {name: count for name, count in counters.items() if count} == {
+        "requests": 1,
+        "leases_granted": 1,
+        "connections_opened": 1,
+    }
+    bench.pool.counters["requests"] += 1
+    assert counters["requests"] == 1, "a report does not change any more"
+
+
+def test_the_status_tells_why_the_database_cannot_be_reached() -> None:
+    bench = Bench(min_size=1)
+    bench.start()
+    bench.fail_open(error="connection refused")
+    assert report.status(bench.pool, bench.now).database == "failing: connection refused"
+
+
+def test_a_fresh_lease_is_not_shown_with_the_statement_of_another_worker() -> None:
+    bench = Bench.ready(1)
+    bench.finish(bench.submit(bench.worker("first"), "select secret"))
+    lease = bench.lease(bench.worker("second"))
+    status = report.holder_status(lease.holder, bench.now)
+    assert (status.worker, status.statement) == ("second", "")
+
+
+def test_long_statements_are_shortened_to_one_line() -> None:
+    bench = Bench.ready(1)
+    bench.submit(bench.worker(), "select\n\n  " + ", ".join(["a_column"] * 10_000))
+    statement = report.holder_status(bench.pool.holders[0], bench.now).statement
+    assert len(statement) == report.STATEMENT_LENGTH
+    assert statement.startswith("select a_column, a_column")
+    assert statement.endswith("...")
+
+
+def test_twenty_holders_are_told_in_words_and_the_others_counted() -> None:
+    bench = Bench.ready(23)
+    worker = bench.worker()
+    for _ in range(23):
+        bench.submit(worker, kind=Kind.SESSION)
+    text = str(report.queue_full(bench.pool, bench.now))
+    assert len(text.splitlines()) == 22
+    assert text.endswith("\n  and 3 more")
+
+
+def test_an_empty_pool_is_told_in_one_line() -> None:
+    bench = Bench(min_size=0, max_size=2)
+    assert str(report.queue_full(bench.pool, bench.now)) == (
+        "0 requests are waiting already (max_waiting); it was not run. "
+        "max_size 2, size 0, idle 0, busy 0, leased 0, resetting 0, opening 0, waiting 0"
+    )
+
+
+def test_many_that_time_out_together_do_not_each_count_all_the_others() -> None:
+    """With 10 000 waiting, a text that took a walk through all of them would stop the supervisor for seconds."""
+    waiting = 10_000
+    bench = Bench.ready(1, queue_timeout_seconds=1.0)
+    worker = bench.worker()
+    running = bench.submit(worker)
+    worker.requests.update({-n: running for n in range(1, waiting)})
+    began = time.process_time()
+    for _ in range(100):
+        report.queue_full(bench.pool, bench.now)
+    assert time.process_time() - began < 0.05
