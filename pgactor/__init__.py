@@ -1,35 +1,44 @@
 """One PostgreSQL pool for all the processes of an application.
 
 Workers use `Client` (blocking) or `AsyncClient` (asyncio); `pgactor serve` is the supervisor, which owns the pool.
+
+Names are imported when they are first used: a worker that needs no asyncio does not wait for its import.
 """
 
-from .client.aio import AsyncClient, create_pool
-from .client.aiolease import AsyncLease
-from .client.lease import Lease
-from .client.sync import Client
-from .errors import (
-    ClientClosed,
-    ClientError,
-    ConfigError,
-    DatabaseUnavailable,
-    LeaseError,
-    LeaseExpired,
-    LeaseLost,
-    MessageTooLarge,
-    OutcomeUnknown,
-    PgactorError,
-    PoolClosing,
-    PoolError,
-    PoolTimeout,
-    ProtocolError,
-    QueueFull,
-    RequestCancelled,
-    RequestTimeout,
-    SupervisorUnavailable,
-    UnsupportedType,
-)
-from .rows import Record
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .client.aio import AsyncClient, create_pool
+    from .client.aiolease import AsyncLease
+    from .client.lease import Lease
+    from .client.sync import Client
+    from .errors import (
+        ClientClosed,
+        ClientError,
+        ConfigError,
+        DatabaseUnavailable,
+        LeaseError,
+        LeaseExpired,
+        LeaseLost,
+        MessageTooLarge,
+        OutcomeUnknown,
+        PgactorError,
+        PoolClosing,
+        PoolError,
+        PoolTimeout,
+        ProtocolError,
+        QueueFull,
+        RequestCancelled,
+        RequestTimeout,
+        SupervisorUnavailable,
+        UnsupportedType,
+    )
+    from .rows import Record
 
 __all__ = [
     "AsyncClient",
@@ -59,3 +68,24 @@ __all__ = [
     "__version__",
     "create_pool",
 ]
+
+_HOMES = {
+    "AsyncClient": ".client.aio",
+    "AsyncLease": ".client.aiolease",
+    "Client": ".client.sync",
+    "Lease": ".client.lease",
+    "Record": ".rows",
+    "create_pool": ".client.aio",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

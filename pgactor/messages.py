@@ -12,7 +12,7 @@ generated from this module.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,12 +25,19 @@ DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
 """The default cap of one frame, in bytes, on both sides."""
 
 
+SHAPES_PER_LINK = 1024
+"""How many shapes a worker remembers on a link: those told last. An older one is told again when it is used."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
 class Token(msgspec.Struct, array_like=True, frozen=True):
     """What names a lease: useless in another epoch, on another holder, or once another fence was given."""
 
-    epoch: int
-    holder: int
-    fence: int
+    epoch: Number
+    holder: Number
+    fence: Number
 
     def __str__(self) -> str:
         return f"{self.holder}.{self.fence}"
@@ -51,9 +58,9 @@ class Request(Message):
     timeout: how many seconds the worker is still willing to wait, queueing included; None: no limit of its own.
     """
 
-    id: int
-    epoch: int
-    timeout: float | None
+    id: Number
+    epoch: Number
+    timeout: Seconds | None
 
 
 class Execute(Request, tag="execute"):
@@ -77,7 +84,7 @@ class Fetch(Request, tag="fetch"):
 
     sql: str
     args: list[Any] = []
-    limit: int = 0
+    limit: Number = 0
     lease: Token | None = None
 
 
@@ -95,7 +102,7 @@ class Acquire(Request, tag="acquire"):
     ttl: seconds that a silent owner keeps the lease; None: the supervisor's default.
     """
 
-    ttl: float | None = None
+    ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class Status(Request, tag="status"):
@@ -110,12 +117,16 @@ class Expire(Request, tag="expire"):
 
 
 class Hello(Message, tag="hello"):
-    """The first message on a link; answered by `Welcome`, or by `Failed` without an id and the end of the link."""
+    """The first message on a link; answered by `Welcome`, or by `Failed` without an id and the end of the link.
+
+    max_frame_bytes: the largest frame the worker takes.
+    """
 
     version: int
     label: str = ""
     pid: int = 0
     library: str = ""
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
 
 
 class Heartbeat(Message, tag="heartbeat"):
@@ -131,10 +142,10 @@ class Release(Message, tag="release"):
 
 
 class Cancel(Message, tag="cancel"):
-    """Nobody waits for the request `id` any more: queued, it never runs; running, it is cancelled; granted, it
-    is released. The request is still answered, once."""
+    """Nobody waits for the request `id` any more: queued, it never runs; running, it is cancelled. The request is
+    still answered, once; a lease that comes as the answer is the worker's to release."""
 
-    id: int
+    id: Number
 
 
 class Bye(Message, tag="bye"):
@@ -178,7 +189,7 @@ class Done(Reply, tag="done"):
 class Rows(Reply, tag="rows"):
     """The rows of a request: `data` is an array of rows, each an array of values, to be read by the shape.
 
-    columns: the shape's columns, sent the first time that the shape is used on a link.
+    columns: the shape's columns, the first time that the shape is used on a link (see SHAPES_PER_LINK).
     """
 
     shape: int
@@ -188,11 +199,13 @@ class Rows(Reply, tag="rows"):
 
 
 class Granted(Reply, tag="granted"):
-    """The lease is yours. ttl: seconds that it lives without a heartbeat. backend_pid: PostgreSQL's process."""
+    """The lease is yours. ttl: seconds that it lives without a heartbeat, from when it was granted, which was
+    `waited` seconds after the request had come. backend_pid: PostgreSQL's process."""
 
     lease: Token
     ttl: float
     backend_pid: int = 0
+    waited: float = 0.0
 
 
 class StatusReport(Reply, tag="status_report"):

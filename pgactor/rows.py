@@ -12,7 +12,6 @@ asyncpg's quirks are kept: an infinite timestamptz is a *naive* datetime.max or 
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -239,6 +238,8 @@ class RowDecoder:
             raise ProtocolError(self._explain(str(exc))) from exc
 
     def _explain(self, text: str) -> str:
+        import re
+
         place = re.search(r" - at `\$\[(\d+)\]\[(\d+)\]", text)
         if place is None or int(place[2]) >= len(self.columns):
             return f"the rows of this result cannot be decoded: {text}"

@@ -239,7 +239,11 @@ OTHER_VERSIONS = (
     ),
     VersionCase("a token with more fields", ["release", [EPOCH, 3, 17, 99]], Release(TOKEN)),
     VersionCase("an integer where a float is meant", ["status", 1, EPOCH, 5], Status(1, EPOCH, 5.0)),
-    VersionCase("a hello of another version", ["hello", 2, "web-1", 4711, "x", "new"], Hello(2, "web-1", 4711, "x")),
+    VersionCase(
+        "a hello of another version",
+        ["hello", 2, "web-1", 4711, "x", 4096, "new"],
+        Hello(2, "web-1", 4711, "x", 4096),
+    ),
 )
 """All from workers."""
 

@@ -44,6 +44,7 @@ MESSAGES: dict[str, Meaning] = {
             "label": "What people should call the worker in a status. At most 200 characters are kept.",
             "pid": "The worker's process id, used where the kernel does not tell it (tcp). 0: not told.",
             "library": "Name and version of the client library.",
+            "max_frame_bytes": "The largest frame that the worker takes.",
         },
     ),
     "execute": Meaning(
@@ -117,7 +118,7 @@ MESSAGES: dict[str, Meaning] = {
             "version": "The version of the protocol that the supervisor speaks: the same as in `hello`.",
             "epoch": "This life of the supervisor. Goes into every request.",
             "supervisor": "Name and version of the supervisor, for people.",
-            "max_frame_bytes": "The largest frame that the supervisor takes, and the largest that it sends.",
+            "max_frame_bytes": "The largest frame that the supervisor takes.",
             "heartbeat_seconds": "If greater than 0, a worker that awaits a reply or holds a lease sends something "
             "at least this often (tcp). 0: it need not (ipc).",
         },
@@ -137,7 +138,7 @@ MESSAGES: dict[str, Meaning] = {
         fields={
             "id": _ID,
             "shape": "The number of the rows' shape.",
-            "columns": "The columns of the shape, the first time that it is used on a link; later nil.",
+            "columns": "The columns of the shape, where it is told (see section 5); else nil.",
             "data": "An array of rows. Each row is an array of as many values as the shape has columns.",
             "in_transaction": _IN_TRANSACTION,
         },
@@ -150,6 +151,7 @@ MESSAGES: dict[str, Meaning] = {
             "lease": "The token of the lease.",
             "ttl": "Seconds that it lives without being renewed.",
             "backend_pid": "The process id of the lease's PostgreSQL backend.",
+            "waited": "Seconds between the arrival of the request and the grant, from which the ttl counts.",
         },
     ),
     "status_report": Meaning(

@@ -260,6 +260,10 @@ class Bench:
         assert isinstance(outcome, PgactorError), outcome
         return outcome
 
+    def runs(self, request: Request) -> bool:
+        """Whether the request has a backend."""
+        return request.holder is not None
+
     def in_state(self, state: HolderState) -> list[Holder]:
         """The holders in this state."""
         return [holder for holder in self.pool.holders if holder.state is state]
@@ -270,9 +274,7 @@ class Bench:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _request(
-        self, worker: Worker, statement: str, kind: Kind, timeout: float | None, ttl: float
-    ) -> Request:
+    def _request(self, worker: Worker, statement: str, kind: Kind, timeout: float | None, ttl: float) -> Request:
         worker.heard_at = self.now
         deadline = None if timeout is None else self.now + timeout
         request = Request(

@@ -17,7 +17,7 @@ import asyncpg
 from .. import wire
 from ..config import Settings
 from ..core import report
-from ..core.actions import Action, Close, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
+from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from ..core.holder import Holder
 from ..core.lease import LeaseBusy
 from ..core.pool import Pool
@@ -49,6 +49,7 @@ from ..messages import (
     StatusReport,
     Welcome,
 )
+from ..messages import Request as AnyRequest
 from ..version import __version__
 from .backend import Backend
 from .failures import failed, in_words
@@ -131,7 +132,7 @@ class Conductor:
             elif peer.worker is None:
                 self.malformed(peer, "said no hello")
                 no_hello = ProtocolError("the first message on a link is expected to be a hello")
-                peer.send(failed(getattr(message, "id", None), no_hello))
+                peer.send(failed(message.id if isinstance(message, AnyRequest) else None, no_hello))
             else:
                 self._message(peer, peer.worker, message)
 
@@ -161,6 +162,7 @@ class Conductor:
         if peer.worker is not None:
             peer.send(failed(None, ProtocolError("hello was said already on this link")))
             return
+        peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
         silence = self._settings.silence_seconds if peer.road == "tcp" else None
         peer.worker = self.pool.roster.join(
             now=self._loop.time(),
@@ -184,7 +186,7 @@ class Conductor:
         now = self._loop.time()
         worker.heard_at = now
         match message:
-            case Fetch() | Execute() | ExecuteMany() | FetchMany() | Acquire() | Status() | Expire():
+            case AnyRequest():
                 if message.epoch != self.pool.epoch:
                     peer.send(failed(message.id, _other_life()))
                     return
@@ -234,11 +236,7 @@ class Conductor:
             self._do(self.pool.submit_on_lease(now, request, token))
 
     def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
-        ttl = message.ttl
-        if ttl is None:
-            ttl = self._settings.pool.lease_ttl_seconds
-        elif not ttl > 0:
-            raise ProtocolError(f"the ttl of a lease is expected to be greater than zero, not {ttl}")
+        ttl = self._settings.pool.lease_ttl_seconds if message.ttl is None else message.ttl
         deadline = None if message.timeout is None else now + message.timeout
         request = Request(worker, message.id, Kind.LEASE, now=now, payload=message, deadline=deadline, ttl=ttl)
         self._do(self.pool.submit(now, request))
@@ -260,9 +258,11 @@ class Conductor:
             return
         peer: Peer = request.worker.link
         if shape is not None and isinstance(reply, Rows) and shape.number not in peer.shapes:
-            peer.shapes.add(shape.number)
             reply.columns = shape.columns
-        peer.send(reply)
+            if peer.send(reply):
+                peer.remember(shape.number)
+        else:
+            peer.send(reply)
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()
@@ -295,7 +295,8 @@ class Conductor:
                 case Run(holder, request):
                     self._backends[holder].run(request)
                 case Grant(request, lease):
-                    granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid)
+                    waited = lease.granted_at - request.since
+                    granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
                     request.worker.link.send(granted)
                 case Refuse(request, error):
                     request.worker.link.send(failed(request.id, error))
@@ -315,6 +316,8 @@ class Conductor:
                     self._backends[holder].close()
                 case TellLeaseEnded(lease, error):
                     lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
+                case Disconnect(worker, reason):
+                    worker.link.close(reason)
         self._watch_the_clock()
         if self.pool.closing and self.pool.drained:
             self._drained.set()

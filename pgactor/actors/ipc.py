@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import Protocol, cast
 
-from ..errors import ConfigError, MessageTooLarge, ProtocolError
+from ..errors import ConfigError, ProtocolError
 from ..zmtp import Connection, frame_header
 from .failures import failed
 from .peer import Peer
@@ -53,7 +53,7 @@ class IpcPeer(Peer, asyncio.Protocol):
         except ProtocolError as error:
             self._frames.malformed(self, str(error))
             if self._zmtp.ready:
-                self.send(failed(None, error if isinstance(error, MessageTooLarge) else ProtocolError(str(error))))
+                self.send(failed(None, ProtocolError(str(error))))
             self.close(str(error))
             return
         if output := self._zmtp.take_output():

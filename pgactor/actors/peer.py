@@ -12,48 +12,57 @@ from abc import ABC, abstractmethod
 from .. import wire
 from ..core.roster import Worker
 from ..errors import MessageTooLarge
-from ..messages import Failed, FromSupervisor, Reply
+from ..messages import SHAPES_PER_LINK, Failed, FromSupervisor, Reply
 from .failures import failed
 
 log = logging.getLogger("pgactor.gateway")
 
 
 class Peer(ABC):
-    """One link. worker: who said hello on it. shapes: the numbers of those it was told."""
+    """One link. worker: who said hello on it. shapes: the numbers of those it was told, the first told first."""
 
     road: str
 
     def __init__(self, *, max_frame_bytes: int) -> None:
         self.worker: Worker | None = None
         self.pid = 0
-        self.shapes: set[int] = set()
+        self.shapes: dict[int, None] = {}
         self.closed = False
         self.said_goodbye = False
-        self._max_frame_bytes = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._loop = asyncio.get_running_loop()
 
-    def send(self, message: FromSupervisor) -> None:
-        """Send the message with the next frame. What is too large to send becomes an error for its request."""
+    def send(self, message: FromSupervisor) -> bool:
+        """Send the message with the next frame. What is too large becomes an error for its request; then, and when
+        the link is closed, the answer is False."""
         if self.closed:
-            return
+            return False
         encoded = wire.encode_message(message)
-        if len(encoded) + 8 > self._max_frame_bytes:
+        fits = len(encoded) + 8 <= self.max_frame_bytes
+        if not fits:
             encoded = wire.encode_message(self._too_large(message, len(encoded)))
         if not self._outbox:
             self._loop.call_soon(self.flush)
-        elif self._outbox_bytes + len(encoded) + 8 > self._max_frame_bytes:
+        elif self._outbox_bytes + len(encoded) + 8 > self.max_frame_bytes:
             self.flush()
             self._loop.call_soon(self.flush)
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
+        return fits
+
+    def remember(self, shape: int) -> None:
+        """The worker was told this shape; like the worker, forget the first told when there are too many."""
+        if len(self.shapes) >= SHAPES_PER_LINK:
+            del self.shapes[next(iter(self.shapes))]
+        self.shapes[shape] = None
 
     def _too_large(self, message: FromSupervisor, size: int) -> Failed:
         return failed(
             message.id if isinstance(message, Reply | Failed) else None,
             MessageTooLarge(
-                f"the result is {size} bytes, over the cap of {self._max_frame_bytes} (max_frame_bytes); "
+                f"the result is {size} bytes, over the cap of {self.max_frame_bytes} (max_frame_bytes); "
                 "fetch fewer rows or columns at a time"
             ),
         )

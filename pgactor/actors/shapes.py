@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..rows import Column, RowEncoder
 
 MAX_SHAPES = 4096
-"""How many shapes are kept. Numbers are never used again, so a worker may forget the oldest beyond twice this."""
+"""How many shapes are kept. A number is never used again."""
 
 
 class Shape:

@@ -20,6 +20,8 @@ from .requests import HeldLease, LostLink, Pending, Requests, unavailable
 SWEEP_SECONDS = 0.5
 """How often it is looked whether somebody has waited too long for an answer."""
 
+NEVER = float("inf")
+
 
 class Unsent(Exception):
     """Nothing of the request was sent: it may be tried again."""
@@ -37,7 +39,7 @@ class AioConnected:
         self.welcome: asyncio.Future[Welcome] = self.loop.create_future()
         self._outbox: list[tuple[bytes, Pending | None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._next_beat = 0.0
+        self._next_beat = NEVER
 
     # --- out ----------------------------------------------------------------------------------------------
 
@@ -114,6 +116,14 @@ class AioConnected:
         if self._timer is None and self.requests.lost is None:
             self._timer = self.loop.call_later(min(SWEEP_SECONDS, self._beat_interval()), self._tick)
 
+    def renew_within(self, seconds: float) -> None:
+        """A lease is to be renewed so soon."""
+        self._next_beat = min(self._next_beat, time.monotonic() + seconds)
+        if self._timer is not None and seconds < SWEEP_SECONDS:
+            self._timer.cancel()
+            self._timer = None
+        self.watch_the_clock()
+
     def _beat_interval(self) -> float:
         interval = min((lease.ttl for lease in self.requests.leases.values()), default=3600.0) / 3
         welcome = self.requests.welcome
@@ -139,8 +149,9 @@ class AioConnected:
             self.requests.pending and self.requests.welcome and self.requests.welcome.heartbeat_seconds
         )
         if beats and now >= self._next_beat:
-            self._next_beat = now + self._beat_interval() * 0.9
             self.post(self.requests.heartbeat(now))
+        if not beats or now >= self._next_beat or self._next_beat == NEVER:
+            self._next_beat = now + self._beat_interval() if beats else NEVER
         if self.requests.leases or self.requests.pending:
             self.watch_the_clock()
 
@@ -204,7 +215,7 @@ class AioChannel:
         if connected.requests.lost is not None:
             raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
         connected.requests.leases[lease.token.fence] = lease
-        connected.watch_the_clock()
+        connected.renew_within(lease.ttl / 3)
 
     def drop(self, connected: AioConnected, lease: HeldLease) -> None:
         """Renew the lease no more."""
@@ -224,7 +235,7 @@ class AioChannel:
                 return
             connected.post(Bye())
             connected.flush()
-            connected.lost(LostLink("the client was closed", ClientClosed("the client was closed meanwhile")))
+            connected.lost(LostLink("the client was closed"))
 
     async def _connect(self, limit: float) -> AioConnected:
         if self.closed:

@@ -26,8 +26,9 @@ from . import links
 from .options import ANSWER_GRACE_SECONDS, Options
 from .requests import HeldLease, LostLink, Pending, Requests, encode_frame, unavailable
 
+IDLE_SECONDS = 1.0
 IDLE_ROUNDS = 3
-"""After so many rounds without a lease the heartbeat thread sleeps until there is one again."""
+"""After so many rounds of so many seconds without a lease the heartbeat thread sleeps until there is one again."""
 
 
 class Connected:
@@ -39,6 +40,12 @@ class Connected:
         self.welcome = welcome
         self.pid = os.getpid()
         self.reading = False  # somebody reads for all
+        self.sent_at = time.monotonic()
+
+    def send(self, messages: list[Message]) -> None:
+        """Send a frame of the messages. Raises `LostLink`, or `MessageTooLarge` for one over the supervisor's cap."""
+        self.link.send(encode_frame(messages, self.welcome.max_frame_bytes))
+        self.sent_at = time.monotonic()
 
 
 class Channel:
@@ -57,7 +64,7 @@ class Channel:
         self._lock = threading.Lock()  # guards every Requests, and who reads
         self._beats = threading.Condition(threading.Lock())
         self._heart: threading.Thread | None = None
-        self._heart_sleeps = False
+        self._next_beat: float | None = None  # None: the heart sleeps
 
     # --- calls --------------------------------------------------------------------------------------------
 
@@ -88,7 +95,7 @@ class Channel:
         """Send a notice by this link; if it is lost, so is what the notice is about."""
         if connected.pid == os.getpid() and not self.closed:
             with suppress(LostLink):
-                connected.link.send(encode_frame([message], connected.welcome.max_frame_bytes))
+                connected.send([message])
 
     def hold(self, connected: Connected, lease: HeldLease) -> None:
         """Renew the lease until it is dropped."""
@@ -100,7 +107,7 @@ class Channel:
             if self._heart is None:
                 self._heart = threading.Thread(target=self._beat, name="pgactor-heartbeat", daemon=True)
                 self._heart.start()
-            elif self._heart_sleeps:
+            elif self._next_beat is None or time.monotonic() + lease.ttl / 3 < self._next_beat:
                 self._beats.notify()
 
     def drop(self, connected: Connected, lease: HeldLease) -> None:
@@ -121,7 +128,7 @@ class Channel:
             self.tell(connected, Bye())
         self.closed = True
         if connected is not None:
-            self._lose(connected, LostLink("the client was closed", ClientClosed("the client was closed meanwhile")))
+            self._lose(connected, LostLink("the client was closed"))
         with self._beats:
             self._beats.notify()
 
@@ -146,7 +153,7 @@ class Channel:
             try:
                 if deadline is not None:
                     request.timeout = max(0.0, deadline - time.monotonic())
-                connected.link.send(encode_frame([request], connected.welcome.max_frame_bytes))
+                connected.send([request])
             except LostLink as error:  # nothing of it was acted on: another link may take it
                 with self._lock:
                     connected.requests.forget(pending)
@@ -281,7 +288,7 @@ class Channel:
                             _wake(pending)
                 for release in unwanted:
                     self.tell(connected, release)
-                if not frames and heartbeat is not None:
+                if heartbeat is not None and time.monotonic() >= connected.sent_at + heartbeat:
                     self._send_heartbeat(connected)
             except LostLink as error:
                 self._lose(connected, error)
@@ -290,26 +297,16 @@ class Channel:
     # --- heartbeats ---------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        """The heartbeat thread: renews all leases, three times in the shortest ttl."""
-        idle = 0
+        """The heartbeat thread: renews all leases, three times in the shortest ttl. It rests when there are none, and
+        sleeps after a while without."""
+        idle_rounds = 0
         while not self.closed:
             connected = self._connected
             leases = list(connected.requests.leases.values()) if connected is not None else []
+            idle_rounds = 0 if leases else idle_rounds + 1
             with self._beats:
-                if not leases:
-                    idle += 1
-                    if idle > IDLE_ROUNDS:
-                        self._heart_sleeps = True
-                        self._beats.wait()
-                        self._heart_sleeps = False
-                        idle = 0
-                        continue
-                else:
-                    idle = 0
-            pause = min((lease.ttl for lease in leases), default=1.0) / 3
-            if connected is not None and connected.welcome.heartbeat_seconds:
-                pause = min(pause, connected.welcome.heartbeat_seconds)
-            time.sleep(pause)
+                self._next_beat = None if idle_rounds > IDLE_ROUNDS else time.monotonic() + _beat_interval(connected)
+                self._beats.wait(None if self._next_beat is None else self._next_beat - time.monotonic())
             if connected is not None and connected.requests.leases:
                 self._send_heartbeat(connected)
 
@@ -327,6 +324,14 @@ class Channel:
         if inherited is not None:
             inherited.requests.lost = LeaseLost("the link belongs to the parent of this process")
             inherited.link.abandon()
+
+
+def _beat_interval(connected: Connected | None) -> float:
+    """Seconds until the leases of the link are to be renewed."""
+    if connected is None:
+        return IDLE_SECONDS
+    interval = min((lease.ttl / 3 for lease in list(connected.requests.leases.values())), default=IDLE_SECONDS)
+    return min(interval, connected.welcome.heartbeat_seconds or interval)
 
 
 def _wake(pending: Pending) -> None:

@@ -27,7 +27,7 @@ class Holding:
         self.savepoints = 0
         self.released = False
         self._pid = os.getpid()
-        self._expires_at = asked_at + granted.ttl
+        self._expires_at = asked_at + granted.waited + granted.ttl
         self._end: BaseException | None = None
 
     def __repr__(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+
+import msgspec
 
 from ..errors import ClientError
 from ..messages import DEFAULT_MAX_FRAME_BYTES
@@ -23,19 +23,18 @@ def _default_endpoint() -> str:
 
 
 def _default_label() -> str:
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return (sys.argv[0].rpartition("/")[2] if sys.argv else "") or "python"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
     supervisor that is not there (yet). request_timeout: seconds for each statement, waiting for a backend included,
     unless the call brings its own; None: no limit. label: how this worker is named in status and errors."""
 
-    endpoint: str = field(default_factory=_default_endpoint)
+    endpoint: str = msgspec.field(default_factory=_default_endpoint)
     connect_timeout: float = 10.0
     request_timeout: float | None = 60.0
-    label: str = field(default_factory=_default_label)
+    label: str = msgspec.field(default_factory=_default_label)
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
 
     def __post_init__(self) -> None:
@@ -49,5 +48,5 @@ def make_options(
     """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none."""
     options = Options(connect_timeout=connect_timeout, request_timeout=request_timeout)
     if label is not None:
-        options = replace(options, label=label)
-    return options if endpoint is None else replace(options, endpoint=endpoint)
+        options = msgspec.structs.replace(options, label=label)
+    return options if endpoint is None else msgspec.structs.replace(options, endpoint=endpoint)

@@ -14,6 +14,7 @@ from .. import wire
 from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError, SupervisorUnavailable
 from ..messages import (
     PROTOCOL_VERSION,
+    SHAPES_PER_LINK,
     Cancel,
     Done,
     Failed,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from .options import Options
 
 Reply = Done | Rows | Granted | StatusReport | Failed
-
-MAX_SHAPES = 8192
-"""How many shapes are remembered; the supervisor remembers half as many, and uses no number twice."""
 
 
 class LostLink(ConnectionError):
@@ -101,7 +99,8 @@ class Requests:
 
     def hello(self) -> Hello:
         """The first message."""
-        return Hello(PROTOCOL_VERSION, self.options.label, os.getpid(), f"pgactor {__version__}")
+        options = self.options
+        return Hello(PROTOCOL_VERSION, options.label, os.getpid(), f"pgactor {__version__}", options.max_frame_bytes)
 
     def begin(self, request: Request) -> Pending:
         """Number the request and await its reply."""
@@ -174,8 +173,7 @@ class Requests:
         ended = list(self.pending.values())
         self.pending.clear()
         for pending in ended:
-            reason = getattr(cause, "reason", None)
-            pending.error = reason or OutcomeUnknown(
+            pending.error = OutcomeUnknown(
                 f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
                 "the request may have taken effect"
             )
@@ -187,7 +185,7 @@ class Requests:
         return ended
 
     def _learn(self, number: int, shape: RowDecoder) -> None:
-        if len(self._shapes) >= MAX_SHAPES:
+        if len(self._shapes) >= SHAPES_PER_LINK:
             del self._shapes[next(iter(self._shapes))]
         self._shapes[number] = shape
 

@@ -8,6 +8,7 @@ from ..errors import PgactorError
 from .holder import Holder
 from .lease import Lease
 from .request import Request
+from .roster import Worker
 
 
 @dataclass(slots=True)
@@ -71,4 +72,12 @@ class TellLeaseEnded:
     error: PgactorError
 
 
-Action = Open | Close | Reset | Run | Interrupt | Grant | Refuse | TellLeaseEnded
+@dataclass(slots=True)
+class Disconnect:
+    """End the link of a worker that counts as lost."""
+
+    worker: Worker
+    reason: str
+
+
+Action = Open | Close | Reset | Run | Interrupt | Grant | Refuse | TellLeaseEnded | Disconnect

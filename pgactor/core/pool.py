@@ -22,12 +22,11 @@ from ..errors import (
 )
 from ..messages import Token
 from . import report
-from .actions import Action, Grant, Interrupt, Refuse, Reset, Run, TellLeaseEnded
+from .actions import Action, Disconnect, Grant, Interrupt, Refuse, Reset, Run, TellLeaseEnded
 from .deadlines import Deadlines
 from .fleet import Fleet
 from .holder import Holder, HolderEvent, HolderState
 from .lease import Lease, LeaseBusy, LeaseTable, expired
-from .opener import Opener
 from .request import Kind, Request
 from .roster import Roster, Worker
 from .waitqueue import WaitQueue
@@ -265,7 +264,7 @@ class Pool:
                     self.fleet.aged(now, key, actions)
                 case Worker():
                     self._worker_is_silent(now, key, actions)
-                case Opener():
+                case _:  # the opener: its pause is over
                     self._move_on(now, actions)
         return actions
 
@@ -465,4 +464,6 @@ class Pool:
         if now < due:  # not `now - heard_at < limit`: rounded, it may be true at `due` itself, forever
             self.deadlines.set(worker, due)
         else:
-            actions.extend(self.lost(now, worker, f"nothing was heard of it for {now - worker.heard_at:.1f} s"))
+            reason = f"nothing was heard of it for {now - worker.heard_at:.1f} s"
+            actions.extend(self.lost(now, worker, reason))
+            actions.append(Disconnect(worker, reason))

@@ -23,7 +23,7 @@ from tests.fakes import DONE, Bench, FakeBackend, Outcome
 
 T = TypeVar("T")
 
-STEPS = 3000
+STEPS = 4000
 MAX_WORKERS = 8
 
 
@@ -352,6 +352,6 @@ def assert_answered(request: Request, outcome: Outcome | None) -> None:
         assert isinstance(outcome, PgactorError)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(30))
 def test_the_books_agree_after_every_step_of_a_random_walk(seed: int) -> None:
     Walk(seed).run()

@@ -112,7 +112,7 @@ SOMETHING = [
     "select set_config('search_path', 'x', false)",
     "select pg_catalog.set_config('search_path', 'x', false)",
     "select SET_CONFIG('search_path', 'x', false)",
-    'select "set_config"(\'search_path\', \'x\', false)',
+    "select \"set_config\"('search_path', 'x', false)",
     "update t set a = set_config('search_path', 'x', false)",
     "select pg_advisory_lock(1)",
     "select pg_advisory_lock_shared(1)",
@@ -125,8 +125,8 @@ SOMETHING = [
     "select pg_replication_origin_session_setup('x')",
     "select pg_export_snapshot()",
     # their names in Unicode escapes
-    'select u&"set\\005fconfig"(\'search_path\', \'x\', false)',
-    'select U&"\\0073et_config"(\'a\', \'b\', false)',
+    "select u&\"set\\005fconfig\"('search_path', 'x', false)",
+    "select U&\"\\0073et_config\"('a', 'b', false)",
     # comments whose end PostgreSQL sees elsewhere
     "/* a /* b */ select 1",
     "/* a /* b */ c */ select 1",
@@ -153,8 +153,10 @@ def test_a_doubt_counts_against_the_statement(sql: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["/*", "*/", "(", " ", "\n", "--", "--\n", "/**/", "/* */ ", "/*/", "*", "/", "insert ", "into ", "u&", "u& "]
-    + ["insert into ", "advisory_", ";", "select ", "with ", "'", "\\", "é", "\0"],
+    [
+        *("/*", "*/", "/**/", "/* */ ", "/*/", "*", "/", "--", "--\n", "(", " ", "\n", ";", "'", "\\", "é", "\0"),
+        *("select ", "with ", "insert ", "into ", "insert into ", "advisory_", "u&", "u& "),
+    ],
 )
 @pytest.mark.parametrize("start", ["", "select ", "insert into t "])
 def test_a_long_hostile_text_is_judged_in_linear_time(start: str, piece: str) -> None:

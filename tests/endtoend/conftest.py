@@ -1,0 +1,55 @@
+"""Worker processes, tables, and a supervisor for tests that need none of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.processes import Worker, ask
+from tests.supervising import SupervisorProcess
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def shared(dsn: str) -> Iterator[SupervisorProcess]:
+    """A running supervisor that all tests of a module share, on ipc and tcp, with at most 8 connections. A tcp worker
+    is lost after 1 s of silence."""
+    with tempfile.TemporaryDirectory(prefix="pga-") as folder:
+        supervisor = SupervisorProcess(
+            folder=Path(folder), dsn=dsn, max_size=8, heartbeat_seconds=0.2, silence_seconds=1
+        )
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
+
+
+@pytest.fixture
+def table(dsn: str) -> Iterator[str]:
+    """A table with (id int primary key, value int), and in it (1, 0)."""
+    name = f"endtoend_{os.getpid()}_{next(_numbers)}"
+    ask(dsn, f"create table {name} (id int primary key, value int)")
+    ask(dsn, f"insert into {name} values (1, 0)")
+    yield name
+    ask(dsn, f"drop table {name}")
+
+
+@pytest.fixture
+def start_worker(start_supervisor: type[SupervisorProcess]) -> Iterator[Callable[..., Worker]]:
+    """Makes worker processes, `start_worker(source, endpoint, *arguments)`; all are ended, with their children, at the
+    end of the test, before its supervisors are stopped."""
+    with ExitStack() as stack:
+
+        def start(source: str, endpoint: str, *arguments: object) -> Worker:
+            worker = Worker(source, endpoint, *arguments)
+            stack.callback(worker.end)
+            return worker
+
+        yield start
