@@ -38,6 +38,7 @@ class AioConnected:
         self.link: aiolinks.AioLink
         self.welcome: asyncio.Future[Welcome] = self.loop.create_future()
         self._outbox: list[tuple[bytes, Pending | None]] = []
+        self._outbox_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._next_beat = NEVER
 
@@ -55,14 +56,15 @@ class AioConnected:
             )
         if not self._outbox:
             self.loop.call_soon(self.flush)
-        elif sum(len(each) for each, _ in self._outbox[:64]) + len(encoded) + 8 > cap or len(self._outbox) >= 64:
+        elif self._outbox_bytes + len(encoded) + 8 > cap:
             self.flush()
             self.loop.call_soon(self.flush)
         self._outbox.append((encoded, pending))
+        self._outbox_bytes += len(encoded)
 
     def flush(self) -> None:
         """Send what has gathered."""
-        outbox, self._outbox = self._outbox, []
+        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
         if not outbox or self.requests.lost is not None:
             self._unsent(outbox)
             return

@@ -93,7 +93,7 @@ class Channel:
 
     def tell(self, connected: Connected, message: Message) -> None:
         """Send a notice by this link; if it is lost, so is what the notice is about."""
-        if connected.pid == os.getpid() and not self.closed:
+        if connected.pid == os.getpid():
             with suppress(LostLink):
                 connected.send([message])
 
@@ -123,11 +123,10 @@ class Channel:
         """Say goodbye and end the link; whoever still waits gets an error."""
         if self.closed:
             return
+        self.closed = True
         connected = self._connected if self._pid == os.getpid() else None
         if connected is not None:
             self.tell(connected, Bye())
-        self.closed = True
-        if connected is not None:
             self._lose(connected, LostLink("the client was closed"))
         with self._beats:
             self._beats.notify()
@@ -168,8 +167,13 @@ class Channel:
     def _withdraw(self, connected: Connected, pending: Pending) -> None:
         with self._lock:
             cancel = connected.requests.forget(pending)
+            if not connected.reading:  # it may be the one that was woken to read
+                _wake_another(connected)
         if cancel is not None:
             self.tell(connected, cancel)
+        elif pending.reply is not None:
+            for release in connected.requests.unwanted(pending.reply):
+                self.tell(connected, release)
 
     # --- connecting ---------------------------------------------------------------------------------------
 
@@ -188,13 +192,15 @@ class Channel:
             connected = self._connected
             if connected is None or connected.requests.lost is not None:
                 connected = self._connected = self._try_until(limit)
+                if self.closed:
+                    self._lose(connected, LostLink("the client was closed"))
             return connected
         finally:
             self._connecting.release()
 
     def _try_until(self, limit: float) -> Connected:
         pause = 0.02
-        while True:
+        while not self.closed:
             remaining = limit - time.monotonic()
             try:
                 return self._try(max(0.05, remaining))
@@ -210,6 +216,7 @@ class Channel:
                 raise unavailable(self.options, reason)
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, limit - time.monotonic())))  # noqa: S311
             pause = min(pause * 2, 0.5)
+        raise ClientClosed("the client was closed meanwhile")
 
     def _try(self, timeout: float) -> Connected:
         deadline = time.monotonic() + timeout
@@ -264,10 +271,7 @@ class Channel:
         """Read for all no more: wake another who waits, to do it."""
         with self._lock:
             connected.reading = False
-            for pending in connected.requests.pending.values():
-                if pending.waiter is not None:
-                    pending.waiter.set()
-                    return
+            _wake_another(connected)
 
     def _read(self, connected: Connected, mine: Pending, patience: float | None) -> None:
         """Read for all until mine has ended."""
@@ -301,10 +305,9 @@ class Channel:
         sleeps after a while without."""
         idle_rounds = 0
         while not self.closed:
-            connected = self._connected
-            leases = list(connected.requests.leases.values()) if connected is not None else []
-            idle_rounds = 0 if leases else idle_rounds + 1
             with self._beats:
+                connected = self._connected
+                idle_rounds = 0 if connected is not None and connected.requests.leases else idle_rounds + 1
                 self._next_beat = None if idle_rounds > IDLE_ROUNDS else time.monotonic() + _beat_interval(connected)
                 self._beats.wait(None if self._next_beat is None else self._next_beat - time.monotonic())
             if connected is not None and connected.requests.leases:
@@ -337,6 +340,14 @@ def _beat_interval(connected: Connected | None) -> float:
 def _wake(pending: Pending) -> None:
     if pending.waiter is not None:
         pending.waiter.set()
+
+
+def _wake_another(connected: Connected) -> None:
+    """Wake one who waits, to read for all."""
+    for pending in connected.requests.pending.values():
+        if pending.waiter is not None:
+            pending.waiter.set()
+            return
 
 
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()

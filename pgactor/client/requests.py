@@ -126,10 +126,19 @@ class Requests:
     def feed(self, frame: bytes) -> tuple[list[Pending], list[Release]]:
         """Take in a frame. Returns the requests that it ends, and leases to give back.
 
-        Raises `LostLink` when the supervisor ends the dialogue or cannot be understood.
+        Raises `LostLink` when the supervisor ends the dialogue or cannot be understood; `lose` then returns those too
+        that the frame has ended before.
         """
         ended: list[Pending] = []
         unwanted: list[Release] = []
+        try:
+            self._take_in(frame, ended, unwanted)
+        except LostLink:
+            self.pending.update((pending.id, pending) for pending in ended)
+            raise
+        return ended, unwanted
+
+    def _take_in(self, frame: bytes, ended: list[Pending], unwanted: list[Release]) -> None:
         try:
             messages = self._frames.decode(frame)
         except ProtocolError as error:
@@ -160,7 +169,6 @@ class Requests:
                     self.welcome = message
                 case wire.Malformed(reason=text):
                     raise LostLink(f"the supervisor sent what cannot be read: {text}")
-        return ended, unwanted
 
     @staticmethod
     def unwanted(reply: Reply) -> list[Release]:
@@ -173,10 +181,11 @@ class Requests:
         ended = list(self.pending.values())
         self.pending.clear()
         for pending in ended:
-            pending.error = OutcomeUnknown(
-                f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
-                "the request may have taken effect"
-            )
+            if not pending.done:
+                pending.error = OutcomeUnknown(
+                    f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
+                    "the request may have taken effect"
+                )
         for lease in list(self.leases.values()):
             lease.ended(
                 LeaseLost(f"the link to the supervisor was lost, and the lease with it: {cause}; acquire again")
