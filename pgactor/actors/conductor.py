@@ -24,7 +24,7 @@ from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
 from ..core.statement import leaves_nothing
-from ..errors import LeaseError, ProtocolError, SupervisorUnavailable
+from ..errors import ConfigError, LeaseError, ProtocolError, SupervisorUnavailable
 from ..messages import (
     PROTOCOL_VERSION,
     Acquire,
@@ -65,6 +65,7 @@ _PERMANENT = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.ClientConfigurationError,
+    ConfigError,
 )
 """Failures to connect that waiting does not mend."""
 

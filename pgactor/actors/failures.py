@@ -50,7 +50,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
-    return str(error.args[0]) if error.args else str(error)
+    return str(error.args[0]) if len(error.args) == 1 else str(error)
 
 
 def _describe(error: BaseException) -> tuple[str, str, dict[str, Any]]:
@@ -62,5 +62,5 @@ def _describe(error: BaseException) -> tuple[str, str, dict[str, Any]]:
     if isinstance(error, asyncpg.InterfaceError):
         return "asyncpg", name, {"detail": error.detail, "hint": error.hint}
     if isinstance(error, asyncpg.InternalClientError):
-        return "asyncpg", name, {}
+        return "asyncpg", name, dict(error.__dict__)
     return "python", name, {}

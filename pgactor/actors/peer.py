@@ -65,6 +65,7 @@ class Peer(ABC):
                 f"the result is {size} bytes, over the cap of {self.max_frame_bytes} (max_frame_bytes); "
                 "fetch fewer rows or columns at a time"
             ),
+            in_transaction=getattr(message, "in_transaction", False),
         )
 
     def flush(self) -> None:

@@ -115,5 +115,20 @@ class Session(asyncpg.Connection):
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
 
 
+async def open_session(arguments: dict[str, Any]) -> Session:
+    """Connect, as asyncpg.connect does. Raises its errors, and `ConfigError` for settings that cannot be parsed."""
+    try:
+        session: Session = await asyncpg.connect(**arguments, connection_class=Session)
+    except ValueError as error:
+        if isinstance(error, asyncpg.InterfaceError):
+            raise
+        # Python's own text would quote what it took for a port: a piece of the password, where that has a "/" in it
+        raise ConfigError(
+            "the connection settings cannot be parsed: special characters of a user name or password are expected to "
+            "be percent-encoded in a dsn, and ports to be numbers"
+        ) from None
+    return session
+
+
 def _columns(statement: Any) -> tuple[Column, ...]:
     return tuple(Column(name, kind_of(kind.oid), kind.name) for name, kind in statement._get_attributes())

@@ -11,9 +11,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import cast
 
-import asyncpg
 import msgspec
 
 from ..config import Settings
@@ -21,7 +19,7 @@ from ..errors import ConfigError
 from .conductor import Conductor, new_epoch
 from .embedded import embedded_postgres
 from .ipc import IpcGateway
-from .session import Session, check_asyncpg
+from .session import check_asyncpg, open_session
 from .tcp import TcpGateway
 
 log = logging.getLogger("pgactor.supervisor")
@@ -41,10 +39,7 @@ class Supervisor:
         check_asyncpg()
         arguments = self.settings.connect.arguments()
 
-        async def connect() -> Session:
-            return cast(Session, await asyncpg.connect(**arguments, connection_class=Session))
-
-        self._conductor = Conductor(self.settings, connect=connect, epoch=new_epoch())
+        self._conductor = Conductor(self.settings, connect=lambda: open_session(arguments), epoch=new_epoch())
         try:
             for endpoint in self.settings.endpoints:
                 gateway = _gateway(endpoint)

@@ -49,7 +49,7 @@ class TcpGateway:
         self.endpoint = endpoint
         _require_loopback(endpoint)
         self._peers: dict[bytes, TcpPeer] = {}
-        self._reading = False
+        self._listening = False
         self._probe: asyncio.TimerHandle | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
@@ -61,6 +61,7 @@ class TcpGateway:
         self._context = zmq.Context()
         self._socket = router = self._context.socket(zmq.ROUTER)
         router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.IPV6, "[" in self.endpoint)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
         router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
@@ -71,6 +72,7 @@ class TcpGateway:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
+        self._listening = True
         self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._fd = int(router.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._read)
@@ -79,7 +81,8 @@ class TcpGateway:
 
     def stop_listening(self) -> None:
         """Take no new links."""
-        if self._socket is not None:
+        if self._socket is not None and self._listening:
+            self._listening = False
             self._socket.unbind(self.endpoint)
 
     def close(self) -> None:

@@ -54,17 +54,21 @@ class AioConnected:
                 f"the request is {len(encoded)} bytes, over the supervisor's cap of {cap} (max_frame_bytes); send "
                 "fewer or smaller arguments at a time"
             )
+        full: list[tuple[bytes, Pending | None]] = []
         if not self._outbox:
             self.loop.call_soon(self.flush)
         elif self._outbox_bytes + len(encoded) + 8 > cap:
-            self.flush()
-            self.loop.call_soon(self.flush)
+            full, self._outbox, self._outbox_bytes = self._outbox, [], 0
         self._outbox.append((encoded, pending))
         self._outbox_bytes += len(encoded)
+        self._send(full)  # last: when that loses the link, this message counts as unsent
 
     def flush(self) -> None:
         """Send what has gathered."""
         outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        self._send(outbox)
+
+    def _send(self, outbox: list[tuple[bytes, Pending | None]]) -> None:
         if not outbox or self.requests.lost is not None:
             self._unsent(outbox)
             return
@@ -240,19 +244,33 @@ class AioChannel:
             connected.lost(LostLink("the client was closed"))
 
     async def _connect(self, limit: float) -> AioConnected:
-        if self.closed:
-            raise ClientClosed("the client is closed")
+        self._require_open()
         if self._connecting is None:
             self._connecting = asyncio.Lock()
-        async with self._connecting:
+        try:
+            async with asyncio.timeout(max(0.0, limit - time.monotonic())):
+                await self._connecting.acquire()
+        except TimeoutError:
+            raise unavailable(self.options, "another task is still trying") from None
+        try:
             connected = self._connected
             if connected is None or not self.is_current(connected):
                 connected = self._connected = await self._try_until(limit)
+                if self.closed:
+                    connected.lost(LostLink("the client was closed"))
+                    self._require_open()
             return connected
+        finally:
+            self._connecting.release()
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ClientClosed("the client is closed")
 
     async def _try_until(self, limit: float) -> AioConnected:
         pause = 0.02
         while True:
+            self._require_open()
             try:
                 async with asyncio.timeout(max(0.05, limit - time.monotonic())):
                     return await self._try()

@@ -92,11 +92,15 @@ class AsyncTransaction:
 
     async def commit(self) -> None:
         """Make it last."""
+        if self._managed:
+            raise interface_error("cannot manually commit from within an `async with` block")
         await self._run(self._steps.commit())
         self._steps.committed()
 
     async def rollback(self) -> None:
         """Undo it."""
+        if self._managed:
+            raise interface_error("cannot manually rollback from within an `async with` block")
         await self._run(self._steps.rollback())
         self._steps.rolled_back()
 

@@ -155,7 +155,8 @@ class IpcLink:
 
     def _lose(self, error: LostLink) -> None:
         if not self._ready.done():
-            self._ready.set_exception(error)
+            self._ready.set_exception(error)  # connect closes it
+            return
         self.close()
         self._listener.lost(error)
 

@@ -6,6 +6,7 @@ also covers the wait for a backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -83,7 +84,7 @@ def check_timeout(timeout: float | None, default: float | None) -> float | None:
         return default
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise ValueError(f"invalid timeout value: expected non-negative float (got {timeout!r})")
-    return max(0.0, float(timeout))
+    return None if timeout == math.inf else max(0.0, float(timeout))
 
 
 def rows(pending: Pending, request: Request) -> list[Record]:

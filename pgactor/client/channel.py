@@ -179,8 +179,7 @@ class Channel:
 
     def _connect(self, limit: float) -> Connected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable` after the limit."""
-        if self.closed:
-            raise ClientClosed("the client is closed")
+        self._require_open()
         if self._pid != os.getpid():
             self.after_fork()
         connected = self._connected
@@ -198,9 +197,14 @@ class Channel:
         finally:
             self._connecting.release()
 
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ClientClosed("the client is closed")
+
     def _try_until(self, limit: float) -> Connected:
         pause = 0.02
-        while not self.closed:
+        while True:
+            self._require_open()
             remaining = limit - time.monotonic()
             try:
                 return self._try(max(0.05, remaining))
@@ -216,7 +220,6 @@ class Channel:
                 raise unavailable(self.options, reason)
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, limit - time.monotonic())))  # noqa: S311
             pause = min(pause * 2, 0.5)
-        raise ClientClosed("the client was closed meanwhile")
 
     def _try(self, timeout: float) -> Connected:
         deadline = time.monotonic() + timeout

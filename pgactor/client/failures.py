@@ -64,6 +64,7 @@ def _asyncpg_error(failed: Failed, query: str | None) -> BaseException:
         misuse: BaseException = cls(failed.message, detail=fields.get("detail"), hint=fields.get("hint"))
         return misuse
     error: BaseException = cls(failed.message)
+    error.__dict__.update(fields)
     if issubclass(cls, asyncpg.PostgresError):
-        error.__dict__.update(fields, query=query)
+        error.__dict__["query"] = query
     return error

@@ -101,11 +101,15 @@ class Transaction:
 
     def commit(self) -> None:
         """Make it last."""
+        if self._managed:
+            raise interface_error("cannot manually commit from within a `with` block")
         self._run(self._steps.commit())
         self._steps.committed()
 
     def rollback(self) -> None:
         """Undo it."""
+        if self._managed:
+            raise interface_error("cannot manually rollback from within a `with` block")
         self._run(self._steps.rollback())
         self._steps.rolled_back()
 

@@ -103,7 +103,10 @@ class IpcLink:
             raise LostLink(str(error), error) from None
         if output := self._zmtp.take_output():
             with self._sending:
-                self._socket.sendall(output)
+                try:
+                    self._socket.sendall(output)
+                except OSError as error:
+                    raise LostLink(f"the link broke ({error.strerror or error})") from None
         return [single(parts) for parts in messages]
 
     def close(self) -> None:
@@ -225,6 +228,7 @@ def dealer(options: Options) -> tuple[Any, Any, Any]:
     sock = context.socket(zmq.DEALER)
     for option, value in (
         (zmq.LINGER, 0),
+        (zmq.IPV6, "[" in options.endpoint),
         (zmq.RECONNECT_IVL, -1),
         (zmq.MAXMSGSIZE, options.max_frame_bytes),
         (zmq.HEARTBEAT_IVL, 5000),

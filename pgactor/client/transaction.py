@@ -64,7 +64,7 @@ class TransactionSteps:
         outermost = self._lease.outermost
         if outermost is None:
             if self._lease.in_transaction:
-                raise interface_error("cannot use transaction() in a manually started transaction")
+                raise interface_error("cannot use Connection.transaction() in a manually started transaction")
             self._lease.outermost = self
             return self._begin_sql()
         if self._isolation is not None and self._isolation != outermost._isolation:
