@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from ..client.sync import Client
-from ..errors import OutcomeUnknown, PgactorError
+from ..errors import OutcomeUnknown
 
 ACCOUNTS = 1000
 POISON = -1
@@ -25,16 +25,20 @@ INSERT INTO pgactor_demo_accounts SELECT n, 'owner ' || n, 1000 FROM generate_se
 """
 
 
+class WrongRowsError(Exception):
+    """The rows are not those that were asked for."""
+
+
 @dataclass
 class Report:
     """What a worker did since its last report. seconds: of each request, by its kind. committed: the numbers of the
-    writes that it knows are in the table; unknown: of those that may be."""
+    writes that it knows are in the table; unknown: of those that may be. errors: by kind too."""
 
     worker: int
     seconds: dict[str, list[float]] = field(default_factory=dict)
     committed: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    errors: dict[str, list[str]] = field(default_factory=dict)
     in_doomed_transaction: bool = False
     finished: bool = False
 
@@ -66,10 +70,10 @@ class Worker:
             start = time.perf_counter()
             try:
                 task()
-            except OutcomeUnknown:
-                self.report.unknown.append(self.writes)
-            except PgactorError as error:
-                self.report.errors.append(f"{type(error).__name__}: {error}")
+            except Exception as error:
+                if isinstance(error, OutcomeUnknown):
+                    self.report.unknown.append(self.writes)
+                self.report.errors.setdefault(kind, []).append(f"{type(error).__name__}: {error}")
             self.report.seconds.setdefault(kind, []).append(time.perf_counter() - start)
             if time.monotonic() - told > 0.2:
                 self.tell()
@@ -83,7 +87,7 @@ class Worker:
         wanted = self.random.randrange(ACCOUNTS)
         row = self.client.fetchrow("SELECT id, owner, balance FROM pgactor_demo_accounts WHERE id = $1", wanted)
         if row is None or row["id"] != wanted or row["owner"] != f"owner {wanted}":
-            self.report.errors.append(f"asked for account {wanted}, got {row}")
+            raise WrongRowsError(f"asked for account {wanted}, got {row}")
 
     def list_some(self) -> None:
         """Fifty rows."""
@@ -92,7 +96,7 @@ class Worker:
             "SELECT id, balance FROM pgactor_demo_accounts WHERE id >= $1 ORDER BY id LIMIT 50", first
         )
         if [row["id"] for row in rows] != list(range(first, first + 50)):
-            self.report.errors.append(f"asked for 50 accounts from {first}, got {len(rows)}")
+            raise WrongRowsError(f"asked for 50 accounts from {first}, got {len(rows)}")
 
     def write(self) -> None:
         """One row, committed by itself."""

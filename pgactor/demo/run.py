@@ -39,7 +39,7 @@ class Demo:
         self.seconds: dict[str, list[float]] = {}
         self.committed: dict[int, list[int]] = {number: [] for number in range(workers)}
         self.unknown: dict[int, set[int]] = {number: set() for number in range(workers)}
-        self.errors: list[str] = []
+        self.errors: dict[str, list[str]] = {}
         self.finished: set[int] = set()
         self.victim: int | None = None
         self.rollback_seconds: float | None = None
@@ -50,13 +50,14 @@ class Demo:
             self.seconds.setdefault(kind, []).extend(seconds)
         self.committed[report.worker] += report.committed
         self.unknown[report.worker].update(report.unknown)
-        self.errors += [f"worker {report.worker}: {error}" for error in report.errors]
+        for kind, errors in report.errors.items():
+            self.errors.setdefault(kind, []).extend(f"worker {report.worker}: {kind}: {error}" for error in errors)
         if report.finished:
             self.finished.add(report.worker)
 
     @property
-    def done(self) -> int:
-        """How many look-ups, writes and transactions were done."""
+    def requests(self) -> int:
+        """How many requests were made; a transaction counts as one."""
         return sum(map(len, self.seconds.values()))
 
     def check_writes(self, found: dict[int, Counter[int]]) -> list[str]:
@@ -96,7 +97,7 @@ def run_demo(*, workers: int, connections: int, seconds: float, dsn: str | None)
         complaints.append(f"{witness.most} server connections were seen, over the limit of {connections}")
     missing = set(range(workers)) - demo.finished - {demo.victim}
     complaints += [f"worker {number} did not finish" for number in sorted(missing)]
-    complaints += demo.errors
+    complaints += [error for errors in demo.errors.values() for error in errors]
     _show(console, demo, witness.most, workers, seconds, complaints)
     return not complaints
 
@@ -165,7 +166,7 @@ def _work(demo: Demo, stack: ExitStack, endpoint: str, workers: int, seconds: fl
                         f"{demo.rollback_seconds * 1000:.1f} ms"
                     )
             worked = min(max(0.0, time.time() - start), seconds)
-            rate = f"{demo.done / worked:,.0f} per second" if worked else "starting"
+            rate = f"{demo.requests / worked:,.0f} requests/s" if worked else "starting"
             progress.update(bar, completed=worked, rate=rate)
 
 
@@ -190,20 +191,21 @@ def _reap(processes: list[BaseProcess]) -> None:
 
 def _show(console: Console, demo: Demo, most: int, workers: int, seconds: float, complaints: list[str]) -> None:
     table = Table(title=f"{workers} workers, {seconds:g} s", title_justify="left")
-    for name in ("", "done", "per second", "p50 ms", "p95 ms", "p99 ms"):
+    for name in ("", "requests", "errors", "per second", "p50 ms", "p95 ms", "p99 ms"):
         table.add_column(name, justify="left" if not name else "right")
     everything = [second for each in demo.seconds.values() for second in each]
     for kind, each in [*sorted(demo.seconds.items()), ("all", everything)]:
         each.sort()
         marks = (f"{each[min(len(each) - 1, int(len(each) * share))] * 1000:.2f}" for share in (0.5, 0.95, 0.99))
-        table.add_row(kind, f"{len(each):,}", f"{len(each) / seconds:,.0f}", *marks)
+        errors = sum(map(len, demo.errors.values())) if kind == "all" else len(demo.errors.get(kind, ()))
+        table.add_row(kind, f"{len(each):,}", str(errors), f"{len(each) / seconds:,.0f}", *marks)
     console.print(table)
     pools = f"{workers} x {USUAL_POOL_SIZE} = {workers * USUAL_POOL_SIZE}"
-    console.print(f"server connections: at most {most}; with a pool in each worker up to {pools}")
+    console.print(f"server connections used: {most}; with a pool in each worker, up to {pools}")
     writes = sum(map(len, demo.committed.values()))
     if complaints:
         console.print(f"[bold red]{len(complaints)} complaints[/], the first of them:")
         for complaint in complaints[:10]:
             console.print(f"  {complaint}", markup=False, highlight=False)
     else:
-        console.print(f"errors: 0; all {writes:,} committed writes are in the table exactly once")
+        console.print(f"all {writes:,} committed writes are in the table exactly once")
