@@ -398,8 +398,8 @@ class Bench:
         assert not (len(pool.queue) and len(pool.idle)), "nobody waits while a backend is idle"
         for worker in pool.roster.all():
             assert worker.silence_limit is None or not worker.engaged or worker in pool.deadlines
+        assert fleet.winding_down == (pool.closing and not len(pool.queue))
         if fleet.winding_down:
-            assert not len(pool.queue)
             assert not len(pool.idle)
         elif fleet.alive < max(self.settings.min_size, bool(len(pool.queue))):
             assert fleet.opener.opening or fleet.opener in pool.deadlines, "what is missing is opened in time"

@@ -84,6 +84,11 @@ class Backend:
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._live(), name=f"backend-{holder.number}.{holder.incarnation}")
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the session is inside a transaction, as PostgreSQL said last."""
+        return self.pid != 0 and not self._session.is_closed() and self._session.is_in_transaction()
+
     # --- the mailbox --------------------------------------------------------------------------------------
 
     def run(self, request: Request) -> None:
@@ -176,24 +181,29 @@ class Backend:
             return False
         self._running = request
         failed = False
+        finished = True  # as far as PostgreSQL knows
         try:
             reply, shape = await self._perform(request.payload)
             self._reports.answer(request, reply, shape)
+            finished = bool(request.payload.args) or not isinstance(request.payload, ExecuteMany | FetchMany)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
             self.task.uncancel()
-            failed = True
+            failed, finished = True, False
         except Exception as error:
             in_transaction = not session.is_closed() and session.is_in_transaction()
             answer = statement_failed(request.payload.id, error, in_transaction=in_transaction)
             self._reports.answer(request, answer, None)
-            failed = True
+            failed, finished = True, getattr(error, "severity", None) is not None  # PostgreSQL's own errors have one
         self._running = None
         self._interrupted = False
         if failed and not session.is_closed():
             async with asyncio.timeout(self._reset_timeout):
                 await session.quiet()
+        if not finished and not session.is_closed():
+            async with asyncio.timeout(self._reset_timeout):
+                await session.finish()
         if session.is_closed():
             self._lost("PostgreSQL closed the connection")
             return False

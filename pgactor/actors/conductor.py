@@ -47,6 +47,7 @@ from ..messages import (
     StatementRequest,
     Status,
     StatusReport,
+    Token,
     Welcome,
 )
 from ..messages import Request as AnyRequest
@@ -58,6 +59,10 @@ from .session import Session
 from .shapes import Shape, ShapeTable
 
 log = logging.getLogger("pgactor.conductor")
+
+CLOCK_SECONDS = 0.002
+"""How much too early a timer of the event loop may come. It may also come long before the next deadline: when the one
+that it was set for has been cancelled."""
 
 _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 
@@ -212,7 +217,9 @@ class Conductor:
                     peer.said_goodbye = True
                     peer.close("it said goodbye")
         except LeaseBusy:
-            peer.send(failed(getattr(message, "id", None), _BUSY))
+            token = getattr(message, "lease", None)
+            busy = failed(getattr(message, "id", None), _BUSY, in_transaction=self._in_transaction(token))
+            peer.send(busy)
         except LeaseError as error:
             peer.send(failed(getattr(message, "id", None), error))
         except ProtocolError as error:
@@ -241,6 +248,12 @@ class Conductor:
         deadline = None if message.timeout is None else now + message.timeout
         request = Request(worker, message.id, Kind.LEASE, now=now, payload=message, deadline=deadline, ttl=ttl)
         self._do(self.pool.submit(now, request))
+
+    def _in_transaction(self, token: Token | None) -> bool:
+        """Whether the backend of the lease is inside a transaction: a statement that is refused or cancelled leaves it
+        as it was."""
+        backend = None if token is None else self._backends.get(self.pool.holders[token.holder])
+        return backend is not None and backend.in_transaction
 
     # --- what backends report -----------------------------------------------------------------------------
 
@@ -300,7 +313,9 @@ class Conductor:
                     granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
                     request.worker.link.send(granted)
                 case Refuse(request, error):
-                    request.worker.link.send(failed(request.id, error))
+                    token = None if request.lease is None else request.lease.token
+                    refusal = failed(request.id, error, in_transaction=self._in_transaction(token))
+                    request.worker.link.send(refusal)
                 case Interrupt(holder, request):
                     self._backends[holder].interrupt(request)
                 case Reset(holder):
@@ -335,8 +350,10 @@ class Conductor:
 
     def _tick(self) -> None:
         self._timer = None
-        # call_at may come a clock's resolution too early; without this it would come again and again
-        self._do(self.pool.tick(max(self._loop.time(), self.pool.next_deadline() or 0.0)))
+        now, due = self._loop.time(), self.pool.next_deadline()
+        if due is not None and now < due <= now + CLOCK_SECONDS:
+            now = due  # call_at may come a clock's resolution too early; without this it would come again and again
+        self._do(self.pool.tick(now))
 
 
 def _other_life() -> SupervisorUnavailable:

@@ -57,6 +57,16 @@ class Session(asyncpg.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._shapes: dict[str, tuple[Any, Shape]] = {}
+        self._sql_prepared: Any = None
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """As asyncpg's; where the text holds no statement, and asyncpg trips over the missing tag, an empty one."""
+        try:
+            return await super().execute(query, *args, timeout=timeout)
+        except AttributeError as error:
+            if "decode" not in str(error):
+                raise
+            return ""
 
     async def rows(
         self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable
@@ -92,6 +102,13 @@ class Session(asyncpg.Connection):
             known = self._shapes[sql] = (statement, shapes.get(_columns(statement)))
         return (result[0] if first else result) or [], known[1]
 
+    async def finish(self) -> None:
+        """Send the Sync that asyncpg leaves out when it has prepared a statement and then did not run it (an argument
+        was wrong, or there were none to run it with): until then PostgreSQL keeps the locks on the statement's tables.
+        """
+        if not self.is_in_transaction():
+            await self.execute("SELECT")
+
     async def quiet(self) -> None:
         """Wait until a statement that was cancelled is over, on both sides of the connection."""
         await self._protocol._wait_for_cancellation()
@@ -106,13 +123,20 @@ class Session(asyncpg.Connection):
         rollback = "ROLLBACK; " if self.is_in_transaction() else ""
         await self.execute(rollback + RESET_QUERY)
         try:
-            prepared = await self.fetch(_SQL_PREPARED)
+            prepared = await self._sql_prepared.fetch()
         except asyncpg.InvalidSQLStatementNameError:
             self._drop_local_statement_cache()
             self._shapes.clear()
-            prepared = await self.fetch(_SQL_PREPARED)
+            prepared = await self.watch_prepared()
         for record in prepared:
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+
+    async def watch_prepared(self) -> list[Any]:
+        """Prepare the query for SQL's own prepared statements, and run it. That it is gone later tells of a DEALLOCATE
+        ALL; so it is prepared before anyone can have run one, and never falls out of a cache."""
+        self._sql_prepared = await self.prepare(_SQL_PREPARED)
+        prepared: list[Any] = await self._sql_prepared.fetch()
+        return prepared
 
 
 async def open_session(arguments: dict[str, Any]) -> Session:
@@ -127,6 +151,11 @@ async def open_session(arguments: dict[str, Any]) -> Session:
             "the connection settings cannot be parsed: special characters of a user name or password are expected to "
             "be percent-encoded in a dsn, and ports to be numbers"
         ) from None
+    try:
+        await session.watch_prepared()
+    except BaseException:
+        session.terminate()
+        raise
     return session
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from collections import deque
 from urllib.parse import urlsplit
 
 import zmq
@@ -22,6 +23,9 @@ log = logging.getLogger("pgactor.gateway")
 
 EMPTY_FRAME = b"\x90"
 PROBE_SECONDS = 15.0
+FRAMES_IN_LIBZMQ = 16
+"""How many unsent frames of a worker libzmq holds, which counts them and not their bytes; the others wait here."""
+RETRY_SECONDS = 0.002
 
 
 class TcpPeer(Peer):
@@ -33,6 +37,8 @@ class TcpPeer(Peer):
         super().__init__(max_frame_bytes=max_frame_bytes)
         self._gateway = gateway
         self.routing_id = routing_id
+        self.unsent: deque[bytes] = deque()
+        self.unsent_bytes = 0
 
     def write(self, frame: bytes) -> None:
         self._gateway.send(self, frame)
@@ -50,6 +56,8 @@ class TcpGateway:
         _require_loopback(endpoint)
         self._peers: dict[bytes, TcpPeer] = {}
         self._listening = False
+        self._waiting: set[TcpPeer] = set()
+        self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
@@ -57,6 +65,7 @@ class TcpGateway:
         """Listen. Raises `ConfigError` if the address cannot be used or is in use."""
         self._frames = frames
         self._max_frame_bytes = max_frame_bytes
+        self._max_unsent_bytes = max_unsent_bytes
         self._loop = asyncio.get_running_loop()
         self._context = zmq.Context()
         self._socket = router = self._context.socket(zmq.ROUTER)
@@ -66,7 +75,7 @@ class TcpGateway:
         router.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
         router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
-        router.setsockopt(zmq.SNDHWM, max(16, max_unsent_bytes // max_frame_bytes))
+        router.setsockopt(zmq.SNDHWM, FRAMES_IN_LIBZMQ)
         try:
             router.bind(self.endpoint)
         except zmq.ZMQError as error:
@@ -91,26 +100,51 @@ class TcpGateway:
             self._loop.remove_reader(self._fd)
             self._socket = None
             self._context.destroy(linger=200)
-        if self._probe is not None:
-            self._probe.cancel()
+        for timer in (self._probe, self._retry):
+            if timer is not None:
+                timer.cancel()
 
     def send(self, peer: TcpPeer, frame: bytes) -> None:
-        """Send one frame; a peer that is gone, or does not read, is disconnected."""
+        """Send one frame, or let it wait; a peer that is gone, or does not read, is disconnected."""
         if self._socket is None:
             return
-        try:
-            self._socket.send_multipart((peer.routing_id, frame), zmq.NOBLOCK, copy=len(frame) < 65536)
-        except zmq.Again:
+        peer.unsent.append(frame)
+        peer.unsent_bytes += len(frame)
+        self._send_unsent(peer)
+        if peer.unsent_bytes > self._max_unsent_bytes:
             log.warning("%s does not read its replies: disconnected", peer.worker)
             self.forget(peer, "it does not read its replies")
+        # The descriptor is edge-triggered, and sending may have eaten the edge: look again.
+        self._loop.call_soon(self._read)
+
+    def _send_unsent(self, peer: TcpPeer) -> None:
+        """Give libzmq what it takes. It does not tell when it takes more, so that is tried again shortly."""
+        try:
+            while peer.unsent and self._socket is not None:
+                frame = peer.unsent[0]
+                self._socket.send_multipart((peer.routing_id, frame), zmq.NOBLOCK, copy=len(frame) < 65536)
+                peer.unsent.popleft()
+                peer.unsent_bytes -= len(frame)
+        except zmq.Again:
+            self._waiting.add(peer)
+            if self._retry is None:
+                self._retry = self._loop.call_later(RETRY_SECONDS, self._try_again)
         except zmq.ZMQError as error:
             self.forget(peer, error.strerror)
-        # The descriptor is edge-triggered, and sending may have eaten the edge: look again.
+
+    def _try_again(self) -> None:
+        self._retry = None
+        waiting, self._waiting = self._waiting, set()
+        for peer in waiting:
+            if not peer.closed:
+                self._send_unsent(peer)
         self._loop.call_soon(self._read)
 
     def forget(self, peer: TcpPeer, reason: str) -> None:
         """The peer is not served any more."""
         peer.closed = True
+        peer.unsent.clear()
+        peer.unsent_bytes = 0
         if self._peers.get(peer.routing_id) is peer:
             del self._peers[peer.routing_id]
             self._loop.call_soon(self._frames.disconnected, peer, reason)

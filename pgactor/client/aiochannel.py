@@ -14,6 +14,7 @@ from .. import wire
 from ..errors import ClientClosed, LeaseLost, MessageTooLarge, OutcomeUnknown
 from ..messages import Bye, Message, Request, Welcome
 from . import aiolinks
+from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .requests import HeldLease, LostLink, Pending, Requests, unavailable
 
@@ -200,6 +201,9 @@ class AioChannel:
                 connected.post(request, pending)
                 connected.watch_the_clock()
                 await pending.waiter
+            except UnicodeEncodeError as error:
+                connected.requests.forget(pending)
+                raise unencodable(request, error)  # noqa: B904  # it has its cause
             except BaseException:
                 cancel = connected.requests.forget(pending)
                 if cancel is not None:

@@ -30,7 +30,7 @@ from ..messages import (
 )
 from ..rows import Record
 from ..values import pack_args
-from .failures import data_error, exception, interface_error
+from .failures import data_error, exception
 from .requests import Pending, Reply
 
 R = TypeVar("R", Done, Rows, Granted, StatusReport)
@@ -160,7 +160,7 @@ def _many_args(args: Iterable[Sequence[object]]) -> list[list[Any]]:
     packed = []
     for number, each in enumerate(args):
         if not isinstance(each, Sequence) or isinstance(each, str | bytes):
-            raise interface_error(
+            raise data_error(
                 f"invalid input in executemany() argument sequence element #{number}: "
                 f"expected a sequence, got {type(each).__name__}"
             )

@@ -23,6 +23,7 @@ from ..errors import (
 )
 from ..messages import Bye, Message, Request, Welcome
 from . import links
+from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .requests import HeldLease, LostLink, Pending, Requests, encode_frame, unavailable
 
@@ -158,9 +159,11 @@ class Channel:
                     connected.requests.forget(pending)
                 self._lose(connected, error)
                 continue
-            except BaseException:
+            except BaseException as error:
                 with self._lock:
                     connected.requests.forget(pending)
+                if isinstance(error, UnicodeEncodeError):
+                    raise unencodable(request, error)  # noqa: B904  # it has its cause
                 raise
             return connected, pending
 
@@ -266,7 +269,9 @@ class Channel:
                 finally:
                     self._pass_on(connected)
             elif not pending.done:
-                pending.waiter.wait(None if patience is None else max(0.0, patience - time.monotonic()))
+                pending.waiter.wait(
+                    None if patience is None else min(max(0.0, patience - time.monotonic()), threading.TIMEOUT_MAX)
+                )
             if patience is not None and time.monotonic() >= patience:
                 return
 
@@ -307,8 +312,10 @@ class Channel:
         """The heartbeat thread: renews all leases, three times in the shortest ttl. It rests when there are none, and
         sleeps after a while without."""
         idle_rounds = 0
-        while not self.closed:
+        while True:
             with self._beats:
+                if self.closed:
+                    return
                 connected = self._connected
                 idle_rounds = 0 if connected is not None and connected.requests.leases else idle_rounds + 1
                 self._next_beat = None if idle_rounds > IDLE_ROUNDS else time.monotonic() + _beat_interval(connected)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import msgspec
+
 from ..errors import BY_CODE, PgactorError
-from ..messages import Failed
+from ..messages import ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
                   "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
@@ -33,6 +35,24 @@ def data_error(text: str) -> Exception:
     import asyncpg
 
     return asyncpg.DataError(text)
+
+
+def unencodable(request: Request, error: UnicodeEncodeError) -> Exception:
+    """What asyncpg raises for text that is no Unicode: a DataError that names the argument; where it is the statement
+    that cannot be encoded, the error as it is."""
+    many = isinstance(request, ExecuteMany | FetchMany)
+    args: list[Any] = getattr(request, "args", [])
+    for element, each in enumerate(args if many else [args]):
+        for number, value in enumerate(each, 1):
+            try:
+                msgspec.msgpack.encode(value)
+            except UnicodeEncodeError:
+                words = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
+                place = f" in element #{element} of executemany() sequence" if many else ""
+                wrong = data_error(f"invalid input for query argument ${number}{place}: {words} ({error})")
+                wrong.__cause__ = error
+                return wrong
+    return error
 
 
 def _rebuild(failed: Failed, query: str | None) -> BaseException:

@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from .options import Options
 from .requests import LostLink
 
 RECEIVE_BYTES = 262144
+LONGEST_POLL_MS = 2**31 - 1
 STUCK_SECONDS = 30
 """How long a supervisor may leave a request unread before the link counts as lost."""
 
@@ -56,6 +58,7 @@ class IpcLink:
         self._sending = threading.Lock()
         self._early: list[bytes] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _links.add(self)
         deadline = time.monotonic() + timeout
         try:
             self._socket.settimeout(max(0.001, timeout))
@@ -116,6 +119,9 @@ class IpcLink:
 
     def abandon(self) -> None:
         self._socket.close()
+
+    def __del__(self) -> None:
+        self._socket.close()  # a client that is never closed, as a module's is, is no mistake to warn of
 
 
 class TcpLink:
@@ -202,6 +208,10 @@ class TcpLink:
         _abandoned.append((self._context, self._socket, self._monitor))
         self._socket = None
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the interpreter's end much is gone already
+            self.close()
+
     def _drain(self) -> None:
         try:
             while True:
@@ -218,6 +228,18 @@ class TcpLink:
 
 _abandoned: list[Any] = []
 """Sockets of a parent process, kept from being collected: collecting them would close them."""
+
+
+_links: weakref.WeakSet[IpcLink] = weakref.WeakSet()
+"""Those of this process, also while they are being made, when no channel knows them yet."""
+
+
+def _after_fork_in_child() -> None:
+    for link in list(_links):
+        link.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def dealer(options: Options) -> tuple[Any, Any, Any]:
@@ -260,4 +282,4 @@ def single(parts: list[bytes]) -> bytes:
 def _readable(sock: socket.socket, timeout: float) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(timeout * 1000))
+    return bool(poll.poll(min(timeout * 1000, LONGEST_POLL_MS)))

@@ -120,6 +120,7 @@ class Pool:
         request = worker.requests.get(id)
         if request is not None:
             self._withdraw(request, RequestCancelled("the worker withdrew the request"), actions)
+            self._move_on(now, actions)
         return actions
 
     def answer(self, request: Request) -> bool:
@@ -264,8 +265,7 @@ class Pool:
                     self.fleet.aged(now, key, actions)
                 case Worker():
                     self._worker_is_silent(now, key, actions)
-                case _:  # the opener: its pause is over
-                    self._move_on(now, actions)
+        self._move_on(now, actions)  # which is all there is to do when the opener's pause is over
         return actions
 
     # --- administration -----------------------------------------------------------------------------------

@@ -16,11 +16,15 @@ REMEMBERED_LENGTH = 8192
 
 _BEGINS_WELL = re.compile(
     r"(?:\s|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/|\()*+"  # white space, comments (not nested), parentheses
-    r"(?:(?P<no_into>select|table|values|update|delete)|with|insert|merge)\b",
+    r"(?:select|table|values|with|insert|update|delete|merge)\b",
     re.IGNORECASE,
 )
 _INTO = re.compile(r"\binto\b", re.IGNORECASE)
-_WRITES_INTO = re.compile(r"\b(?:insert|merge)\s+into\b", re.IGNORECASE)
+_WRITES_INTO = re.compile(
+    # `insert` may also be a column's name, before SELECT's own INTO, which matters if the table is temporary
+    r"\b(?:insert|merge)\s+into\s++(?!(?:temp|temporary|local|global)\b|\"?pg_temp)[\w\"]",
+    re.IGNORECASE,
+)
 _TOUCHES_SESSION = re.compile(
     r"set_config|advisory_(?:un)?lock|setseed|dblink|pg_replication_origin|pg_export_snapshot|u&\s*\"",
     re.IGNORECASE,
@@ -33,13 +37,11 @@ def leaves_nothing(sql: str) -> bool:
 
 
 def _leaves_nothing(sql: str) -> bool:
-    beginning = _BEGINS_WELL.match(sql)
-    if not beginning:
+    if not _BEGINS_WELL.match(sql):
         return False
     if ";" in sql.rstrip().removesuffix(";"):
         return False
-    may_write_into = beginning["no_into"] is None
-    if len(_INTO.findall(sql)) != (len(_WRITES_INTO.findall(sql)) if may_write_into else 0):
+    if len(_INTO.findall(sql)) != len(_WRITES_INTO.findall(sql)):
         return False
     return not _TOUCHES_SESSION.search(sql)
 

@@ -239,6 +239,25 @@ def test_a_connection_that_is_used_now_and_then_is_not_closed() -> None:
     assert bench.states() == ["closing"]
 
 
+def test_the_time_that_a_connection_idles_is_counted_from_its_last_use() -> None:
+    bench = Bench(min_size=0, max_size=1, max_inactive_connection_lifetime=300, max_lifetime_seconds=0)
+    spread(bench, 1)
+    bench.advance(100)
+    use(bench)
+    bench.advance(299)
+    assert bench.states() == ["idle"]
+    bench.advance(1)
+    assert bench.states() == ["closing"]
+
+
+def test_a_connection_that_is_no_more_has_no_timer() -> None:
+    bench = Bench(min_size=0, max_size=1)
+    holder = spread(bench, 1)[0]
+    assert holder in bench.pool.deadlines
+    bench.cut(holder)
+    assert bench.pool.next_deadline() is None
+
+
 @pytest.mark.parametrize("start", [0.1, 1.1, 15.9, 1000.3, 65535.95])
 def test_an_idle_connection_is_closed_at_its_time_whatever_the_clock_shows(start: float) -> None:
     """Sums of floats are rounded: a time that has come must not be taken for one that has not."""
@@ -357,6 +376,33 @@ def test_while_the_database_is_down_requests_are_refused_until_a_new_attempt() -
     bench.open()
     bench.finish(hopeful)
     assert bench.outcomes[hopeful] == DONE
+
+
+def test_a_new_attempt_is_worth_waiting_for() -> None:
+    bench = Bench(min_size=0, max_size=1, database_grace_seconds=1.0)
+    worker = bench.worker()
+    bench.submit(worker, timeout=0.0)
+    bench.fail_open()
+    bench.advance(60.0)
+    assert bench.opening() == [], "nobody waits for one"
+    request = bench.submit(worker)
+    bench.open()
+    bench.finish(request)
+    assert bench.outcomes[request] == DONE
+
+
+def test_whoever_comes_while_a_connection_lives_may_wait_for_it() -> None:
+    bench = Bench(min_size=0, max_size=2, database_grace_seconds=1.0, reopen_backoff_seconds=1.0)
+    worker = bench.worker()
+    running = bench.submit(worker)
+    bench.open()
+    bench.submit(worker)
+    bench.fail_open()
+    bench.advance(2.0)
+    bench.fail_open()
+    request = bench.submit(worker)
+    assert request not in bench.outcomes
+    bench.finish(running)
 
 
 def test_nobody_is_refused_while_a_connection_lives() -> None:

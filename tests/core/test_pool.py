@@ -655,6 +655,21 @@ def test_a_worker_is_lost_once() -> None:
     assert bench.pool.counters["workers_lost"] == 1
 
 
+def test_a_worker_that_said_goodbye_is_not_counted_as_lost() -> None:
+    bench = Bench.ready(1)
+    bench.pool.lost(bench.now, bench.worker(), "it said goodbye", in_order=True)
+    assert bench.pool.counters["workers_lost"] == 0
+    assert len(bench.pool.roster) == 0
+
+
+def test_a_lost_worker_is_not_listened_for() -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker(silence_limit=10.0)
+    bench.submit(worker)
+    bench.lose(worker)
+    assert worker not in bench.pool.deadlines
+
+
 def test_a_silent_tcp_worker_that_holds_something_is_lost() -> None:
     bench = Bench.ready(1)
     worker = bench.worker(silence_limit=10.0)
@@ -1005,6 +1020,30 @@ def test_a_drain_ends_when_the_last_one_that_waits_gives_up() -> None:
     assert bench.pool.drained
 
 
+@pytest.mark.parametrize("timeout", [None, 2.0])
+def test_a_drain_opens_nothing_for_those_who_have_given_up(timeout: float | None) -> None:
+    bench = Bench(min_size=0, max_size=1)
+    request = bench.submit(bench.worker(), timeout=timeout)
+    bench.drain()
+    assert bench.states() == ["opening"]
+    if timeout is None:
+        bench.withdraw(request)
+    else:
+        bench.advance(timeout)
+    assert bench.states() == ["closing"]
+    bench.settle()
+    assert bench.pool.drained
+
+
+def test_a_drain_opens_nothing_for_those_who_are_lost() -> None:
+    bench = Bench(min_size=0, max_size=1)
+    worker = bench.worker()
+    bench.submit(worker)
+    bench.drain()
+    bench.lose(worker)
+    assert bench.states() == ["closing"]
+
+
 def test_a_drain_ends_when_there_is_no_database() -> None:
     bench = Bench(min_size=0, max_size=1, database_grace_seconds=1.0)
     request = bench.submit(bench.worker())
@@ -1042,6 +1081,7 @@ def test_a_termination_ends_everything_now() -> None:
     assert isinstance(bench.told[lease], LeaseLost)
     assert isinstance(bench.error(bench.submit(worker)), PoolClosing)
     assert sorted(bench.states()) == ["busy", "busy", "closing"]
+    assert not any(backend.resetting for backend in bench.backends.values()), "there is no use in that"
     bench.settle()
     assert bench.pool.drained
     assert bench.opens == 3

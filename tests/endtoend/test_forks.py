@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -278,65 +279,64 @@ def test_a_module_level_client_works_in_the_processes_of_multiprocessing(
 # --- leases -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["release", "with", "close", "collect", "exit", "kill"])
+WAYS = ["release", "with", "close", "collect", "sys.exit", "os._exit", "kill -9"]
+
+
 @pytest.mark.parametrize("road", ROADS)
-def test_a_lease_is_dead_in_the_child_and_nothing_there_ends_the_parents(
-    shared: SupervisorProcess, start_worker: StartWorker, road: str, way: str
+def test_a_lease_is_dead_in_a_child_and_nothing_done_there_ends_the_parents(
+    shared: SupervisorProcess, start_worker: StartWorker, road: str
 ) -> None:
     worker = start_worker(
         """
-        import gc, signal, threading, time, pgactor
-        way = sys.argv[1]
+        import gc, signal, pgactor
         client = pgactor.Client()
-        lease = client.acquire(ttl=0.4)
+        lease = client.acquire(ttl=0.5)
         transaction = lease.transaction()
         transaction.start()
         session = lease.fetchval("select pg_backend_pid()")
-
-        pid = os.fork()
-        if pid == 0:
+        for way in sys.argv[1:]:
+            if (pid := os.fork()) == 0:
+                break
+            say(status_of(pid))
+        else:
+            client.fetchval("select pg_sleep(0.8)")  # the lease idles for longer than its ttl: its renewal keeps it
+            assert lease.is_in_transaction()
+            assert lease.fetchval("select pg_backend_pid()") == session
+            transaction.commit()
+            lease.release()
+            client.close()
+            sys.exit()
+        for use in (lambda: lease.fetchval("select 1"), lease.transaction, lease.is_in_transaction):
             try:
-                lease.fetchval("select 1")
+                use()
             except pgactor.LeaseLost as error:
-                say(str(error))
+                said = str(error)
             else:
-                say("the child ran a statement on it")
-            for method in (lease.transaction, lease.is_in_transaction):
-                try:
-                    method()
-                except pgactor.LeaseLost:
-                    pass
-                else:
-                    say(f"{method} worked")
-            assert client.fetchval("select 1") == 1
-            if way == "release":
-                lease.release()
-            elif way == "with":
-                with lease:
-                    pass
-            elif way == "close":
-                client.close()
-            elif way == "collect":
-                del lease, transaction, client
-                gc.collect()
-            elif way == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if way == "exit":
-                sys.exit(0)
-            os._exit(0)
-        say(status_of(pid))
-        client.fetchval("select pg_sleep(1)")  # idle for longer than its ttl: only its renewal keeps it
-        assert lease.is_in_transaction()
-        assert lease.fetchval("select pg_backend_pid()") == session
-        transaction.commit()
-        lease.release()
-        client.close()
+                said = "the child used it"
+        say(said)
+        assert client.fetchval("select 1") == 1
+        if way == "release":
+            lease.release()
+        elif way == "with":
+            with lease:
+                pass
+        elif way == "close":
+            client.close()
+        elif way == "collect":
+            del lease, transaction, client, use
+            gc.collect()
+        elif way == "sys.exit":
+            sys.exit(0)
+        elif way == "kill -9":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(0)
         """,
         of(shared, road),
-        way,
+        *WAYS,
     )
-    assert worker.hear() == "the lease belongs to the parent of this process: acquire one of your own"
-    assert worker.hear() == (-9 if way == "kill" else 0), worker.errors
+    for way in WAYS:
+        assert worker.hear() == "the lease belongs to the parent of this process: acquire one of your own"
+        assert worker.hear() == (-9 if way == "kill -9" else 0), (way, worker.errors)
     worker.must_end_well()
 
 
@@ -396,12 +396,11 @@ def test_a_killed_parents_lease_is_freed_at_once_although_its_child_lives(
     must_free_its_lease_at_once(worker, supervisor.ipc)
 
 
-@pytest.mark.parametrize("child", ["used", "unused"])
 def test_on_tcp_a_killed_parents_lease_is_freed_when_it_was_silent_for_too_long(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker, child: str
+    start_supervisor: type[SupervisorProcess], start_worker: StartWorker
 ) -> None:
     supervisor = start_supervisor(heartbeat_seconds=0.2, silence_seconds=1)
-    worker = start_worker(ORPHANS, supervisor.tcp, child)
+    worker = start_worker(ORPHANS, supervisor.tcp, "used")
     assert worker.hear() == "alive"
     assert state_of(supervisor.tcp).leased == 1
     worker.kill()
@@ -458,8 +457,6 @@ def test_a_program_that_a_worker_starts_inherits_no_link(
 def test_a_child_made_while_a_thread_was_connecting_holds_nothing_of_that_link(
     start_supervisor: type[SupervisorProcess], start_worker: StartWorker
 ) -> None:
-    import signal
-
     supervisor = start_supervisor()
     supervisor.process.send_signal(signal.SIGSTOP)  # its socket takes connections, but nobody greets
     try:
@@ -532,16 +529,12 @@ def test_an_async_client_works_in_the_parents_loop_and_in_a_new_loop_of_the_chil
 
         async def main():
             await use(1)
-            async with client.acquire(ttl=0.6) as lease:
-                session = await lease.fetchval("select pg_backend_pid()")
-                pid = fork(child)
-                if order == "child first":
-                    child_is_done.wait()
-                await use(2000)
-                parent_is_done.open()
-                say(await asyncio.to_thread(status_of, pid))
-                await client.fetchval("select pg_sleep(1)")
-                assert await lease.fetchval("select pg_backend_pid()") == session
+            pid = fork(child)
+            if order == "child first":
+                child_is_done.wait()
+            await use(2000)
+            parent_is_done.open()
+            say(await asyncio.to_thread(status_of, pid))
             await use(3000)
             await client.close()
 
@@ -555,37 +548,39 @@ def test_an_async_client_works_in_the_parents_loop_and_in_a_new_loop_of_the_chil
     worker.must_end_well()
 
 
-@pytest.mark.parametrize("way", ["release", "exit", "close"])
 @pytest.mark.parametrize("road", ROADS)
-def test_an_async_lease_is_dead_in_the_child_and_nothing_there_ends_the_parents(
-    shared: SupervisorProcess, start_worker: StartWorker, road: str, way: str
+def test_an_async_lease_is_dead_in_a_child_and_nothing_done_there_ends_the_parents(
+    shared: SupervisorProcess, start_worker: StartWorker, road: str
 ) -> None:
+    ways = ["release", "use", "close", "end"]
     worker = start_worker(
         """
         import asyncio, pgactor
-        way = sys.argv[1]
         client = pgactor.AsyncClient()
 
-        async def in_child(lease):
+        async def in_child(way, lease):
             try:
                 await lease.fetchval("select 1")
             except pgactor.LeaseLost as error:
                 say(str(error))
             else:
-                say("the child ran a statement on it")
+                say("the child used it")
             if way == "release":
                 lease.release()
                 await client.release(lease)
+            elif way == "use":
+                async with client.acquire() as own:
+                    assert await own.fetchval("select 1") == 1
             elif way == "close":
-                await client.fetchval("select 1")
                 await client.close()
 
         async def main():
-            async with client.acquire(ttl=0.4) as lease, lease.transaction():
+            async with client.acquire(ttl=0.5) as lease, lease.transaction():
                 session = await lease.fetchval("select pg_backend_pid()")
-                pid = fork(lambda: asyncio.run(in_child(lease)))
-                say(await asyncio.to_thread(status_of, pid))
-                await client.fetchval("select pg_sleep(1)")
+                for way in sys.argv[1:]:
+                    pid = fork(lambda: asyncio.run(in_child(way, lease)))
+                    say(await asyncio.to_thread(status_of, pid))
+                await client.fetchval("select pg_sleep(0.8)")
                 assert await lease.fetchval("select pg_backend_pid()") == session
                 assert lease.is_in_transaction()
             await client.close()
@@ -593,10 +588,11 @@ def test_an_async_lease_is_dead_in_the_child_and_nothing_there_ends_the_parents(
         asyncio.run(main())
         """,
         of(shared, road),
-        way,
+        *ways,
     )
-    assert worker.hear() == "the lease belongs to the parent of this process: acquire one of your own"
-    assert worker.hear() == 0, worker.errors
+    for _ in ways:
+        assert worker.hear() == "the lease belongs to the parent of this process: acquire one of your own"
+        assert worker.hear() == 0, worker.errors
     worker.must_end_well()
 
 

@@ -125,7 +125,7 @@ def outcome(call: Callable[[], Any]) -> Any:
         if isinstance(error, asyncpg.InterfaceError):
             fields = {"detail": error.detail, "hint": error.hint}
         cause = None if error.__cause__ is None else (type(error.__cause__), str(error.__cause__))
-        return "raised", type(error), str(error), fields, getattr(error, "query", None), cause
+        return "raised", type(error), str(error), fields, cause
 
 
 def portrait(value: Any) -> Any:
