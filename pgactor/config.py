@@ -71,6 +71,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         for name in ("queue_timeout_seconds", "lease_ttl_seconds", "reset_timeout_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is expected to be greater than zero")
+        if self.max_hold_seconds is not None and not self.max_hold_seconds > 0:
+            raise ValueError("max_hold_seconds is expected to be greater than zero")
         for name in (
             "max_queries",
             "max_inactive_connection_lifetime",

@@ -204,9 +204,11 @@ class Bench:
     def cut(self, holder: Holder, *, before_it_ran: bool = False) -> None:
         """The holder's connection is lost, before or while the statement that was sent to it runs."""
         backend = self._forget(holder)
+        actions: list[Action] = []
         if before_it_ran and backend.running is not None:
-            self.pool.unrun(self.now, holder, backend.incarnation, backend.running)
-        self._do(self.pool.gone(self.now, holder, backend.incarnation, "the server closed the connection"))
+            actions += self.pool.unrun(self.now, holder, backend.incarnation, backend.running)
+        actions += self.pool.gone(self.now, holder, backend.incarnation, "the server closed the connection")
+        self._do(actions)
 
     def settle(self) -> None:
         """The hands do all that they were told; statements that nobody interrupted go on running."""
@@ -380,7 +382,7 @@ class Bench:
         assert len(waiting) == len(pool.queue) <= self.settings.max_waiting + self.settings.max_size
         for request in waiting:
             assert request in pool.deadlines, "whoever waits has a deadline"
-        places = [*waiting, *(request for lease in pool.leases.all() for request in lease.waiting)]
+        places = [*waiting, *(lease.next for lease in pool.leases.all() if lease.next is not None)]
         for request in places:
             assert request.holder is None
         for holder, backend in self.backends.items():

@@ -107,8 +107,7 @@ class Backend:
 
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
-        if self._running is not None:
-            self.interrupt(self._running)
+        self._interrupt_all()
         self._post(Order.RESET)
 
     def close(self) -> None:
@@ -117,9 +116,15 @@ class Backend:
             self.task.add_done_callback(lambda _: self._reports.closed(self))
             self.task.cancel()
             return
+        self._interrupt_all()
+        self._post(Order.CLOSE)
+
+    def _interrupt_all(self) -> None:
         if self._running is not None:
             self.interrupt(self._running)
-        self._post(Order.CLOSE)
+        for letter in list(self._mailbox):
+            if isinstance(letter, Request):
+                self.interrupt(letter)
 
     def _post(self, letter: Request | Order) -> None:
         self._mailbox.append(letter)

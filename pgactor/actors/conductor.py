@@ -216,13 +216,7 @@ class Conductor:
                 case Bye():
                     peer.said_goodbye = True
                     peer.close("it said goodbye")
-        except LeaseBusy:
-            token = getattr(message, "lease", None)
-            busy = failed(getattr(message, "id", None), _BUSY, in_transaction=self._in_transaction(token))
-            peer.send(busy)
-        except LeaseError as error:
-            peer.send(failed(getattr(message, "id", None), error))
-        except ProtocolError as error:
+        except ProtocolError as error:  # the request has no id of its own to be answered with
             self.malformed(peer, str(error))
             peer.send(failed(None, error))
 
@@ -240,8 +234,13 @@ class Conductor:
         )
         if token is None:
             self._do(self.pool.submit(now, request))
-        else:
+            return
+        try:
             self._do(self.pool.submit_on_lease(now, request, token))
+        except LeaseBusy:
+            worker.link.send(failed(message.id, _BUSY, in_transaction=self._in_transaction(token)))
+        except LeaseError as error:
+            worker.link.send(failed(message.id, error))
 
     def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
         ttl = self._settings.pool.lease_ttl_seconds if message.ttl is None else message.ttl
@@ -250,8 +249,7 @@ class Conductor:
         self._do(self.pool.submit(now, request))
 
     def _in_transaction(self, token: Token | None) -> bool:
-        """Whether the backend of the lease is inside a transaction: a statement that is refused or cancelled leaves it
-        as it was."""
+        """Whether the lease's backend is inside a transaction: a statement that is refused leaves it as it was."""
         backend = None if token is None else self._backends.get(self.pool.holders[token.holder])
         return backend is not None and backend.in_transaction
 
@@ -283,7 +281,7 @@ class Conductor:
         self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
 
     def unrun(self, backend: Backend, request: Request) -> None:
-        self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request)
+        self._do(self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request))
 
     def reset_done(self, backend: Backend) -> None:
         self._do(self.pool.reset_done(self._loop.time(), backend.holder, backend.incarnation))

@@ -104,7 +104,7 @@ class Session(asyncpg.Connection):
 
     async def finish(self) -> None:
         """Send the Sync that asyncpg leaves out when it has prepared a statement and then did not run it (an argument
-        was wrong, or there were none to run it with): until then PostgreSQL keeps the locks on the statement's tables.
+        was wrong, or there were none to run it with): until then PostgreSQL keeps the statement's locks.
         """
         if not self.is_in_transaction():
             await self.execute("SELECT")
@@ -132,8 +132,8 @@ class Session(asyncpg.Connection):
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
 
     async def watch_prepared(self) -> list[Any]:
-        """Prepare the query for SQL's own prepared statements, and run it. That it is gone later tells of a DEALLOCATE
-        ALL; so it is prepared before anyone can have run one, and never falls out of a cache."""
+        """Prepare the query for SQL's own prepared statements, and run it. That it is gone later tells of a
+        DEALLOCATE ALL; so it is prepared before anyone can have run one, and never falls out of a cache."""
         self._sql_prepared = await self.prepare(_SQL_PREPARED)
         prepared: list[Any] = await self._sql_prepared.fetch()
         return prepared

@@ -16,7 +16,7 @@ from ..messages import Bye, Message, Request, Welcome
 from . import aiolinks
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
-from .requests import HeldLease, LostLink, Pending, Requests, unavailable
+from .requests import HeldLease, Limit, LostLink, Pending, Requests, connect_limit, unavailable
 
 SWEEP_SECONDS = 0.5
 """How often it is looked whether somebody has waited too long for an answer."""
@@ -181,9 +181,7 @@ class AioChannel:
         """
         now = time.monotonic()
         deadline = None if request.timeout is None else now + request.timeout
-        limit = now + self.options.connect_timeout
-        if deadline is not None:
-            limit = min(limit, deadline)
+        limit = connect_limit(self.options, now, request.timeout)
         while True:
             connected = within or self._connected
             if connected is None or not self.is_current(connected):
@@ -247,15 +245,15 @@ class AioChannel:
             connected.flush()
             connected.lost(LostLink("the client was closed"))
 
-    async def _connect(self, limit: float) -> AioConnected:
+    async def _connect(self, limit: Limit) -> AioConnected:
         self._require_open()
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         try:
-            async with asyncio.timeout(max(0.0, limit - time.monotonic())):
+            async with asyncio.timeout(max(0.0, limit.at - time.monotonic())):
                 await self._connecting.acquire()
         except TimeoutError:
-            raise unavailable(self.options, "another task is still trying") from None
+            raise unavailable(self.options, limit, "another task is still trying") from None
         try:
             connected = self._connected
             if connected is None or not self.is_current(connected):
@@ -271,15 +269,17 @@ class AioChannel:
         if self.closed:
             raise ClientClosed("the client is closed")
 
-    async def _try_until(self, limit: float) -> AioConnected:
+    async def _try_until(self, limit: Limit) -> AioConnected:
         pause = 0.02
         while True:
             self._require_open()
             try:
-                async with asyncio.timeout(max(0.05, limit - time.monotonic())):
+                async with asyncio.timeout(max(0.05, limit.at - time.monotonic())):
                     return await self._try()
             except PermissionError as error:
-                raise unavailable(self.options, f"{error.strerror}; the socket is for its owner alone") from None
+                raise unavailable(
+                    self.options, limit, f"{error.strerror}; the socket is for its owner alone"
+                ) from None
             except TimeoutError:
                 reason = "whoever listens there did not answer"
             except LostLink as error:
@@ -288,9 +288,9 @@ class AioChannel:
                 reason = str(error)
             except OSError as error:
                 reason = error.strerror or str(error)
-            if limit - time.monotonic() <= 0:
-                raise unavailable(self.options, reason)
-            await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, limit - time.monotonic())))  # noqa: S311
+            if limit.at - time.monotonic() <= 0:
+                raise unavailable(self.options, limit, reason)
+            await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, limit.at - time.monotonic())))  # noqa: S311
             pause = min(pause * 2, 0.5)
 
     async def _try(self) -> AioConnected:

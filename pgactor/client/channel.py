@@ -25,7 +25,7 @@ from ..messages import Bye, Message, Request, Welcome
 from . import links
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
-from .requests import HeldLease, LostLink, Pending, Requests, encode_frame, unavailable
+from .requests import HeldLease, Limit, LostLink, Pending, Requests, connect_limit, encode_frame, unavailable
 
 IDLE_SECONDS = 1.0
 IDLE_ROUNDS = 3
@@ -137,9 +137,7 @@ class Channel:
     def _send_request(
         self, request: Request, deadline: float | None, within: Connected | None
     ) -> tuple[Connected, Pending]:
-        limit = time.monotonic() + self.options.connect_timeout
-        if deadline is not None:
-            limit = min(limit, deadline)
+        limit = connect_limit(self.options, time.monotonic(), request.timeout)
         while True:
             connected = within or self._connect(limit)
             if within is not None and not self.is_current(within):
@@ -180,7 +178,7 @@ class Channel:
 
     # --- connecting ---------------------------------------------------------------------------------------
 
-    def _connect(self, limit: float) -> Connected:
+    def _connect(self, limit: Limit) -> Connected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable` after the limit."""
         self._require_open()
         if self._pid != os.getpid():
@@ -188,8 +186,8 @@ class Channel:
         connected = self._connected
         if connected is not None and connected.requests.lost is None:
             return connected
-        if not self._connecting.acquire(timeout=max(0.0, limit - time.monotonic())):
-            raise unavailable(self.options, "another thread is still trying")
+        if not self._connecting.acquire(timeout=max(0.0, limit.at - time.monotonic())):
+            raise unavailable(self.options, limit, "another thread is still trying")
         try:
             connected = self._connected
             if connected is None or connected.requests.lost is not None:
@@ -204,24 +202,26 @@ class Channel:
         if self.closed:
             raise ClientClosed("the client is closed")
 
-    def _try_until(self, limit: float) -> Connected:
+    def _try_until(self, limit: Limit) -> Connected:
         pause = 0.02
         while True:
             self._require_open()
-            remaining = limit - time.monotonic()
+            remaining = limit.at - time.monotonic()
             try:
                 return self._try(max(0.05, remaining))
             except PermissionError as error:
-                raise unavailable(self.options, f"{error.strerror}; the socket is for its owner alone") from None
+                raise unavailable(
+                    self.options, limit, f"{error.strerror}; the socket is for its owner alone"
+                ) from None
             except LostLink as error:
                 if error.reason is not None:
                     raise error.reason from None
                 reason = str(error)
             except OSError as error:
                 reason = error.strerror or str(error)
-            if limit - time.monotonic() <= 0:
-                raise unavailable(self.options, reason)
-            time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, limit - time.monotonic())))  # noqa: S311
+            if limit.at - time.monotonic() <= 0:
+                raise unavailable(self.options, limit, reason)
+            time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, limit.at - time.monotonic())))  # noqa: S311
             pause = min(pause * 2, 0.5)
 
     def _try(self, timeout: float) -> Connected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import msgspec
 
@@ -46,7 +47,6 @@ def make_options(
     endpoint: str | None, connect_timeout: float, request_timeout: float | None, label: str | None
 ) -> Options:
     """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none."""
-    options = Options(connect_timeout=connect_timeout, request_timeout=request_timeout)
-    if label is not None:
-        options = msgspec.structs.replace(options, label=label)
-    return options if endpoint is None else msgspec.structs.replace(options, endpoint=endpoint)
+    given = {"endpoint": endpoint, "label": label}
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Options(connect_timeout=connect_timeout, request_timeout=request_timeout, **named)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import wire
 from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError, SupervisorUnavailable
@@ -199,11 +199,24 @@ class Requests:
         self._shapes[number] = shape
 
 
-def unavailable(options: Options, reason: str) -> SupervisorUnavailable:
+class Limit(NamedTuple):
+    """Until when a link is waited for, on the monotonic clock, and what sets that limit."""
+
+    at: float
+    words: str
+
+
+def connect_limit(options: Options, now: float, timeout: float | None) -> Limit:
+    """The limit for a request that brings this timeout of its own."""
+    if timeout is not None and timeout < options.connect_timeout:
+        return Limit(now + timeout, f"the request's timeout ({timeout:g} s)")
+    return Limit(now + options.connect_timeout, f"connect_timeout ({options.connect_timeout:g} s)")
+
+
+def unavailable(options: Options, limit: Limit, reason: str) -> SupervisorUnavailable:
     """The error for a supervisor that could not be reached."""
     return SupervisorUnavailable(
-        f"no supervisor answered at {options.endpoint} within connect_timeout ({options.connect_timeout:g} s): "
-        f"{reason}; is `pgactor serve` running with this endpoint?"
+        f"no supervisor answered at {options.endpoint} within {limit.words}: {reason}; is `pgactor serve` running with this endpoint?"
     )
 
 

@@ -2,6 +2,7 @@
 
 holder.py     one slot of the pool, and its whole life as a table
 request.py    what a worker asked for, from arrival to its one answer
+desk.py       every request's way to its one answer
 lease.py      exclusive use of a holder: grant, check, renew, end
 waitqueue.py  who waits, in fair order
 scheduler.py  which holder takes the next request

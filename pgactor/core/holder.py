@@ -5,7 +5,7 @@ TRANSITIONS is the whole life of a holder. A pair that is not listed is a bug: i
     VACANT -open> OPENING -opened> IDLE -run> BUSY -drained> IDLE
                                    IDLE -grant> LEASED -release> RESETTING -reset_done> IDLE
                                                  BUSY -release> RESETTING     (it may have touched the session)
-     OPENING | IDLE | LEASED | RESETTING -retire> CLOSING -closed> VACANT
+     OPENING | IDLE | BUSY | LEASED | RESETTING -retire> CLOSING -closed> VACANT    (busy: when its request has ended)
      any but VACANT -gone> VACANT                                             (the backend died)
 """
 
@@ -57,7 +57,7 @@ TRANSITIONS: dict[tuple[HolderState, HolderEvent], HolderState] = {
     (_S.IDLE, _E.GRANT): _S.LEASED,
     (_S.LEASED, _E.RELEASE): _S.RESETTING,
     (_S.RESETTING, _E.RESET_DONE): _S.IDLE,
-    **{(state, _E.RETIRE): _S.CLOSING for state in (_S.OPENING, _S.IDLE, _S.LEASED, _S.RESETTING)},
+    **{(state, _E.RETIRE): _S.CLOSING for state in (_S.OPENING, _S.IDLE, _S.BUSY, _S.LEASED, _S.RESETTING)},
     (_S.CLOSING, _E.CLOSED): _S.VACANT,
     **{(state, _E.GONE): _S.VACANT for state in _S if state is not _S.VACANT},
 }

@@ -26,8 +26,7 @@ class Lease:
     """Exclusive use of a holder.
 
     ttl: seconds that it lives without a word of its owner; expires_at: when that ends. held_until: when it ends
-    even so (max_hold). running: its statement that runs now; waiting: those that came while it was being
-    cancelled.
+    even so (max_hold). running: its statement that runs now; next: the one that came while that was being cancelled.
     """
 
     __slots__ = (
@@ -35,10 +34,10 @@ class Lease:
         "granted_at",
         "held_until",
         "holder",
+        "next",
         "running",
         "token",
         "ttl",
-        "waiting",
         "worker",
     )
 
@@ -60,7 +59,7 @@ class Lease:
         self.held_until = held_until
         self.expires_at = 0.0
         self.running: Request | None = None
-        self.waiting: deque[Request] = deque()
+        self.next: Request | None = None
         self.renew(now)
 
     def __repr__(self) -> str:

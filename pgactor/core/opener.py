@@ -46,11 +46,13 @@ class Opener:
     def failed(self, now: float, error: str) -> None:
         """An open has failed."""
         self.opening -= 1
+        self.last_error = error
         if self.failing_since is None:
             self.failing_since = now
+        elif now < self.not_before:
+            return  # it was begun together with the one that failed before it, and tells nothing new
         wait = min(self.backoff * 2 ** min(self.failures, 30), self.backoff_max)
         self.failures += 1
-        self.last_error = error
         self.not_before = now + wait * self._random.uniform(0.5, 1.0)
 
     def failing_for(self, now: float) -> float:

@@ -16,20 +16,19 @@ from ..errors import (
     OutcomeUnknown,
     PgactorError,
     PoolClosing,
-    ProtocolError,
     RequestCancelled,
     RequestTimeout,
 )
 from ..messages import Token
 from . import report
-from .actions import Action, Disconnect, Grant, Interrupt, Refuse, Reset, Run, TellLeaseEnded
+from .actions import Action, Disconnect, Grant, Reset, Run, TellLeaseEnded
 from .deadlines import Deadlines
+from .desk import Desk
 from .fleet import Fleet
 from .holder import Holder, HolderEvent, HolderState
 from .lease import Lease, LeaseBusy, LeaseTable, expired
 from .request import Kind, Request
 from .roster import Roster, Worker
-from .waitqueue import WaitQueue
 
 
 class Pool:
@@ -40,7 +39,6 @@ class Pool:
         self.epoch = epoch
         self.started_at = started_at
         self.closing = False
-        self.queue = WaitQueue()
         self.leases = LeaseTable(epoch)
         self.roster = Roster()
         self.deadlines: Deadlines[object] = Deadlines()
@@ -48,6 +46,8 @@ class Pool:
         self.holders = self.fleet.holders
         self.idle = self.fleet.idle
         self.counters = dict.fromkeys(report.COUNTERS, 0)
+        self.desk = Desk(settings, self.deadlines, self.counters)
+        self.queue = self.desk.queue
 
     # --- workers ------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Pool:
         for lease in list(worker.leases.values()):
             self._end_lease(now, lease, LeaseLost(f"its worker {worker} is gone: {reason}"), actions, tell=False)
         for request in list(worker.requests.values()):
-            self._withdraw(request, RequestCancelled(f"its worker {worker} is gone: {reason}"), actions)
+            self.desk.withdraw(request, RequestCancelled(f"its worker {worker} is gone: {reason}"), actions)
         self.counters["workers_lost"] += not in_order
         self._move_on(now, actions)
         return actions
@@ -78,19 +78,19 @@ class Pool:
 
     def submit(self, now: float, request: Request) -> list[Action]:
         """A request for any backend. Raises `ProtocolError` if its id is in use."""
-        self._enrol(now, request)
+        self.desk.enrol(now, request)
         actions: list[Action] = []
         if self.closing:
-            self._refuse(request, PoolClosing("the supervisor is shutting down; try again shortly"), actions)
+            self.desk.refuse(request, PoolClosing("the supervisor is shutting down; try again shortly"), actions)
         elif self._database_is_down(now):
-            self._refuse(request, self._unavailable(now), actions)
+            self.desk.refuse(request, self._unavailable(now), actions)
         elif len(self.idle) and not len(self.queue):
             self._assign(now, self.idle.take(), request, actions)
         elif len(self.queue) >= self.settings.max_waiting:
             self.counters["refused_queue_full"] += 1
-            self._refuse(request, report.queue_full(self, now), actions)
+            self.desk.refuse(request, report.queue_full(self, now), actions)
         else:
-            self._wait(now, request)
+            self.desk.wait(now, request)
             self._move_on(now, actions)
         return actions
 
@@ -100,16 +100,16 @@ class Pool:
         Raises `LeaseExpired`, `LeaseLost`, `LeaseBusy` or `ProtocolError`; then the request is not known here.
         """
         lease = self.leases.check(token, request.worker, now)
-        if lease.waiting or (lease.running is not None and not lease.running.answered):
+        if lease.next is not None or (lease.running is not None and not lease.running.answered):
             raise LeaseBusy
-        self._enrol(now, request)
+        self.desk.enrol(now, request)
         lease.renew(now)
         request.lease = lease
         actions: list[Action] = []
         if lease.running is None:
             self._start(now, lease.holder, request, actions)
         else:  # its predecessor is being cancelled
-            lease.waiting.append(request)
+            lease.next = request
             if request.deadline is not None:
                 self.deadlines.set(request, request.deadline)
         return actions
@@ -119,18 +119,13 @@ class Pool:
         actions: list[Action] = []
         request = worker.requests.get(id)
         if request is not None:
-            self._withdraw(request, RequestCancelled("the worker withdrew the request"), actions)
+            self.desk.withdraw(request, RequestCancelled("the worker withdrew the request"), actions)
             self._move_on(now, actions)
         return actions
 
     def answer(self, request: Request) -> bool:
         """Take the right to answer the request. False: it has been answered, the result is of no use."""
-        if request.answered:
-            return False
-        request.answered = True
-        request.worker.requests.pop(request.id, None)
-        self.deadlines.cancel(request)
-        return True
+        return self.desk.answer(request)
 
     def release(self, now: float, worker: Worker, token: Token) -> list[Action]:
         """The owner gives its lease back. A token that names no lease of this worker is ignored."""
@@ -167,14 +162,14 @@ class Pool:
         grace_is_over = self.fleet.opener.failing_for(now) >= self.settings.database_grace_seconds
         if not self.fleet.alive and (permanent or grace_is_over):
             for request in self.queue.clear():
-                self._refuse(request, self._unavailable(now), actions)
+                self.desk.refuse(request, self._unavailable(now), actions)
         self._move_on(now, actions)
         return actions
 
     def finished(
         self, now: float, holder: Holder, incarnation: int, request: Request, *, touched: bool = False
     ) -> list[Action]:
-        """The request ended and the backend is quiet. touched: it may have left something in the session."""
+        """The request has been answered and the backend is quiet. touched: it may have left something behind."""
         actions: list[Action] = []
         if self.fleet.is_stale(holder, incarnation) or holder.busy_with is not request:
             return actions
@@ -183,8 +178,11 @@ class Pool:
         lease = request.lease
         if lease is not None:
             lease.running = None
-            if lease.waiting:
-                self._start(now, holder, lease.waiting.popleft(), actions)
+            if (following := lease.next) is not None:
+                lease.next = None
+                self._start(now, holder, following, actions)
+        elif self.fleet.is_due_to_retire(now, holder):
+            self.fleet.retire(now, holder, actions)
         elif touched or request.kind is Kind.SESSION:
             holder.apply(HolderEvent.RELEASE, now)
             actions.append(Reset(holder))
@@ -193,15 +191,20 @@ class Pool:
             self._settle(now, holder, actions)
         return actions
 
-    def unrun(self, now: float, holder: Holder, incarnation: int, request: Request) -> None:
+    def unrun(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
         """The connection was lost before the request began; `gone` follows. It waits for another backend."""
+        actions: list[Action] = []
         if self.fleet.is_stale(holder, incarnation) or holder.busy_with is not request or request.answered:
-            return
-        if request.lease is None:
+            return actions
+        if request.lease is not None:
+            lost = f"lease {request.lease.token} lost its connection to PostgreSQL before the statement began"
+            self.desk.refuse(request, LeaseLost(lost), actions)
+        else:
             holder.busy_with = None
             request.holder = None
             self.fleet.winding_down = False  # a drain runs it yet
-            self._wait(now, request)
+            self.desk.wait(now, request)
+        return actions
 
     def reset_done(self, now: float, holder: Holder, incarnation: int) -> list[Action]:
         """The holder's session is as new."""
@@ -234,7 +237,7 @@ class Pool:
         self.fleet.vacate(now, holder, HolderEvent.GONE)
         if request is not None:
             unknown = f"the connection to PostgreSQL was lost while the statement ran: {reason}"
-            self._refuse(request, OutcomeUnknown(unknown), actions)
+            self.desk.refuse(request, OutcomeUnknown(unknown), actions)
             request.holder = None
         if lease is not None:
             lost = f"lease {lease.token} lost its connection to PostgreSQL: {reason}; acquire again"
@@ -296,12 +299,12 @@ class Pool:
         self.closing = True
         self.fleet.winding_down = True
         for request in self.queue.clear():
-            self._refuse(request, PoolClosing("the supervisor is shutting down; it was not run"), actions)
+            self.desk.refuse(request, PoolClosing("the supervisor is shutting down; it was not run"), actions)
         for lease in self.leases.all():
             self._end_lease(now, lease, LeaseLost("the supervisor is shutting down"), actions)
         for holder in self.holders:
             if holder.busy_with is not None and not holder.busy_with.answered:
-                self._withdraw(holder.busy_with, OutcomeUnknown("the supervisor was shut down"), actions)
+                self.desk.withdraw(holder.busy_with, OutcomeUnknown("the supervisor was shut down"), actions)
         self._wind_down(now, actions)
         return actions
 
@@ -329,22 +332,6 @@ class Pool:
             f"the last attempt: {self.fleet.opener.last_error}"
         )
 
-    def _enrol(self, now: float, request: Request) -> None:
-        worker = request.worker
-        if request.id in worker.requests:
-            raise ProtocolError(f"request id {request.id} is in use by an unanswered request of this worker")
-        worker.requests[request.id] = request
-        self.counters["requests"] += 1
-        self._watch_silence(now, worker)
-
-    def _watch_silence(self, now: float, worker: Worker) -> None:
-        if worker.silence_limit is not None and worker not in self.deadlines:
-            self.deadlines.set(worker, now + worker.silence_limit)
-
-    def _refuse(self, request: Request, error: PgactorError, actions: list[Action]) -> None:
-        if self.answer(request):
-            actions.append(Refuse(request, error))
-
     def _assign(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to the request."""
         if request.kind is not Kind.LEASE:
@@ -362,16 +349,6 @@ class Pool:
         self.counters["leases_granted"] += 1
         self.answer(request)
         actions.append(Grant(request, lease))
-
-    def _wait(self, now: float, request: Request) -> None:
-        """Let the request wait for a backend, as long as it and the pool's settings allow."""
-        self.queue.push(request)
-        limit = now + self.settings.queue_timeout_seconds
-        if request.queue_deadline is None or request.queue_deadline > limit:
-            request.queue_deadline = limit
-        if request.deadline is not None and request.deadline < request.queue_deadline:
-            request.queue_deadline = request.deadline
-        self.deadlines.set(request, request.queue_deadline)
 
     def _start(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         holder.uses += 1
@@ -416,10 +393,11 @@ class Pool:
         lease.worker.leases.pop(lease.token.fence, None)
         self.deadlines.cancel(lease)
         if lease.running is not None:
-            self._refuse(lease.running, reason, actions)
-        for request in lease.waiting:
-            self._refuse(request, reason, actions)
-        lease.waiting.clear()
+            unknown = f"the lease ended while the statement ran, which may have taken effect: {reason}"
+            self.desk.refuse(lease.running, OutcomeUnknown(unknown), actions)
+        if lease.next is not None:
+            self.desk.refuse(lease.next, reason, actions)
+            lease.next = None
         if tell:
             actions.append(TellLeaseEnded(lease, reason))
         holder = lease.holder
@@ -431,16 +409,6 @@ class Pool:
         else:
             holder.apply(HolderEvent.RELEASE, now)
             actions.append(Reset(holder))
-
-    def _withdraw(self, request: Request, error: PgactorError, actions: list[Action]) -> None:
-        """End an unanswered request: queued, it never runs; running, it is cancelled."""
-        if request.holder is not None:
-            actions.append(Interrupt(request.holder, request))
-        elif request.lease is not None:
-            request.lease.waiting.remove(request)
-        else:
-            self.queue.remove(request)
-        self._refuse(request, error, actions)
 
     def _request_is_late(self, now: float, request: Request, actions: list[Action]) -> None:
         waited = now - request.since
@@ -454,7 +422,7 @@ class Pool:
                 f"the statement was cancelled after {waited:.2f} s, the end of its timeout; give it a longer "
                 "one (timeout=...) or make it faster"
             )
-        self._withdraw(request, error, actions)
+        self.desk.withdraw(request, error, actions)
 
     def _worker_is_silent(self, now: float, worker: Worker, actions: list[Action]) -> None:
         limit = worker.silence_limit

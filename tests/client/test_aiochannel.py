@@ -348,7 +348,7 @@ def test_a_request_without_a_timeout_is_awaited_for_ever(supervisor: MemorySuper
         channel = AioChannel(options())
         _, link = await connect(channel, supervisor)
         task = call(channel)
-        asyncio.get_running_loop().call_later(100_000.0, link.say, Done(1, "AT LAST"))
+        asyncio.get_running_loop().call_later(3600.0, link.say, Done(1, "AT LAST"))
         assert (await task)[0].error is None
 
     run(story())

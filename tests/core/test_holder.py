@@ -53,10 +53,6 @@ def test_a_backend_can_be_lost_in_every_state_that_has_one() -> None:
     assert lost == set(HolderState) - {HolderState.VACANT}
 
 
-def test_a_holder_that_runs_for_somebody_cannot_be_retired_before_it_comes_back() -> None:
-    assert (HolderState.BUSY, HolderEvent.RETIRE) not in TRANSITIONS
-
-
 def test_clearing_forgets_the_backend_and_keeps_the_slot() -> None:
     holder = holder_in(HolderState.CLOSING)
     holder.backend_pid = 77

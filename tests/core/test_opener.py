@@ -44,9 +44,19 @@ def test_the_pause_doubles_with_each_failure_up_to_its_maximum() -> None:
 
 def test_the_pause_stays_at_its_maximum_however_often_it_fails() -> None:
     it = opener()
+    now = 0.0
     for _ in range(5000):
-        pause = fail(it, 0.0)
+        pause = fail(it, now)
+        now = it.not_before
     assert 2.5 <= pause <= 5.0
+
+
+def test_attempts_that_were_begun_together_and_fail_together_count_once() -> None:
+    it = opener()
+    fail(it, 1.0)
+    before = it.not_before
+    fail(it, 1.01)
+    assert (it.failures, it.not_before, it.opening) == (1, before, 0)
 
 
 def test_the_pause_is_jittered() -> None:
@@ -85,10 +95,12 @@ def test_a_backend_that_died_is_followed_by_a_short_pause() -> None:
 
 def test_a_backend_that_died_does_not_shorten_a_longer_pause() -> None:
     it = opener()
+    now = 0.0
     for _ in range(10):
-        fail(it, 0.0)
+        now = it.not_before
+        fail(it, now)
     before = it.not_before
-    it.died(0.0)
+    it.died(now)
     assert it.not_before == before
 
 

@@ -93,7 +93,7 @@ def start(dsn: str, short_tmp: Path) -> Iterator[Launch]:
         yield start_one
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def db(dsn: str, loop_thread: LoopThread) -> Iterator[Driven]:
     """asyncpg itself: the measure of results and errors, and the way to see what PostgreSQL does."""
     connection = loop_thread.run(_connect(dsn))

@@ -1,0 +1,71 @@
+"""What a client is told when it is made."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pgactor import config
+from pgactor.client import options
+from pgactor.client.options import make_options
+from pgactor.errors import ClientError
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(options.ENDPOINT_VARIABLE, raising=False)
+
+
+def test_the_endpoint_is_the_one_given_else_the_environments_else_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert make_options(None, 1.0, None, None).endpoint == options.DEFAULT_ENDPOINT
+    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "tcp://127.0.0.1:5000")
+    assert make_options(None, 1.0, None, None).endpoint == "tcp://127.0.0.1:5000"
+    assert make_options("ipc:///tmp/x", 1.0, None, None).endpoint == "ipc:///tmp/x"
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "")
+    assert make_options(None, 1.0, None, None).endpoint == options.DEFAULT_ENDPOINT
+
+
+def test_client_and_supervisor_agree_on_where_they_meet() -> None:
+    assert options.DEFAULT_ENDPOINT == config.DEFAULT_ENDPOINT
+    assert options.ENDPOINT_VARIABLE == config.ENDPOINT_VARIABLE
+
+
+@pytest.mark.parametrize("endpoint", ["/run/pgactor.sock", "postgresql://localhost", "inproc://x", "", "ipc:/x"])
+def test_what_is_no_endpoint_is_refused_and_named(endpoint: str) -> None:
+    with pytest.raises(
+        ClientError, match=r"is no endpoint: expected ipc:///path/to\.sock or tcp://HOST:PORT"
+    ) as caught:
+        make_options(endpoint, 1.0, None, None)
+    assert repr(endpoint) in str(caught.value)
+
+
+def test_a_wrong_endpoint_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "nowhere")
+    with pytest.raises(ClientError, match="'nowhere' is no endpoint"):
+        make_options(None, 1.0, None, None)
+
+
+def test_an_endpoint_that_is_given_makes_the_environments_unimportant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "nowhere")
+    assert make_options("ipc:///tmp/x", 1.0, None, None).endpoint == "ipc:///tmp/x"
+
+
+@pytest.mark.parametrize(
+    ("argv", "label"),
+    [(["/usr/bin/gunicorn", "app"], "gunicorn"), (["worker.py"], "worker.py"), ([""], "python"), ([], "python")],
+)
+def test_a_worker_is_named_after_its_program(argv: list[str], label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert make_options(None, 1.0, None, None).label == label
+    assert make_options(None, 1.0, None, "mine").label == "mine"
+
+
+def test_times_are_taken_as_they_are_given() -> None:
+    made = make_options("ipc:///tmp/x", 2.5, None, "x")
+    assert (made.connect_timeout, made.request_timeout) == (2.5, None)
