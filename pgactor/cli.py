@@ -51,7 +51,12 @@ _endpoint = click.option(
 )
 @click.option("--min-size", type=int, help="Connections to keep open.  [env var: PGACTOR_MIN_SIZE]")
 @click.option("--max-size", type=int, help="Connections at most.  [env var: PGACTOR_MAX_SIZE]")
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+)
 def serve(
     path: str | None,
     dsn: str | None,

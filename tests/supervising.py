@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,19 @@ def free_port() -> int:
 
 @contextmanager
 def container_postgres() -> Iterator[str | None]:
-    """The dsn of a PostgreSQL in a container; None where Docker, or the image, is not to be had."""
+    """The dsn of a PostgreSQL in a container; None where no Docker daemon answers or it cannot get the image."""
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
-    try:
-        import docker
-        from testcontainers.postgres import PostgresContainer
+    import docker
 
-        client = docker.from_env(timeout=5)
-        client.ping()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # testcontainers moves its modules about, with warnings
+        from testcontainers.postgres import PostgresContainer
+    try:
+        with closing(docker.from_env(timeout=60)) as client:
+            client.ping()
         container = PostgresContainer("postgres:17", driver=None).start()
-    except Exception:  # no daemon, no image, no network: whatever the reason, there is another way
+    except docker.errors.DockerException as error:
+        print(f"no container: {error}", file=sys.stderr)
         yield None
         return
     try:

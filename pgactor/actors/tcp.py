@@ -55,7 +55,6 @@ class TcpGateway:
         self.endpoint = endpoint
         _require_loopback(endpoint)
         self._peers: dict[bytes, TcpPeer] = {}
-        self._listening = False
         self._waiting: set[TcpPeer] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
@@ -80,8 +79,8 @@ class TcpGateway:
             router.bind(self.endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
+            self._socket = None
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
-        self._listening = True
         self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._fd = int(router.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._read)
@@ -89,10 +88,7 @@ class TcpGateway:
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
 
     def stop_listening(self) -> None:
-        """Take no new links."""
-        if self._socket is not None and self._listening:
-            self._listening = False
-            self._socket.unbind(self.endpoint)
+        """New links are let in all the same, and their requests refused: to unbind would end those that are here."""
 
     def close(self) -> None:
         """End every link."""

@@ -87,6 +87,8 @@ class AsyncTransaction:
 
     async def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
+        if question := self._steps.question:
+            self._steps.learn(await self._lease.fetchval(question))
         await self._run(self._steps.begin())
         self._steps.began()
 

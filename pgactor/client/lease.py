@@ -96,6 +96,8 @@ class Transaction:
 
     def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
+        if question := self._steps.question:
+            self._steps.learn(self._lease.fetchval(question))
         self._run(self._steps.begin())
         self._steps.began()
 

@@ -8,7 +8,7 @@ aiolease.py run the SQL that comes out.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from .failures import interface_error
 
@@ -75,6 +75,20 @@ class TransactionSteps:
         self._lease.savepoints += 1
         self._savepoint = f"pgactor_savepoint_{self._lease.savepoints}"
         return f"SAVEPOINT {self._savepoint};"
+
+    @property
+    def question(self) -> str | None:
+        """SQL whose answer `begin` needs, to be told to `learn`: an inner transaction that names its level within an
+        outer one that did not, and has the database's default."""
+        outermost = self._lease.outermost
+        inner = self._state is _State.NEW and outermost is not None and outermost is not self
+        unknown = inner and self._isolation is not None and outermost is not None and outermost._isolation is None
+        return "SHOW transaction_isolation;" if unknown else None
+
+    def learn(self, level: str) -> None:
+        """The answer to `question`."""
+        if self._lease.outermost is not None:
+            self._lease.outermost._isolation = cast(IsolationLevel, level.replace(" ", "_"))
 
     def commit(self) -> str:
         """The SQL that ends it well."""

@@ -8,7 +8,7 @@ import pytest
 
 from pgactor import wire
 from pgactor.client import calls
-from pgactor.client.requests import LostLink, Pending, Requests, encode_frame, unavailable
+from pgactor.client.requests import LostLink, Pending, Requests, connect_limit, encode_frame, unavailable
 from pgactor.errors import (
     LeaseExpired,
     LeaseLost,
@@ -285,10 +285,25 @@ def test_a_request_over_the_supervisors_cap_is_refused_before_it_is_sent() -> No
 
 
 def test_who_cannot_be_reached_is_named_with_the_reason_and_the_time() -> None:
-    error = unavailable(options(connect_timeout=2.5), "connection refused")
+    given = options(connect_timeout=2.5)
+    error = unavailable(given, connect_limit(given, 100.0, None), "connection refused")
     assert isinstance(error, SupervisorUnavailable)
     assert ENDPOINT in str(error)
-    assert "connect_timeout (2.5 s): connection refused" in str(error)
+    assert "within connect_timeout (2.5 s): connection refused" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "at", "words"),
+    [
+        (None, 102.5, "connect_timeout (2.5 s)"),
+        (60.0, 102.5, "connect_timeout (2.5 s)"),
+        (0.5, 100.5, "the request's timeout (0.5 s)"),
+    ],
+)
+def test_a_link_is_awaited_for_the_shorter_of_connect_timeout_and_the_requests_own(
+    timeout: float | None, at: float, words: str
+) -> None:
+    assert connect_limit(options(connect_timeout=2.5), 100.0, timeout) == (at, words)
 
 
 def test_columns_of_another_shape_do_not_change_the_first() -> None:

@@ -1,0 +1,605 @@
+"""One session and its mailbox, whatever happens to either."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import msgspec
+import pytest
+
+from pgactor.actors.backend import CLOSE_SECONDS, Backend
+from pgactor.actors.session import Session
+from pgactor.actors.shapes import Shape, ShapeTable
+from pgactor.core.holder import Holder
+from pgactor.core.request import Kind, Request
+from pgactor.core.roster import Worker
+from pgactor.messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
+from tests.client.virtual import now, run, turns
+
+from .sessions import COLUMNS, FakeSession
+
+RESET_TIMEOUT = 5.0
+WORKER = Worker(1, now=0.0)
+
+
+class Recorder:
+    """Who hears of what happens."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.replies: list[Done | Rows | Failed] = []
+        self.shapes: list[Shape | None] = []
+        self.error: BaseException | None = None
+
+    def opened(self, backend: Backend) -> None:
+        self.heard.append(f"opened {backend.pid}")
+
+    def open_failed(self, backend: Backend, error: BaseException) -> None:
+        self.heard.append("open_failed")
+        self.error = error
+
+    def answer(self, request: Request, reply: Done | Rows | Failed, shape: Shape | None) -> None:
+        self.heard.append(f"answer {request.id}")
+        self.replies.append(reply)
+        self.shapes.append(shape)
+
+    def finished(self, backend: Backend, request: Request, touched: bool) -> None:
+        self.heard.append(f"finished {request.id}{' touched' if touched else ''}")
+
+    def unrun(self, backend: Backend, request: Request) -> None:
+        self.heard.append(f"unrun {request.id}")
+
+    def reset_done(self, backend: Backend) -> None:
+        self.heard.append("reset_done")
+
+    def closed(self, backend: Backend) -> None:
+        self.heard.append("closed")
+
+    def gone(self, backend: Backend, reason: str) -> None:
+        self.heard.append(f"gone: {reason}")
+
+
+class Bench:
+    """A backend, its session and who hears of them."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Session]] | None = None) -> None:
+        self.session = FakeSession()
+        self.recorder = Recorder()
+        self.backend = Backend(
+            Holder(3),
+            connect=connect or self._connect,
+            reports=self.recorder,
+            shapes=ShapeTable(),
+            reset_timeout=RESET_TIMEOUT,
+        )
+
+    async def _connect(self) -> Session:
+        return self.session.as_session()
+
+    @classmethod
+    async def opened(cls) -> Bench:
+        """One whose session is open."""
+        bench = cls()
+        await turns()
+        assert bench.heard() == ["opened 4242"]
+        return bench
+
+    def heard(self) -> list[str]:
+        """What was heard since it was last asked."""
+        heard, self.recorder.heard = self.recorder.heard, []
+        return heard
+
+    def run(self, id: int, payload: StatementRequest | None = None) -> Request:
+        """Give it a statement."""
+        message = payload or Execute(id, 7, None, f"statement {id}")
+        request = Request(WORKER, id, Kind.STATEMENT, now=0.0, payload=message)
+        self.backend.run(request)
+        return request
+
+    @property
+    def reply(self) -> Done | Rows | Failed:
+        return self.recorder.replies[-1]
+
+    async def is_over(self) -> bool:
+        """Whether its task has ended, and nothing is open any more."""
+        await turns()
+        return self.backend.task.done() and self.session.closed
+
+
+# --- opening ------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_open_is_reported_with_its_error() -> None:
+    async def refuse() -> Session:
+        raise ConnectionRefusedError(111, "connection refused")
+
+    async def story() -> None:
+        bench = Bench(refuse)
+        await turns()
+        assert bench.heard() == ["open_failed"]
+        assert isinstance(bench.recorder.error, ConnectionRefusedError)
+        assert bench.backend.task.done()
+
+    run(story())
+
+
+def test_closing_while_it_opens_gives_the_attempt_up() -> None:
+    async def never() -> Session:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async def story() -> None:
+        bench = Bench(never)
+        await turns()
+        bench.backend.close()
+        await turns()
+        assert bench.heard() == ["closed"]
+        assert bench.backend.task.cancelled()
+
+    run(story())
+
+
+def test_closing_before_it_has_begun_to_open_never_connects() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.backend.close()
+        await turns()
+        assert bench.heard() == ["closed"]
+        assert bench.backend.pid == 0
+
+    run(story())
+
+
+def test_a_failure_to_open_while_it_is_closed_ends_as_closed() -> None:
+    async def story() -> None:
+        failing = asyncio.get_running_loop().create_future()
+        bench = Bench(lambda: failing)
+        await turns()
+        failing.set_exception(ConnectionRefusedError(111, "connection refused"))
+        bench.backend.close()
+        await turns()
+        assert bench.heard()[-1] == "closed"
+
+    run(story())
+
+
+# --- statements ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [(Execute(1, 7, None, "x"), "UPDATE 3"), (ExecuteMany(1, 7, None, "x", [[1]]), None)],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_statement_without_rows_is_done(message: StatementRequest, status: str | None) -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1, message)
+        await turns()
+        bench.session.end("UPDATE 3")
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1"]
+        assert bench.reply == Done(1, status)
+        assert bench.recorder.shapes == [None]
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("message", "rows"),
+    [
+        (Fetch(1, 7, None, "x"), [[1], [2]]),
+        (Fetch(1, 7, None, "x", [], 1), [[1]]),
+        (FetchMany(1, 7, None, "x", [[1], [2]]), [[1], [2], [1], [2]]),
+    ],
+    ids=["fetch", "fetch of one", "fetchmany"],
+)
+def test_a_statement_with_rows_brings_them_and_their_shape(message: StatementRequest, rows: list[list[int]]) -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1, message)
+        await turns()
+        bench.session.end()
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1"]
+        assert isinstance(bench.reply, Rows)
+        assert msgspec.msgpack.decode(bench.reply.data) == rows
+        (shape,) = bench.recorder.shapes
+        assert shape is not None
+        assert shape.columns == list(COLUMNS)
+        assert bench.reply.shape == shape.number
+        assert bench.reply.columns is None, "whether the worker knows them is not the backend's to know"
+
+    run(story())
+
+
+def test_statements_run_one_after_another() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        for number in (1, 2, 3):
+            bench.run(number)
+        for number in (1, 2, 3):
+            await turns()
+            assert bench.session.history == [f"statement {each}" for each in range(1, number + 1)]
+            bench.session.end()
+        await turns()
+        assert bench.heard() == [f"{what} {number}" for number in (1, 2, 3) for what in ("answer", "finished")]
+
+    run(story())
+
+
+def test_a_failed_statement_is_answered_and_the_session_goes_on() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        await turns()
+        bench.session.end(asyncpg.UniqueViolationError("twice"))
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1"]
+        assert isinstance(bench.reply, Failed)
+        assert (bench.reply.id, bench.reply.error_class) == (1, "UniqueViolationError")
+        bench.run(2)
+        await turns()
+        assert bench.session.runs
+
+    run(story())
+
+
+def test_a_statement_that_leaves_a_transaction_open_is_reported_as_touched() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        assert not bench.backend.in_transaction
+        bench.run(1)
+        await turns()
+        bench.session.in_transaction = True
+        bench.session.end()
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1 touched"]
+        assert bench.reply == Done(1, "DONE", True)
+        assert bench.backend.in_transaction
+
+    run(story())
+
+
+def test_a_failure_inside_a_transaction_says_so() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.in_transaction = True
+        bench.run(1)
+        await turns()
+        bench.session.end(asyncpg.UniqueViolationError("twice"))
+        await turns()
+        assert isinstance(bench.reply, Failed)
+        assert bench.reply.in_transaction
+
+    run(story())
+
+
+def test_rows_that_cannot_cross_fail_only_their_statement() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.rows_found = [(1 << 70,)]
+        bench.run(1, Fetch(1, 7, None, "x"))
+        await turns()
+        bench.session.end()
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1"]
+        assert isinstance(bench.reply, Failed)
+        assert bench.reply.code == "unsupported_type"
+
+    run(story())
+
+
+# --- interruptions ------------------------------------------------------------------------------------------
+
+
+def test_a_statement_that_is_interrupted_before_it_begins_never_runs() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        second = bench.run(2)
+        await turns()
+        bench.backend.interrupt(second)
+        await turns()
+        assert bench.heard() == ["finished 2"]
+        bench.session.end()
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1"]
+        assert "statement 2" not in bench.session.history
+
+    run(story())
+
+
+def test_a_statement_that_is_interrupted_in_the_turn_that_it_was_given_never_runs() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.backend.interrupt(bench.run(1))
+        await turns()
+        assert bench.heard() == ["finished 1"]
+        assert bench.session.history == []
+        bench.run(2)
+        await turns()
+        assert bench.session.runs
+
+    run(story())
+
+
+def test_a_statement_that_is_interrupted_while_it_runs_is_cancelled_and_not_answered() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        request = bench.run(1)
+        await turns()
+        bench.backend.interrupt(request)
+        bench.backend.interrupt(request)
+        await turns()
+        assert bench.session.history[:3] == ["statement 1", "cancel statement 1", "quiet"]
+        assert bench.heard() == ["finished 1"]
+        bench.run(2)
+        await turns()
+        assert bench.session.runs
+
+    run(story())
+
+
+def test_an_interruption_that_comes_too_late_changes_nothing() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        request = bench.run(1)
+        await turns()
+        bench.session.end()
+        await turns()
+        bench.backend.interrupt(request)
+        bench.run(2)
+        await turns()
+        assert bench.heard() == ["answer 1", "finished 1"]
+        assert bench.session.runs
+
+    run(story())
+
+
+def test_an_interruption_in_the_turn_that_the_statement_ends_harms_no_other() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        request = bench.run(1)
+        bench.run(2)
+        await turns()
+        bench.session.end()
+        bench.backend.interrupt(request)
+        await turns()
+        assert bench.heard()[-1] == "finished 1"
+        assert bench.session.history[-1] == "statement 2"
+        bench.session.end()
+        await turns()
+        assert bench.heard() == ["answer 2", "finished 2"]
+
+    run(story())
+
+
+def test_a_cancel_that_is_not_quiet_in_time_costs_the_connection() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.quiets = False
+        request = bench.run(1)
+        await turns()
+        bench.run(2)
+        begun = now()
+        bench.backend.interrupt(request)
+        await bench.backend.task
+        assert now() - begun == RESET_TIMEOUT
+        heard = bench.heard()
+        assert heard[0] == "unrun 2"
+        assert heard[1].startswith("gone: ")
+        assert await bench.is_over()
+        assert "terminate" in bench.session.history
+
+    run(story())
+
+
+# --- resets -------------------------------------------------------------------------------------------------
+
+
+def test_a_reset_renews_the_session() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.backend.reset()
+        await turns()
+        assert bench.heard() == ["reset_done"]
+        assert bench.session.history == ["renew"]
+
+    run(story())
+
+
+def test_a_reset_while_a_statement_runs_cancels_it_first() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        await turns()
+        bench.backend.reset()
+        await turns()
+        assert bench.heard() == ["finished 1", "reset_done"]
+        assert bench.session.history[:3] == ["statement 1", "cancel statement 1", "quiet"]
+        assert bench.session.history[-1] == "renew"
+
+    run(story())
+
+
+def test_a_reset_before_a_statement_begins_takes_it_out_of_the_mailbox() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        bench.backend.reset()
+        await turns()
+        assert sorted(bench.heard()) == ["finished 1", "reset_done"]
+        assert bench.session.history == ["renew"]
+
+    run(story())
+
+
+def test_a_reset_that_takes_too_long_costs_the_connection() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.renews = False
+        begun = now()
+        bench.backend.reset()
+        await bench.backend.task
+        assert now() - begun == RESET_TIMEOUT
+        (heard,) = bench.heard()
+        assert heard.startswith("gone: ")
+        assert await bench.is_over()
+
+    run(story())
+
+
+def test_a_reset_that_fails_costs_the_connection() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+
+        async def fail() -> None:
+            raise asyncpg.InsufficientPrivilegeError("not allowed")
+
+        bench.session.renew = fail  # type: ignore[method-assign]  # of this one
+        bench.backend.reset()
+        await turns()
+        assert bench.heard() == ["gone: InsufficientPrivilegeError: not allowed"]
+        assert await bench.is_over()
+
+    run(story())
+
+
+# --- closing ------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_backend_closes_in_good_order() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.backend.close()
+        await turns()
+        assert bench.heard() == ["closed"]
+        assert bench.session.history == ["close"]
+        assert await bench.is_over()
+
+    run(story())
+
+
+def test_closing_while_a_statement_runs_cancels_it_first() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        await turns()
+        bench.backend.close()
+        await turns()
+        assert bench.heard() == ["finished 1", "closed"]
+        assert bench.session.history[-1] == "close"
+        assert await bench.is_over()
+
+    run(story())
+
+
+def test_a_close_that_takes_too_long_is_cut_off_and_counts_as_closed() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.closes = False
+        begun = now()
+        bench.backend.close()
+        await bench.backend.task
+        assert now() - begun == CLOSE_SECONDS
+        assert bench.heard() == ["closed"]
+        assert bench.session.history == ["close", "terminate"]
+
+    run(story())
+
+
+def test_a_backend_whose_task_is_cancelled_leaves_no_connection_behind() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        await turns()
+        bench.backend.task.cancel()
+        await asyncio.gather(bench.backend.task, return_exceptions=True)
+        assert bench.heard() == []
+        assert "terminate" in bench.session.history
+        assert await bench.is_over()
+
+    run(story())
+
+
+# --- lost connections ---------------------------------------------------------------------------------------
+
+LOST = "gone: PostgreSQL closed the connection"
+
+
+def test_a_connection_that_is_lost_while_idle_is_gone() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.lose()
+        await turns()
+        assert bench.heard() == [LOST]
+        assert await bench.is_over()
+
+    run(story())
+
+
+def test_a_statement_in_the_mailbox_of_a_lost_connection_is_given_back_unrun() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        bench.session.lose()
+        await turns()
+        assert bench.heard() == ["unrun 1", LOST]
+        assert bench.session.history == []
+
+    run(story())
+
+
+def test_a_statement_that_comes_after_the_connection_was_lost_is_given_back_unrun() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.lose()
+        bench.run(1)
+        await turns()
+        assert bench.heard() == ["unrun 1", LOST]
+
+    run(story())
+
+
+def test_a_statement_that_runs_when_the_connection_is_lost_has_an_unknown_outcome() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        bench.run(2)
+        await turns()
+        bench.session.lose()
+        await turns()
+        assert bench.heard() == ["answer 1", "unrun 2", LOST]
+        assert isinstance(bench.reply, Failed)
+        assert bench.reply.code == "outcome_unknown"
+        assert await bench.is_over()
+
+    run(story())
+
+
+def test_a_connection_that_is_lost_while_it_is_reset_is_gone_once() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.session.renews = False
+        bench.backend.reset()
+        await turns()
+        bench.session.lose()
+        await bench.backend.task
+        (heard,) = bench.heard()
+        assert heard.startswith("gone: ")
+
+    run(story())
+
+
+def test_a_connection_that_is_lost_while_it_closes_counts_as_closed() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.backend.close()
+        bench.session.lose()
+        await turns()
+        assert bench.heard() == ["closed"]
+
+    run(story())
