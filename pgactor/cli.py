@@ -16,6 +16,9 @@ from .config import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, load
 from .errors import ConfigError, PgactorError
 from .version import __version__
 
+CONNECT_SECONDS = 3.0
+"""How long a command waits for a supervisor: somebody looks on."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgactor")
@@ -107,7 +110,7 @@ def query(sql: str, args: tuple[str, ...], as_json: bool, timeout: float, endpoi
     from .client.sync import Client
 
     def run() -> None:
-        with Client(endpoint, label="pgactor query") as client:
+        with Client(endpoint, connect_timeout=CONNECT_SECONDS, label="pgactor query") as client:
             rows = client.fetch(sql, *args, timeout=timeout)
         if as_json:
             for row in rows:
@@ -136,7 +139,7 @@ def status(as_json: bool, endpoint: str) -> None:
     from .display import show_status
 
     def run() -> None:
-        with Client(endpoint, label="pgactor status") as client:
+        with Client(endpoint, connect_timeout=CONNECT_SECONDS, label="pgactor status") as client:
             state = client.status()
         if as_json:
             click.echo(json.dumps(msgspec.to_builtins(state), indent=2))

@@ -112,7 +112,8 @@ class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, o
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for asyncpg.connect."""
         given = {name: getattr(self, name) for name in self.__struct_fields__}
-        given["server_settings"] = {"application_name": "pgactor", **(self.server_settings or {})}
+        if "application_name=" not in (self.dsn or ""):  # asyncpg prefers server_settings to the dsn
+            given["server_settings"] = {"application_name": "pgactor", **(self.server_settings or {})}
         return {name: value for name, value in given.items() if value is not None}
 
 

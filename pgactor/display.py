@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .messages import PoolStatus
@@ -12,7 +13,7 @@ def show_status(state: PoolStatus) -> None:
     """Print it to the terminal."""
     console = Console()
     console.print(
-        f"[bold]pgactor {state.version}[/] up {state.uptime_seconds:.0f} s, database: {state.database}",
+        f"[bold]pgactor {state.version}[/] up {state.uptime_seconds:.0f} s, database: {escape(state.database)}",
         highlight=False,
     )
     console.print(
@@ -38,9 +39,9 @@ def _holders(state: PoolStatus) -> Table:
                 f"{holder.seconds:.1f} s",
                 str(holder.backend_pid or ""),
                 str(holder.uses),
-                holder.worker,
+                escape(holder.worker),
                 holder.lease,
-                holder.statement.replace("[", r"\["),
+                escape(holder.statement),
             )
     return table
 
@@ -52,7 +53,7 @@ def _workers(state: PoolStatus) -> Table:
     for worker in state.workers:
         table.add_row(
             str(worker.number),
-            worker.label,
+            escape(worker.label),
             str(worker.pid or ""),
             worker.road,
             f"{worker.connected_seconds:.0f} s",

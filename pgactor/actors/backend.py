@@ -10,23 +10,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from enum import Enum, auto
 from typing import Protocol
 
+import asyncpg
 import msgspec
 
 from ..core.holder import Holder
 from ..core.request import Request
 from ..messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
 from .failures import in_words, statement_failed
-from .session import Session
+from .session import Session, never_began
 from .shapes import Shape, ShapeTable
 
 log = logging.getLogger("pgactor.backend")
 
+CLOSED_BY_POSTGRES = "PostgreSQL closed the connection"
+
+EXPECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What may go wrong with a connection; anything else is a bug, and logged as one. A TimeoutError is an OSError."""
+
 CLOSE_SECONDS = 2.0
 """How long a connection may take to close in good order."""
+
+
+class NeverBegan(Exception):
+    """The statement was not even sent."""
 
 
 class Order(Enum):
@@ -144,27 +155,43 @@ class Backend:
         if not await self._open():
             return
         try:
-            while True:
-                match await self._next():
-                    case Request() as request:
-                        if not await self._run(request):
-                            return
-                    case Order.RESET:
-                        async with asyncio.timeout(self._reset_timeout):
-                            await self._session.renew()
-                        self._reports.reset_done(self)
-                    case Order.CLOSE:
-                        await self._close()
-                        self._reports.closed(self)
-                        return
-                    case Order.LOST:
-                        self._lost("PostgreSQL closed the connection")
-                        return
+            while await self._obey(await self._next()):
+                pass
+        except EXPECTED as error:
+            self._lost(in_words(error))
         except Exception as error:
+            log.exception("backend %d met an unexpected error, and is closed", self.holder.number)
             self._lost(in_words(error))
         finally:
             if not self._session.is_closed():
                 self._session.terminate()
+
+    async def _obey(self, letter: Request | Order) -> bool:
+        """Do what the letter says; False if the connection is no more."""
+        match letter:
+            case Request():
+                return await self._run(letter)
+            case Order.RESET:
+                async with self._within_reset_timeout():
+                    await self._session.renew()
+                self._reports.reset_done(self)
+                return True
+            case Order.CLOSE:
+                await self._close()
+                self._reports.closed(self)
+            case Order.LOST:
+                self._lost(CLOSED_BY_POSTGRES)
+        return False
+
+    @asynccontextmanager
+    async def _within_reset_timeout(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._reset_timeout):
+                yield
+        except TimeoutError:
+            raise TimeoutError(
+                f"it did not come to rest within reset_timeout_seconds ({self._reset_timeout:g} s)"
+            ) from None
 
     async def _open(self) -> bool:
         try:
@@ -178,42 +205,52 @@ class Backend:
         return True
 
     async def _run(self, request: Request) -> bool:
-        """Run the statement and report; False if the connection did not survive it."""
+        """Run the statement, answer and come to rest; False if the connection did not survive it."""
         session = self._session
         if session.is_closed():
-            self._mailbox.appendleft(request)
-            self._lost("PostgreSQL closed the connection")
-            return False
+            return self._never_began(request)
         self._running = request
-        failed = False
-        finished = True  # as far as PostgreSQL knows
         try:
-            reply, shape = await self._perform(request.payload)
-            self._reports.answer(request, reply, shape)
-            finished = bool(request.payload.args) or not isinstance(request.payload, ExecuteMany | FetchMany)
+            synced = await self._answer(request)
+        except NeverBegan:
+            return self._never_began(request)
+        finally:
+            self._running = None
+            self._interrupted = False
+        if not synced and not session.is_closed():
+            async with self._within_reset_timeout():
+                await session.quiet()
+                await session.finish()
+        if session.is_closed():
+            self._lost(CLOSED_BY_POSTGRES)
+            return False
+        self._reports.finished(self, request, session.is_in_transaction())
+        return True
+
+    async def _answer(self, request: Request) -> bool:
+        """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
+        message = request.payload
+        try:
+            reply, shape = await self._perform(message)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
             self.task.uncancel()
-            failed, finished = True, False
-        except Exception as error:
-            in_transaction = not session.is_closed() and session.is_in_transaction()
-            answer = statement_failed(request.payload.id, error, in_transaction=in_transaction)
-            self._reports.answer(request, answer, None)
-            failed, finished = True, getattr(error, "severity", None) is not None  # PostgreSQL's own errors have one
-        self._running = None
-        self._interrupted = False
-        if failed and not session.is_closed():
-            async with asyncio.timeout(self._reset_timeout):
-                await session.quiet()
-        if not finished and not session.is_closed():
-            async with asyncio.timeout(self._reset_timeout):
-                await session.finish()
-        if session.is_closed():
-            self._lost("PostgreSQL closed the connection")
             return False
-        self._reports.finished(self, request, session.is_in_transaction())
-        return True
+        except Exception as error:
+            if never_began(error):
+                raise NeverBegan from None
+            self._reports.answer(
+                request, statement_failed(message.id, error, in_transaction=self.in_transaction), None
+            )
+            return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
+        self._reports.answer(request, reply, shape)
+        return bool(message.args) or not isinstance(message, ExecuteMany | FetchMany)
+
+    def _never_began(self, request: Request) -> bool:
+        self._mailbox.appendleft(request)
+        self._lost(CLOSED_BY_POSTGRES)
+        return False
 
     async def _perform(self, message: StatementRequest) -> tuple[Done | Rows, Shape | None]:
         session = self._session

@@ -86,6 +86,7 @@ class Conductor:
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self._backends: dict[Holder, Backend] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._drained: asyncio.Event = asyncio.Event()
         self.malformed_messages = 0
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
@@ -339,12 +340,14 @@ class Conductor:
     def _watch_the_clock(self) -> None:
         """Have the brain ticked when its next deadline is due."""
         due = self.pool.next_deadline()
-        timer = self._timer
-        if timer is not None:
-            if due is not None and timer.when() <= due:
+        if self._timer is not None:
+            if due is not None and self._timer_due <= due:
                 return  # it comes early enough, and will look again
-            timer.cancel()
-        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer_due = due  # uvloop's timers do not all know it
+            self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

@@ -46,8 +46,7 @@ class Peer(ABC):
         if not self._outbox:
             self._loop.call_soon(self.flush)
         elif self._outbox_bytes + len(encoded) + 8 > self.max_frame_bytes:
-            self.flush()
-            self._loop.call_soon(self.flush)
+            self.flush()  # and what follows leaves with the flush that is due
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
         return fits

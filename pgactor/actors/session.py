@@ -34,8 +34,9 @@ def check_asyncpg() -> None:
         (asyncpg.Connection, ("_do_execute", "_drop_local_statement_cache", "_protocol", "_stmt_exclusive_section")),
         (
             asyncpg_protocol.BaseProtocol,
-            ("bind_execute", "bind_execute_many", "query", "_get_timeout", "_wait_for_cancellation"),
+            ("bind_execute", "bind_execute_many", "_get_timeout", "_wait_for_cancellation"),
         ),
+        (asyncpg_protocol.PreparedStatementState, ("_get_attributes",)),
     )
     for owner, names in needed:
         for name in names:
@@ -157,6 +158,12 @@ async def open_session(arguments: dict[str, Any]) -> Session:
         session.terminate()
         raise
     return session
+
+
+def never_began(error: Exception) -> bool:
+    """Whether asyncpg did not even send the statement, as PostgreSQL has said goodbye already and only the end of the
+    connection is yet to be seen."""
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
 
 def _columns(statement: Any) -> tuple[Column, ...]:

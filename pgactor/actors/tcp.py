@@ -94,8 +94,8 @@ class TcpGateway:
         """End every link."""
         if self._socket is not None:
             self._loop.remove_reader(self._fd)
+            self._context.destroy(linger=200)  # before the socket is let go, which would close it without lingering
             self._socket = None
-            self._context.destroy(linger=200)
         for timer in (self._probe, self._retry):
             if timer is not None:
                 timer.cancel()

@@ -1,13 +1,22 @@
 """The worker's side. Never imports core, actors or asyncpg when it is imported.
 
-requests.py     unanswered requests, shapes, leases of one link; no I/O
-links.py        blocking links: a plain socket for ipc, pyzmq for tcp
-channel.py      one link for all threads of a process: connect, call, renew, survive forks
-sync.py         Client           aio.py        AsyncClient
-lease.py        Lease            aiolease.py   AsyncLease
-aiochannel.py   one link for each event loop
-transaction.py  what BEGIN, SAVEPOINT and their ends are, and when they are allowed
+What both kinds of client share, without I/O:
+
 calls.py        the arguments of every call -> messages; replies -> results
+requests.py     unanswered requests, shapes and leases of one link
+attempts.py     when to try again to connect, and when to give up
+holding.py      a lease as its owner's side holds it
+transaction.py  what BEGIN, SAVEPOINT and their ends are, and when they are allowed
 failures.py     `Failed` -> the exception it stands for
 options.py      what a client is told when it is made
+
+And the two kinds, from the user's side down to the socket:
+
+sync.py         Client           aio.py           AsyncClient      what users call
+lease.py        Lease            aiolease.py      AsyncLease
+statements.py                    aiostatements.py                  execute, fetch ... of a client and of a lease
+channel.py                       aiochannel.py                     connects, and connects again
+connected.py                     aioconnected.py                   one link, shared by threads or tasks
+links.py                         aiolinks.py                       ipc: a plain socket; tcp: pyzmq
+heart.py                                                           the thread that renews leases
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import weakref
@@ -45,6 +46,10 @@ class AsyncClient(AsyncStatements):
         self._options = make_options(endpoint, connect_timeout, request_timeout, label)
         self._default_timeout = request_timeout
         self._closed = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._channels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AioChannel] = weakref.WeakKeyDictionary()
 
@@ -109,7 +114,10 @@ class AsyncClient(AsyncStatements):
     def terminate(self) -> None:
         """As `close`, without await."""
         self._closed = True
-        running = asyncio.get_running_loop()
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
         for loop, channel in list(self._channels.items()):
             if loop is running or loop.is_closed():
                 channel.close()
@@ -134,6 +142,8 @@ class AsyncClient(AsyncStatements):
         """The running loop's."""
         if self._closed:
             raise ClientClosed(f"cannot call {method}(): the client is closed")
+        if self._pid != os.getpid():  # a forked child: the loops are the parent's, and so may be the lock
+            self._start_afresh()
         loop = asyncio.get_running_loop()
         channel = self._channels.get(loop)
         if channel is None:

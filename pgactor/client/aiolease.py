@@ -7,7 +7,8 @@ from types import TracebackType
 
 from ..messages import Granted, Release, Request, Token
 from . import calls
-from .aiochannel import AioChannel, AioConnected
+from .aiochannel import AioChannel
+from .aioconnected import AioConnected
 from .aiostatements import AsyncStatements
 from .failures import interface_error
 from .holding import Holding
@@ -27,14 +28,14 @@ class AsyncLease(Holding, AsyncStatements):
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
-        channel.hold(connected, self)
+        connected.hold(self)
 
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
             self.released = True
-            self._channel.drop(self._connected, self)
-            self._channel.tell(self._connected, Release(self.token))
+            self._connected.drop(self)
+            self._connected.tell(Release(self.token))
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""

@@ -230,7 +230,8 @@ class TcpLink:
                     self._lose(LostLink(error.strerror))
                     return
         else:
-            self._loop.call_soon(self._read)
+            if not self._closed:
+                self._loop.call_soon(self._read)
         if frames:
             self._listener.frames(frames)
 

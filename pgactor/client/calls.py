@@ -82,9 +82,13 @@ def check_timeout(timeout: float | None, default: float | None) -> float | None:
     """The timeout to use, in seconds. Raises `ValueError` for what is none, as asyncpg does."""
     if timeout is None:
         return default
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+    try:
+        seconds = math.nan if isinstance(timeout, bool) else float(timeout)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if math.isnan(seconds):
         raise ValueError(f"invalid timeout value: expected non-negative float (got {timeout!r})")
-    return None if timeout == math.inf else max(0.0, float(timeout))
+    return None if seconds == math.inf else max(0.0, seconds)
 
 
 def rows(pending: Pending, request: Request) -> list[Record]:

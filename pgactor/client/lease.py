@@ -7,7 +7,8 @@ from types import TracebackType
 
 from ..messages import Granted, Release, Request, Token
 from . import calls
-from .channel import Channel, Connected
+from .channel import Channel
+from .connected import Connected
 from .failures import interface_error
 from .holding import Holding
 from .requests import Pending
@@ -27,7 +28,7 @@ class Lease(Holding, Statements):
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
-        channel.hold(connected, self)
+        connected.hold(self)
 
     def __enter__(self) -> Lease:
         return self
@@ -41,9 +42,9 @@ class Lease(Holding, Statements):
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
             self.released = True
-            if self._channel.is_current(self._connected):
-                self._channel.drop(self._connected, self)
-                self._channel.tell(self._connected, Release(self.token))
+            if self._connected.is_current:
+                self._connected.drop(self)
+                self._connected.tell(Release(self.token))
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""

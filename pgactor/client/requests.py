@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from .. import wire
-from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError, SupervisorUnavailable
+from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError
 from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
@@ -33,9 +33,7 @@ from ..messages import (
 from ..rows import RowDecoder
 from ..version import __version__
 from .failures import exception
-
-if TYPE_CHECKING:
-    from .options import Options
+from .options import ANSWER_GRACE_SECONDS, Options
 
 Reply = Done | Rows | Granted | StatusReport | Failed
 
@@ -199,24 +197,19 @@ class Requests:
         self._shapes[number] = shape
 
 
-class Limit(NamedTuple):
-    """Until when a link is waited for, on the monotonic clock, and what sets that limit."""
-
-    at: float
-    words: str
-
-
-def connect_limit(options: Options, now: float, timeout: float | None) -> Limit:
-    """The limit for a request that brings this timeout of its own."""
-    if timeout is not None and timeout < options.connect_timeout:
-        return Limit(now + timeout, f"the request's timeout ({timeout:g} s)")
-    return Limit(now + options.connect_timeout, f"connect_timeout ({options.connect_timeout:g} s)")
+def not_answered(options: Options) -> OutcomeUnknown:
+    """The error for a supervisor that took a request and does not answer in time."""
+    return OutcomeUnknown(
+        f"the supervisor at {options.endpoint} did not answer within the request's timeout and "
+        f"{ANSWER_GRACE_SECONDS:g} s more: it may be stuck; the request may have taken effect"
+    )
 
 
-def unavailable(options: Options, limit: Limit, reason: str) -> SupervisorUnavailable:
-    """The error for a supervisor that could not be reached."""
-    return SupervisorUnavailable(
-        f"no supervisor answered at {options.endpoint} within {limit.words}: {reason}; is `pgactor serve` running with this endpoint?"
+def too_large(size: int, cap: int) -> MessageTooLarge:
+    """The error for a request of more bytes than the supervisor takes."""
+    return MessageTooLarge(
+        f"the request is {size} bytes, over the supervisor's cap of {cap} (max_frame_bytes); send fewer or smaller "
+        "arguments at a time"
     )
 
 
@@ -224,8 +217,5 @@ def encode_frame(messages: list[Message], cap: int) -> bytes:
     """One frame of the messages. Raises `MessageTooLarge` when it is over the supervisor's cap, in bytes."""
     frame = wire.encode(messages)
     if len(frame) > cap:
-        raise MessageTooLarge(
-            f"the request is {len(frame)} bytes, over the supervisor's cap of {cap} (max_frame_bytes); send fewer or "
-            "smaller arguments at a time"
-        )
+        raise too_large(len(frame), cap)
     return frame

@@ -580,6 +580,22 @@ def test_a_statement_that_runs_when_the_connection_is_lost_has_an_unknown_outcom
     run(story())
 
 
+def test_a_statement_that_asyncpg_could_not_send_any_more_is_given_back_unrun() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.run(1)
+        bench.run(2)
+        await turns()
+        bench.session.end(
+            asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+        )
+        await turns()
+        assert bench.heard() == ["unrun 1", "unrun 2", LOST]
+        assert await bench.is_over()
+
+    run(story())
+
+
 def test_a_connection_that_is_lost_while_it_is_reset_is_gone_once() -> None:
     async def story() -> None:
         bench = await Bench.opened()

@@ -8,7 +8,8 @@ import pytest
 
 from pgactor import wire
 from pgactor.client import calls
-from pgactor.client.requests import LostLink, Pending, Requests, connect_limit, encode_frame, unavailable
+from pgactor.client.attempts import connect_limit, unavailable
+from pgactor.client.requests import LostLink, Pending, Requests, encode_frame
 from pgactor.errors import (
     LeaseExpired,
     LeaseLost,

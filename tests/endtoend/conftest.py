@@ -43,8 +43,8 @@ def table(dsn: str) -> Iterator[str]:
 
 @pytest.fixture
 def start_worker(start_supervisor: type[SupervisorProcess]) -> Iterator[Callable[..., Worker]]:
-    """Makes worker processes, `start_worker(source, endpoint, *arguments)`; all are ended, with their children, at the
-    end of the test, before its supervisors are stopped."""
+    """Makes worker processes, `start_worker(source, endpoint, *arguments)`; all are ended, with their children, at
+    the end of the test, before its supervisors are stopped."""
     with ExitStack() as stack:
 
         def start(source: str, endpoint: str, *arguments: object) -> Worker:

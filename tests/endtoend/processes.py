@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -15,7 +16,8 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import asyncpg
 
 from pgactor import Client
 from pgactor.messages import PoolStatus
+from tests.supervising import SupervisorProcess
 
 STRICT = ("-X", "dev", "-W", "error", "-W", "ignore:This process (pid:DeprecationWarning")
 """Every warning is an error, but for Python 3.12's on forks among threads, which are what is tested."""
@@ -77,11 +80,16 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
 
 
+def without_slowness(errors: str) -> str:
+    """The text without asyncio's complaints, in Python's development mode, that a busy machine is slow."""
+    return re.sub(r"^Executing <.*> took [0-9.]+ seconds\n", "", errors, flags=re.MULTILINE)
+
+
 class Worker:
     """A worker process, the first of a process group of its own."""
 
     def __init__(self, source: str, endpoint: str, *arguments: object, flags: Sequence[str] = STRICT) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # until `end`
         self._unread = b""
         self.process = subprocess.Popen(
             [sys.executable, *flags, "-c", PRELUDE + textwrap.dedent(source), *map(str, arguments)],
@@ -101,7 +109,7 @@ class Worker:
     def errors(self) -> str:
         """What it and its children have written to stderr."""
         self._stderr.seek(0)
-        return self._stderr.read().decode()
+        return without_slowness(self._stderr.read().decode())
 
     def tell(self, word: str = "go") -> None:
         """Send it a line."""
@@ -149,25 +157,28 @@ class Worker:
     def must_end_well(self) -> None:
         """It ends with status 0 and has written nothing to stderr."""
         status = self.wait()
-        assert (status, self.errors) == (0, "")
+        assert (status, self.errors) == (0, ""), f"status {status}:\n{self.errors}"
 
     def end(self) -> None:
         """Kill what is left of it and its children, and wait until all of them are gone."""
-        try:
+        with suppress(ProcessLookupError):  # nothing is left
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nothing is left
         self.process.wait()
         deadline = time.monotonic() + 10
         while self._receive(deadline):
             continue
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                try:
+                with suppress(BrokenPipeError):  # something was told to a process that had ended
                     stream.close()
-                except BrokenPipeError:
-                    pass  # something was told to a process that had ended
         self._stderr.close()
+
+
+StartWorker = Callable[..., Worker]
+"""The fixture `start_worker`."""
+
+StartSupervisor = Callable[..., SupervisorProcess]
+"""The fixture `start_supervisor`."""
 
 
 def ask(dsn: str, sql: str, *args: object) -> list[Any]:

@@ -7,17 +7,14 @@ import signal
 import socket
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from pgactor import Client
-from tests.endtoend.processes import Worker, ask, state_of
+from tests.endtoend.processes import StartSupervisor, StartWorker, Worker, ask, state_of
 from tests.supervising import SupervisorProcess, until
-
-StartWorker = Callable[..., Worker]
-StartSupervisor = type[SupervisorProcess]
 
 AT_ONCE = 2.0
 """Seconds; on ipc nothing but the end of the socket frees anything as soon as this."""
@@ -305,4 +302,4 @@ def test_200_workers_that_vanish_leave_no_worker_and_no_descriptor(
 
 def descriptors(supervisor: SupervisorProcess) -> int:
     """How many files and sockets it has open."""
-    return len(os.listdir(f"/proc/{supervisor.pid}/fd"))
+    return len(list(Path(f"/proc/{supervisor.pid}/fd").iterdir()))

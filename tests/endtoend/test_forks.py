@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pgactor import Client
-from tests.endtoend.processes import STRICT, Worker, environment, state_of
+from tests.endtoend.processes import STRICT, StartSupervisor, StartWorker, Worker, environment, state_of
 from tests.supervising import SupervisorProcess, until
-
-StartWorker = Callable[..., Worker]
 
 ROADS = ["ipc", "tcp"]
 AT_ONCE = 2.0
@@ -265,15 +264,22 @@ def test_a_module_level_client_works_in_the_processes_of_multiprocessing(
             """
         )
     )
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *STRICT, str(app), method],
         env=environment(PGACTOR_ENDPOINT=of(shared, road)),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        start_new_session=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip() == str([n * n for n in range(20)])
+    try:
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.strip() == str([n * n for n in range(20)])
 
 
 # --- leases -----------------------------------------------------------------------------------------------------
@@ -388,7 +394,7 @@ hear()
 
 @pytest.mark.parametrize("child", ["used", "unused"])
 def test_a_killed_parents_lease_is_freed_at_once_although_its_child_lives(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker, child: str
+    start_supervisor: StartSupervisor, start_worker: StartWorker, child: str
 ) -> None:
     supervisor = start_supervisor()
     worker = start_worker(ORPHANS, supervisor.ipc, child)
@@ -397,7 +403,7 @@ def test_a_killed_parents_lease_is_freed_at_once_although_its_child_lives(
 
 
 def test_on_tcp_a_killed_parents_lease_is_freed_when_it_was_silent_for_too_long(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker
+    start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
     supervisor = start_supervisor(heartbeat_seconds=0.2, silence_seconds=1)
     worker = start_worker(ORPHANS, supervisor.tcp, "used")
@@ -408,7 +414,7 @@ def test_on_tcp_a_killed_parents_lease_is_freed_when_it_was_silent_for_too_long(
 
 
 def test_a_grandchild_keeps_nothing_of_a_killed_grandparent(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker
+    start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
     supervisor = start_supervisor()
     worker = start_worker(
@@ -436,7 +442,7 @@ def test_a_grandchild_keeps_nothing_of_a_killed_grandparent(
 
 
 def test_a_program_that_a_worker_starts_inherits_no_link(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker
+    start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
     supervisor = start_supervisor()
     worker = start_worker(
@@ -455,7 +461,7 @@ def test_a_program_that_a_worker_starts_inherits_no_link(
 
 
 def test_a_child_made_while_a_thread_was_connecting_holds_nothing_of_that_link(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker
+    start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
     supervisor = start_supervisor()
     supervisor.process.send_signal(signal.SIGSTOP)  # its socket takes connections, but nobody greets
@@ -599,7 +605,7 @@ def test_an_async_lease_is_dead_in_a_child_and_nothing_done_there_ends_the_paren
 @pytest.mark.parametrize("child", ["used", "unused"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_killed_parents_async_lease_is_freed_at_once_although_its_child_lives(
-    start_supervisor: type[SupervisorProcess], start_worker: StartWorker, loop: str, child: str
+    start_supervisor: StartSupervisor, start_worker: StartWorker, loop: str, child: str
 ) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")

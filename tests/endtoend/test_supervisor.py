@@ -17,10 +17,8 @@ import pytest
 
 from pgactor import AsyncClient, Client, LeaseLost, OutcomeUnknown, PgactorError, PoolClosing, SupervisorUnavailable
 from pgactor.client import calls
-from tests.endtoend.processes import ask, environment, state_of
+from tests.endtoend.processes import StartSupervisor, ask, environment, state_of
 from tests.supervising import SupervisorProcess, free_port, until
-
-StartSupervisor = type[SupervisorProcess]
 
 ROADS = ["ipc", "tcp"]
 AT_ONCE = 2.0
@@ -63,7 +61,7 @@ def test_a_signal_lets_work_in_progress_end_well_and_refuses_new_work(
 ) -> None:
     supervisor = start_supervisor()
     endpoint = getattr(supervisor, road)
-    with Client(endpoint) as client, ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads, Client(endpoint) as client:
         lease = client.acquire()
         transaction = lease.transaction()
         transaction.start()
@@ -97,7 +95,7 @@ def is_draining(client: Client) -> bool:
 
 def test_a_second_sigterm_stops_at_once(start_supervisor: StartSupervisor, dsn: str, mark: str) -> None:
     supervisor = start_supervisor(drain_timeout_seconds=100)
-    with Client(supervisor.ipc) as client, ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads, Client(supervisor.ipc) as client:
         lease = client.acquire()
         lease.execute("begin")
         running = threads.submit(client.execute, f"select pg_sleep(100) as {mark}")
@@ -118,7 +116,7 @@ def test_work_that_goes_on_after_drain_timeout_seconds_is_ended(
     start_supervisor: StartSupervisor, dsn: str, mark: str
 ) -> None:
     supervisor = start_supervisor(drain_timeout_seconds=0.3)
-    with Client(supervisor.ipc) as client, ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads, Client(supervisor.ipc) as client:
         lease = client.acquire()
         running = threads.submit(client.execute, f"select pg_sleep(100) as {mark}")
         until(lambda: client.status().busy == 1)
@@ -141,8 +139,7 @@ def runs(dsn: str, mark: str) -> bool:
 @pytest.mark.parametrize("road", ROADS)
 def test_a_client_outlives_its_supervisor(start_supervisor: StartSupervisor, mark: str, road: str) -> None:
     supervisor = start_supervisor()
-    client = Client(getattr(supervisor, road), connect_timeout=20)
-    with client, ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(4) as threads, Client(getattr(supervisor, road), connect_timeout=20) as client:
         lease = client.acquire()
         lease.execute("begin")
         in_flight = [threads.submit(client.execute, f"select pg_sleep(100) as {mark}") for _ in range(2)]
@@ -230,7 +227,7 @@ def test_a_client_that_was_there_first_waits_for_its_supervisor(
         async with AsyncClient(endpoint, connect_timeout=20) as client:
             return await client.fetchval("select 2")
 
-    with Client(endpoint, connect_timeout=20) as client, ThreadPoolExecutor(3) as threads:
+    with ThreadPoolExecutor(3) as threads, Client(endpoint, connect_timeout=20) as client:
         waiting = [threads.submit(client.fetchval, "select 1"), threads.submit(asyncio.run, ask_async())]
         with pytest.raises(SupervisorUnavailable):
             client.fetchval("select 1", timeout=0.2)
@@ -368,11 +365,19 @@ def serving() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         return process
 
     yield start
-    for process in processes:
-        process.terminate()
-        assert process.wait(20) == 0
-        assert process.stdout is not None
-        process.stdout.close()
+    statuses = [ended(process) for process in processes]
+    assert statuses == [0] * len(statuses)
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    """Stop it, if need be by force; returns its exit status."""
+    process.terminate()
+    try:
+        process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    return process.returncode
 
 
 def test_the_environment_is_enough(

@@ -69,7 +69,7 @@ class Driven:
 
         return call
 
-    def start(self, name: str, *args: Any, **options: Any) -> Future[Any]:
+    def begin(self, name: str, *args: Any, **options: Any) -> Future[Any]:
         """Begin a call of the method; the future tells how it ends."""
         if self.loop is None:
             return _threads.submit(self._call, name, args, options)
@@ -121,7 +121,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     try:
         return "returned", portrait(call())
     except Exception as error:
-        fields = dict(error.as_dict()) if isinstance(error, asyncpg.PostgresError) else {}
+        fields: dict[str, Any] = dict(error.as_dict()) if isinstance(error, asyncpg.PostgresError) else {}
         if isinstance(error, asyncpg.InterfaceError):
             fields = {"detail": error.detail, "hint": error.hint}
         cause = None if error.__cause__ is None else (type(error.__cause__), str(error.__cause__))

@@ -1,0 +1,202 @@
+"""One link to the supervisor, for one event loop.
+
+Requests of one turn of the loop leave as one frame. Nothing runs in the background but a timer of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from .. import wire
+from ..errors import LeaseLost
+from ..messages import Message, Request, Welcome
+from .aiolinks import AioLink
+from .options import Options
+from .requests import HeldLease, LostLink, Pending, Requests, not_answered, too_large
+
+SWEEP_SECONDS = 0.5
+"""How often it is looked whether somebody has waited too long for an answer."""
+
+NEVER = float("inf")
+
+
+class Unsent(Exception):
+    """Nothing of the request was sent: it may be tried again."""
+
+
+class AioConnected:
+    """One link and its dialogue; leases belong to it and end with it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.requests = Requests(options)
+        self.loop = asyncio.get_running_loop()
+        self.link: AioLink
+        self.welcome: asyncio.Future[Welcome] = self.loop.create_future()
+        self._pid = os.getpid()
+        self._outbox: list[tuple[bytes, Pending | None]] = []
+        self._outbox_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_beat = NEVER
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this link is this process's, and not lost."""
+        return self.requests.lost is None and self._pid == os.getpid()
+
+    # --- out ----------------------------------------------------------------------------------------------
+
+    def begin(self, request: Request, patience: float | None) -> Pending:
+        """Send the request at the end of this turn; its waiter is to be awaited, and ends when the clock shows
+        `patience` at the latest.
+
+        Raises `MessageTooLarge` or UnicodeEncodeError if it cannot be sent; then it is forgotten.
+        """
+        pending = self.requests.begin(request)
+        pending.waiter = self.loop.create_future()
+        pending.patience = patience
+        try:
+            self.post(request, pending)
+        except BaseException:
+            self.requests.forget(pending)
+            raise
+        self._watch_the_clock()
+        return pending
+
+    def withdraw(self, pending: Pending) -> None:
+        """Nobody waits for the request any more; a lease that it brought is given back."""
+        cancel = self.requests.forget(pending)
+        if cancel is not None:
+            self.tell(cancel)
+        elif pending.reply is not None:
+            for release in self.requests.unwanted(pending.reply):
+                self.tell(release)
+
+    def tell(self, message: Message) -> None:
+        """Send a notice; if the link is lost, so is what the notice is about."""
+        if self.is_current and not self.loop.is_closed():
+            self.post(message)
+
+    def post(self, message: Message, pending: Pending | None = None) -> None:
+        """Send the message at the end of this turn. Raises `MessageTooLarge`."""
+        encoded = wire.encode_message(message)
+        welcome = self.requests.welcome
+        cap = welcome.max_frame_bytes if welcome is not None else self.options.max_frame_bytes
+        if len(encoded) + 8 > cap:
+            raise too_large(len(encoded), cap)
+        full: list[tuple[bytes, Pending | None]] = []
+        if not self._outbox:
+            self.loop.call_soon(self.flush)
+        elif self._outbox_bytes + len(encoded) + 8 > cap:
+            full, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        self._outbox.append((encoded, pending))
+        self._outbox_bytes += len(encoded)
+        self._send(full)  # last: when that loses the link, this message counts as unsent
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        self._send(outbox)
+
+    def _send(self, outbox: list[tuple[bytes, Pending | None]]) -> None:
+        if not outbox or self.requests.lost is not None:
+            self._unsent(outbox)
+            return
+        try:
+            self.link.send(wire.join([encoded for encoded, _ in outbox]))
+        except LostLink as error:
+            self._unsent(outbox)
+            self.lost(error)
+
+    def _unsent(self, outbox: list[tuple[bytes, Pending | None]]) -> None:
+        for _, pending in outbox:
+            if pending is not None and not pending.done:
+                self.requests.forget(pending)
+                pending.error = Unsent()
+                _wake(pending)
+
+    # --- in -----------------------------------------------------------------------------------------------
+
+    def frames(self, frames: list[bytes]) -> None:
+        """What the link received."""
+        for frame in frames:
+            try:
+                ended, unwanted = self.requests.feed(frame)
+            except LostLink as error:
+                self.lost(error)
+                return
+            for pending in ended:
+                _wake(pending)
+            for release in unwanted:
+                self.post(release)
+        if self.requests.welcome is not None and not self.welcome.done():
+            self.welcome.set_result(self.requests.welcome)
+
+    def lost(self, error: LostLink) -> None:
+        """The link is lost: end what waits on it."""
+        if self.requests.lost is None:
+            unsent, self._outbox = self._outbox, []
+            self._unsent(unsent)
+            for pending in self.requests.lose(error):
+                _wake(pending)
+            if not self.welcome.done():
+                self.welcome.set_exception(error)
+            if self._timer is not None:
+                self._timer.cancel()
+            self.link.close()
+
+    # --- leases and time ----------------------------------------------------------------------------------
+
+    def hold(self, lease: HeldLease) -> None:
+        """Renew the lease until it is dropped."""
+        if self.requests.lost is not None:
+            raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
+        self.requests.leases[lease.token.fence] = lease
+        within = lease.ttl / 3
+        self._next_beat = min(self._next_beat, time.monotonic() + within)
+        if self._timer is not None and within < SWEEP_SECONDS:
+            self._timer.cancel()
+            self._timer = None
+        self._watch_the_clock()
+
+    def drop(self, lease: HeldLease) -> None:
+        """Renew the lease no more."""
+        self.requests.leases.pop(lease.token.fence, None)
+
+    def _watch_the_clock(self) -> None:
+        """Look now and then whether a lease is to be renewed, or somebody has waited too long."""
+        if self._timer is None and self.requests.lost is None:
+            self._timer = self.loop.call_later(min(SWEEP_SECONDS, self._beat_interval()), self._tick)
+
+    def _beat_interval(self) -> float:
+        interval = min((lease.ttl for lease in self.requests.leases.values()), default=3600.0) / 3
+        return min(interval, self._heartbeat_seconds or interval)
+
+    @property
+    def _heartbeat_seconds(self) -> float:
+        return self.requests.welcome.heartbeat_seconds if self.requests.welcome is not None else 0.0
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self.requests.lost is not None:
+            return
+        now = time.monotonic()
+        for pending in [p for p in self.requests.pending.values() if p.patience is not None and now >= p.patience]:
+            pending.error = not_answered(self.options)
+            self.withdraw(pending)
+            _wake(pending)
+        beats = bool(self.requests.leases or (self.requests.pending and self._heartbeat_seconds))
+        if beats and now >= self._next_beat:
+            self.post(self.requests.heartbeat(now))
+        if not beats or now >= self._next_beat or self._next_beat == NEVER:
+            self._next_beat = now + self._beat_interval() if beats else NEVER
+        if self.requests.leases or self.requests.pending:
+            self._watch_the_clock()
+
+
+def _wake(pending: Pending) -> None:
+    waiter: asyncio.Future[None] | None = pending.waiter
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

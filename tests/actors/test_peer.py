@@ -1,0 +1,178 @@
+"""Replies on their way to one worker."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgactor import wire
+from pgactor.actors.peer import Peer
+from pgactor.errors import MessageTooLarge, UnsupportedType
+from pgactor.messages import (
+    DEFAULT_MAX_FRAME_BYTES,
+    SHAPES_PER_LINK,
+    Done,
+    Failed,
+    FromSupervisor,
+    Message,
+    Rows,
+)
+from tests.client.virtual import run, turns
+
+CAP = 1024
+_DECODER = wire.supervisor_frames(DEFAULT_MAX_FRAME_BYTES)
+
+
+class MemoryPeer(Peer):
+    """A link that keeps what is written. frames: as they were written."""
+
+    road = "ipc"
+
+    def __init__(self, *, max_frame_bytes: int = CAP, road: str = "ipc") -> None:
+        super().__init__(max_frame_bytes=max_frame_bytes)
+        self.road = road
+        self.frames: list[bytes] = []
+        self.ends: list[str] = []
+
+    def write(self, frame: bytes) -> None:
+        assert not self.closed
+        self.frames.append(frame)
+
+    def close(self, reason: str) -> None:
+        self.flush()
+        self.closed = True
+        self.ends.append(reason)
+
+    @property
+    def said(self) -> list[list[Message]]:
+        """What was written, frame by frame."""
+        return [_messages(frame) for frame in self.frames]
+
+
+def _messages(frame: bytes) -> list[Message]:
+    messages: list[Message] = []
+    for message in _DECODER.decode(frame):
+        assert not isinstance(message, wire.Malformed)
+        messages.append(message)
+    return messages
+
+
+def sized(id: int, size: int) -> FromSupervisor:
+    """A reply of this many bytes."""
+    message = Done(id, "")
+    message.status = "x" * (size - len(wire.encode_message(message)) - 2)
+    assert len(wire.encode_message(message)) == size
+    return message
+
+
+def test_the_replies_of_one_turn_leave_with_one_write() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        for number in range(20):
+            assert peer.send(Done(number))
+        assert peer.frames == [], "not before the turn has ended"
+        await turns()
+        assert peer.said == [[Done(number) for number in range(20)]]
+        peer.send(Done(20))
+        await turns()
+        assert peer.said[1:] == [[Done(20)]]
+
+    run(story())
+
+
+def test_a_turn_without_replies_writes_nothing() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.flush()
+        await turns()
+        assert peer.frames == []
+
+    run(story())
+
+
+def test_frames_stay_under_the_cap_and_in_order() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        replies = [sized(number, 400) for number in range(7)]
+        for reply in replies:
+            peer.send(reply)
+        await turns()
+        assert all(len(frame) <= CAP for frame in peer.frames)
+        assert [len(frame) for frame in peer.said] == [2, 2, 2, 1]
+        assert [message for frame in peer.said for message in frame] == replies
+
+    run(story())
+
+
+def test_the_largest_reply_that_fits_is_sent_and_the_next_larger_one_is_not() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        assert peer.send(sized(1, CAP - 8))
+        assert not peer.send(sized(2, CAP - 7))
+        await turns()
+        first, second = (message for frame in peer.said for message in frame)
+        assert isinstance(first, Done)
+        assert isinstance(second, Failed)
+        assert all(len(frame) <= CAP for frame in peer.frames)
+
+    run(story())
+
+
+def test_a_reply_that_is_too_large_becomes_an_error_of_its_request() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        rows = Rows(5, 1, None, msgspec.Raw(msgspec.msgpack.encode(["x" * 5000])), in_transaction=True)
+        assert not peer.send(rows)
+        await turns()
+        ((failure,),) = peer.said
+        assert isinstance(failure, Failed)
+        assert (failure.id, failure.code) == (5, MessageTooLarge.code)
+        assert f"over the cap of {CAP} (max_frame_bytes)" in failure.message
+        assert failure.in_transaction, "its lease is where it was"
+
+    run(story())
+
+
+def test_an_error_that_is_too_large_becomes_a_smaller_one() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.send(Failed(5, UnsupportedType.code, "x" * 5000))
+        await turns()
+        ((failure,),) = peer.said
+        assert isinstance(failure, Failed)
+        assert (failure.id, failure.code) == (5, MessageTooLarge.code)
+
+    run(story())
+
+
+def test_nothing_is_sent_to_a_link_that_is_closed() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.send(Done(1))
+        peer.close("enough")
+        assert peer.said == [[Done(1)]]
+        assert not peer.send(Done(2))
+        await turns()
+        assert len(peer.frames) == 1
+
+    run(story())
+
+
+def test_what_has_gathered_for_a_link_that_breaks_is_dropped() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.send(Done(1))
+        peer.closed = True
+        await turns()
+        assert peer.frames == []
+
+    run(story())
+
+
+def test_only_the_shapes_that_were_told_last_are_remembered() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        for number in range(SHAPES_PER_LINK + 2):
+            peer.remember(number)
+        assert list(peer.shapes) == list(range(2, SHAPES_PER_LINK + 2))
+
+    run(story())

@@ -1,0 +1,49 @@
+"""The shapes that the supervisor knows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgactor.actors.shapes import MAX_SHAPES, ShapeTable
+from pgactor.rows import Column, ColumnKind
+
+
+def column(name: str, kind: ColumnKind = ColumnKind.INT) -> tuple[Column, ...]:
+    return (Column(name, kind, "int8"),)
+
+
+def test_the_same_columns_are_the_same_shape() -> None:
+    table = ShapeTable()
+    assert table.get(column("a")) is table.get(column("a"))
+
+
+def test_other_columns_are_another_shape() -> None:
+    table = ShapeTable()
+    shapes = [
+        table.get(column("a")),
+        table.get(column("b")),
+        table.get(column("a", ColumnKind.STR)),
+        table.get(column("a") + column("b")),
+        table.get(()),
+    ]
+    assert len({shape.number for shape in shapes}) == 5
+    assert [len(shape.columns) for shape in shapes] == [1, 1, 1, 2, 0]
+
+
+def test_a_shape_encodes_its_rows() -> None:
+    shape = ShapeTable().get(column("a"))
+    assert msgspec.msgpack.decode(shape.encode([(1,), (2,)])) == [[1], [2]]
+
+
+def test_the_oldest_shape_is_forgotten_when_there_are_too_many() -> None:
+    table = ShapeTable()
+    shapes = [table.get(column(str(number))) for number in range(MAX_SHAPES + 1)]
+    assert table.get(column("1")) is shapes[1]
+    assert table.get(column("0")) is not shapes[0]
+
+
+def test_a_number_is_never_used_again() -> None:
+    table = ShapeTable()
+    numbers = [table.get(column(str(number))).number for number in range(MAX_SHAPES + 10)]
+    numbers += [table.get(column(str(number))).number for number in range(5)]
+    assert len(set(numbers)) == len(numbers)
