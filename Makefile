@@ -28,6 +28,7 @@ schema: $(STAMP)        ## writes protocols/schema from messages.py
 
 bench: $(STAMP)         ## peers side by side, in one run
 	$(BIN)/python -m benchmarks.lookup
+	$(BIN)/python -m benchmarks.first_row
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

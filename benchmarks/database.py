@@ -21,7 +21,8 @@ LOOKUP = "SELECT id, name, score, active, created FROM pgactor_bench WHERE id = 
 _SCHEMA = f"""
 DROP TABLE IF EXISTS pgactor_bench;
 CREATE TABLE pgactor_bench (id bigint PRIMARY KEY, name text, score float8, active bool, created timestamptz);
-INSERT INTO pgactor_bench SELECT n, 'name ' || n, n / 7.0, n % 2 = 0, timestamptz '2020-01-01 00:00Z' + n * interval '1 s'
+INSERT INTO pgactor_bench
+SELECT n, 'name ' || n, n / 7.0, n % 2 = 0, timestamptz '2020-01-01 00:00Z' + n * interval '1 s'
 FROM generate_series(0, {ROWS - 1}) AS n;
 VACUUM ANALYZE pgactor_bench;
 """

@@ -78,7 +78,7 @@ def _show(
 
 
 def _median(results: list[Measured], what: str) -> float:
-    return statistics.median(getattr(result, what) for result in results)
+    return float(statistics.median(getattr(result, what) for result in results))
 
 
 if __name__ == "__main__":

@@ -37,17 +37,16 @@ async def with_pgactor(target: Target) -> AsyncIterator[Lookup]:
         yield look_up
 
 
-class _NoReset(asyncpg.Connection):
-    def get_reset_query(self) -> str:
-        return ""
+async def _no_reset(connection: Any) -> None:
+    """What asyncpg.Pool does at release, given instead of its reset query: nothing."""
 
 
 @asynccontextmanager
 async def with_pool(target: Target, *, reset: bool = True) -> AsyncIterator[Lookup]:
     """asyncpg.Pool in each process."""
     size = target.connections
-    kind = asyncpg.Connection if reset else _NoReset
-    async with asyncpg.create_pool(target.dsn, min_size=size, max_size=size, connection_class=kind) as pool:
+    hooks: dict[str, Any] = {} if reset else {"reset": _no_reset}
+    async with asyncpg.create_pool(target.dsn, min_size=size, max_size=size, **hooks) as pool:
 
         async def look_up(id: int) -> Any:
             return await pool.fetchrow(LOOKUP, id)

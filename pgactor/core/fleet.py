@@ -53,6 +53,8 @@ class Fleet:
 
     def open_more(self, now: float, waiting: int, actions: list[Action]) -> None:
         """Open connections: as many as min_size and the waiting requests need, and as may be opened at once."""
+        if not self._vacant:
+            return
         needed = max(self.settings.min_size - self.alive, waiting - self.opener.opening)
         while needed > 0 and self._vacant and self.opener.may_open(now):
             holder = self._vacant.pop()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -283,22 +284,17 @@ def test_a_lease_that_is_granted_when_nobody_takes_it_any_more_goes_back(
     assert client.fetchval("select 1") == 1
 
 
-def test_a_blocking_call_that_is_interrupted_withdraws_its_request(
-    single: WatchedSupervisor, open_client: OpenClient, db: Driven, table: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = open_client(single, "sync-ipc")
-    client.fetchval("select 1")
-    channel = client.target._channel
-    really_wait = channel._wait
-
-    def interrupted(connected: Any, pending: Any, patience: Any) -> None:
+@pytest.mark.parametrize("kind", ["sync-ipc", "sync-tcp"], indirect=True)
+def test_a_blocking_call_that_is_interrupted_withdraws_its_request(client: Driven, db: Driven, table: str) -> None:
+    def interrupt() -> None:
         wait_for_statement(db, "pg_sleep(68)")
-        raise KeyboardInterrupt
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    monkeypatch.setattr(channel, "_wait", interrupted)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
-        client.execute(f"insert into {table} select 1 from (select pg_sleep(68)) s")
-    monkeypatch.setattr(channel, "_wait", really_wait)
+        client.execute(f"insert into {table} select 1 from (select pg_sleep(68)) s", timeout=20)
+    thread.join()
     wait_for_statement(db, "pg_sleep(68)", running=False)
     assert client.fetchval(f"select count(*) from {table}") == 0
 
