@@ -10,10 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
-from tests.supervising import SupervisorProcess, container_postgres
+from tests.supervising import StartSupervisor, SupervisorProcess, container_postgres
+
+# The same examples in each run: a test that passes passes again. Slow machines are no failure.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
@@ -40,19 +46,19 @@ def short_tmp() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start_supervisor(dsn: str, short_tmp: Path) -> Iterator[type[SupervisorProcess]]:
+def start_supervisor(dsn: str, short_tmp: Path) -> Iterator[StartSupervisor]:
     """Makes `pgactor serve` processes: `start_supervisor(max_size=4)`; each is stopped at the end of the test."""
     with ExitStack() as stack:
 
-        class Bound(SupervisorProcess):
-            def __init__(self, **settings: object) -> None:
-                super().__init__(folder=short_tmp, **{"dsn": dsn, **settings})
-                stack.callback(self.stop)
+        def start(**settings: Any) -> SupervisorProcess:
+            process = SupervisorProcess(folder=short_tmp, **{"dsn": dsn, **settings})
+            stack.callback(process.stop)
+            return process
 
-        yield Bound
+        yield start
 
 
 @pytest.fixture
-def supervisor(start_supervisor: type[SupervisorProcess]) -> SupervisorProcess:
+def supervisor(start_supervisor: StartSupervisor) -> SupervisorProcess:
     """One running supervisor, on ipc and tcp, with at most 4 connections."""
     return start_supervisor(max_size=4)

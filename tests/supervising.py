@@ -49,10 +49,10 @@ class SupervisorProcess:
     def start(self, *, wait: bool = True) -> None:
         """Start it (again) with the same settings."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PGACTOR_")}
+        seen = self.log.read_text().count("pgactor ready") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         if wait:
-            seen = self.log.read_text().count("pgactor ready")
             try:
                 until(lambda: self.log.read_text().count("pgactor ready") > seen or self.process.poll() is not None)
             finally:
@@ -74,6 +74,10 @@ class SupervisorProcess:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"the supervisor did not stop:\n{self.log.read_text()}") from None
+
+
+StartSupervisor = Callable[..., SupervisorProcess]
+"""Makes a supervisor with the settings given as keywords; the test's end stops it."""
 
 
 def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:

@@ -6,6 +6,7 @@ looks for each of them at start, so that a future asyncpg without one is a clear
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -65,7 +66,7 @@ class Session(asyncpg.Connection):
         try:
             return await super().execute(query, *args, timeout=timeout)
         except AttributeError as error:
-            if "decode" not in str(error):
+            if error.obj is not None:  # it is None's attribute that asyncpg looks for: the tag's
                 raise
             return ""
 
@@ -123,21 +124,27 @@ class Session(asyncpg.Connection):
         await self.quiet()
         rollback = "ROLLBACK; " if self.is_in_transaction() else ""
         await self.execute(rollback + RESET_QUERY)
+        for record in await self._prepared_by_sql():
+            await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+
+    async def watch_prepared(self) -> None:
+        """Prepare the query for SQL's own prepared statements. That it is gone later tells of a DEALLOCATE ALL; so
+        it is prepared before anyone can have run one, and never falls out of a cache."""
+        self._sql_prepared = await self.prepare(_SQL_PREPARED)
+        await self._sql_prepared.fetch()  # or asyncpg would look up its types at the first reset
+
+    async def _prepared_by_sql(self) -> list[Any]:
+        """What PREPARE left behind."""
+        if self._sql_prepared is None:  # asyncpg keeps no statements here that could be lost
+            return await self.fetch(_SQL_PREPARED)
         try:
-            prepared = await self._sql_prepared.fetch()
+            found: list[Any] = await self._sql_prepared.fetch()
         except asyncpg.InvalidSQLStatementNameError:
             self._drop_local_statement_cache()
             self._shapes.clear()
-            prepared = await self.watch_prepared()
-        for record in prepared:
-            await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
-
-    async def watch_prepared(self) -> list[Any]:
-        """Prepare the query for SQL's own prepared statements, and run it. That it is gone later tells of a
-        DEALLOCATE ALL; so it is prepared before anyone can have run one, and never falls out of a cache."""
-        self._sql_prepared = await self.prepare(_SQL_PREPARED)
-        prepared: list[Any] = await self._sql_prepared.fetch()
-        return prepared
+            await self.watch_prepared()
+            found = await self._sql_prepared.fetch()
+        return found
 
 
 async def open_session(arguments: dict[str, Any]) -> Session:
@@ -152,8 +159,11 @@ async def open_session(arguments: dict[str, Any]) -> Session:
             "the connection settings cannot be parsed: special characters of a user name or password are expected to "
             "be percent-encoded in a dsn, and ports to be numbers"
         ) from None
+    if arguments.get("statement_cache_size") == 0:
+        return session
     try:
-        await session.watch_prepared()
+        async with asyncio.timeout(arguments.get("timeout")):
+            await session.watch_prepared()
     except BaseException:
         session.terminate()
         raise

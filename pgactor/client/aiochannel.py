@@ -34,6 +34,7 @@ class AioChannel:
         now = time.monotonic()
         deadline = None if request.timeout is None else now + request.timeout
         limit = connect_limit(self.options, now, request.timeout)
+        known = self._connected
         while True:
             connected = within or self._connected
             if connected is None or not connected.is_current:
@@ -55,7 +56,7 @@ class AioChannel:
                 raise
             if not isinstance(pending.error, Unsent):
                 return pending, connected
-            if within is None and time.monotonic() >= limit.at:
+            if within is None and connected is not known and time.monotonic() >= limit.at:
                 raise unavailable(self.options, limit, "it closes the link at once")
 
     def close(self) -> None:

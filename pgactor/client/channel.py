@@ -73,6 +73,7 @@ class Channel:
 
     def _begin(self, request: Request, deadline: float | None, within: Connected | None) -> tuple[Connected, Pending]:
         limit = connect_limit(self.options, time.monotonic(), request.timeout)
+        known = self._connected
         while True:
             if within is not None and not within.is_current:
                 raise LeaseLost(
@@ -84,7 +85,7 @@ class Channel:
             try:
                 return connected, connected.begin(request)
             except LostLink as error:  # nothing of it was acted on: another link may take it
-                if within is None and time.monotonic() >= limit.at:
+                if within is None and connected is not known and time.monotonic() >= limit.at:
                     raise unavailable(self.options, limit, str(error)) from None
             except UnicodeEncodeError as error:
                 raise unencodable(request, error)  # noqa: B904  # it has its cause

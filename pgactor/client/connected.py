@@ -81,6 +81,7 @@ class Connected:
             for pending in self.requests.lose(cause):
                 _wake(pending)
         self.link.close()
+        self._heart.end()
 
     def abandon(self) -> None:
         """In a forked child: leave the parent's link alone."""
@@ -162,7 +163,11 @@ class Connected:
             if self.requests.lost is not None:
                 raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
             self.requests.leases[lease.token.fence] = lease
-        self._heart.watch(lease.ttl / 3)
+        try:
+            self._heart.watch(lease.ttl / 3)
+        except BaseException:  # no thread can be started: nobody gets the lease, and nobody may renew it
+            self.drop(lease)
+            raise
 
     def drop(self, lease: HeldLease) -> None:
         """Renew the lease no more."""

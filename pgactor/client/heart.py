@@ -25,15 +25,23 @@ class Heart:
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._next_beat = 0.0
+        self._ended = False
 
     def watch(self, within: float) -> None:
         """There is a lease that must be renewed within so many seconds."""
         with self._changed:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._live, name="pgactor-heartbeat", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._live, name="pgactor-heartbeat", daemon=True)
+                thread.start()  # if it cannot be, the next lease tries again
+                self._thread = thread
             elif time.monotonic() + within < self._next_beat:
                 self._changed.notify()
+
+    def end(self) -> None:
+        """There will be no lease any more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
 
     def _live(self) -> None:
         idle_rounds = 0
@@ -41,7 +49,7 @@ class Heart:
             with self._changed:
                 interval = self._interval()
                 idle_rounds = 0 if interval is not None else idle_rounds + 1
-                if idle_rounds > IDLE_ROUNDS:
+                if self._ended or idle_rounds > IDLE_ROUNDS:
                     self._thread = None
                     return
                 pause = IDLE_SECONDS if interval is None else interval

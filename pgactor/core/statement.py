@@ -26,7 +26,8 @@ _WRITES_INTO = re.compile(
     re.IGNORECASE,
 )
 _TOUCHES_SESSION = re.compile(
-    r"set_config|advisory_(?:un)?lock|setseed|dblink|pg_replication_origin|pg_export_snapshot|u&\s*\"",
+    r"set_config|advisory_(?:un)?lock|setseed|dblink|pg_replication_origin|pg_export_snapshot"
+    r"|pg_backup|pg_start_backup|_to_xml|u&\s*\"",
     re.IGNORECASE,
 )
 

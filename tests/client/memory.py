@@ -60,11 +60,13 @@ def granted(id: int, fence: int = 1, ttl: float = 30.0, waited: float = 0.0) -> 
 
 
 class MemorySupervisor:
-    """welcome: its answer to a hello; None: silence. connecting: called before each link is made, and may raise."""
+    """welcome: its answer to a hello; None: silence. connecting: called before each link is made, and may raise.
+    hanging_up: it welcomes, and closes the link at the next send, when this is called; None: it does not."""
 
     def __init__(self, *, epoch: int = 7, cap: int = DEFAULT_MAX_FRAME_BYTES, heartbeat_seconds: float = 0.0) -> None:
         self.welcome: Welcome | Failed | None = Welcome(PROTOCOL_VERSION, epoch, "memory", cap, heartbeat_seconds)
         self.connecting: Callable[[], None] = lambda: None
+        self.hanging_up: Callable[[], None] | None = None
         self.links: list[MemoryLink] = []
         self.aiolinks: list[MemoryAioLink] = []
         self._made: queue.SimpleQueue[MemoryLink] = queue.SimpleQueue()
@@ -119,12 +121,15 @@ class _End:
         if self.closed:
             raise LostLink("the link is closed")
         if self.broken:
+            if self.supervisor.hanging_up is not None:
+                self.supervisor.hanging_up()
             raise LostLink("the supervisor has closed the link")
         messages: list[FromWorker] = []
         for message in _FROM_WORKER.decode(frame):
             assert not isinstance(message, wire.Malformed)
             messages.append(message)
         self.frames.append(messages)
+        self.broken = self.supervisor.hanging_up is not None
         return messages
 
 

@@ -1,4 +1,4 @@
-"""Tasks that share a link, in an event loop."""
+"""An event loop's way to the supervisor."""
 
 from __future__ import annotations
 
@@ -7,74 +7,36 @@ import os
 import socket
 from collections.abc import Coroutine
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pgactor.client import aiochannel, aiolinks, calls
-from pgactor.client.aiochannel import AioChannel, AioConnected
-from pgactor.client.options import ANSWER_GRACE_SECONDS, Options
-from pgactor.client.requests import LostLink, Pending
+from pgactor.client import aiolinks, calls
+from pgactor.client.aiochannel import AioChannel
+from pgactor.client.aioconnected import AioConnected
+from pgactor.client.options import Options
+from pgactor.client.requests import LostLink
 from pgactor.errors import (
     ClientClosed,
     LeaseLost,
-    MessageTooLarge,
     OutcomeUnknown,
     ProtocolError,
     SupervisorUnavailable,
 )
-from pgactor.messages import Bye, Cancel, Done, Failed, Heartbeat, Release, Request, Token
+from pgactor.messages import Bye, Done, Failed, Release, Token
 
-from .memory import MemoryAioLink, MemorySupervisor, done, granted, options
-from .virtual import now, run, turns
-
-
-class HeldToken:
-    """A lease, as the channel sees it: it would expire if it were not renewed in time."""
-
-    def __init__(self, fence: int = 1, ttl: float = 30.0) -> None:
-        self.token = Token(7, 0, fence)
-        self.ttl = ttl
-        self.end: BaseException | None = None
-        self.expires_at = now() + ttl
-
-    def ended(self, error: BaseException) -> None:
-        self.end = error
-
-    def renewed(self, at: float) -> None:
-        assert at < self.expires_at, "the renewal came too late"
-        self.expires_at = at + self.ttl
+from .memory import MemorySupervisor, options
+from .tasks import HeldToken, call, connect, virtual_time
+from .virtual import now, pass_by, run, turns
 
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> MemorySupervisor:
-    monkeypatch.setattr(aiochannel, "time", SimpleNamespace(monotonic=now))
+    virtual_time(monkeypatch)
     return MemorySupervisor().serve(monkeypatch)
 
 
-def call(channel: AioChannel, request: Request | None = None) -> asyncio.Task[tuple[Pending, AioConnected]]:
-    """A task that makes one call."""
-    return asyncio.create_task(channel.call(request or calls.execute("x", (), None, None)))
-
-
-async def connect(channel: AioChannel, supervisor: MemorySupervisor) -> tuple[AioConnected, MemoryAioLink]:
-    """Make one call, for its link."""
-    task = call(channel)
-    await turns()
-    link = supervisor.aiolinks[-1]
-    link.say(Done(link.requests[-1].id))
-    _, connected = await task
-    link.frames.clear()
-    return connected, link
-
-
-def kinds(link: MemoryAioLink) -> list[list[str]]:
-    """What was told, by its kinds, frame by frame."""
-    return [[type(message).__name__ for message in frame] for frame in link.frames]
-
-
-# --- sending ------------------------------------------------------------------------------------------------
+# --- calls --------------------------------------------------------------------------------------------------
 
 
 def test_a_call_sends_its_request_and_returns_its_reply(supervisor: MemorySupervisor) -> None:
@@ -87,49 +49,6 @@ def test_a_call_sends_its_request_and_returns_its_reply(supervisor: MemorySuperv
         pending, _ = await task
         assert isinstance(pending.reply, Done)
         assert pending.reply.status == "UPDATE 3"
-
-    run(story())
-
-
-def test_the_requests_of_one_turn_leave_as_one_frame(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        link.answer = done
-        await asyncio.gather(*(call(channel) for _ in range(100)))
-        assert kinds(link) == [["Execute"] * 100]
-        await asyncio.gather(call(channel), call(channel))
-        assert kinds(link)[1:] == [["Execute"] * 2]
-
-    run(story())
-
-
-def test_frames_stay_under_the_supervisors_cap_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = MemorySupervisor(cap=1024).serve(monkeypatch)
-
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        link.answer = done
-        await asyncio.gather(*(call(channel, calls.execute("x" * 300, (), None, None)) for _ in range(7)))
-        assert kinds(link) == [["Execute"] * 3, ["Execute"] * 3, ["Execute"]]
-        assert [request.id for request in link.requests] == list(range(1, 8))
-
-    run(story())
-
-
-def test_a_request_that_is_too_large_is_refused_and_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = MemorySupervisor(cap=1024).serve(monkeypatch)
-
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, link = await connect(channel, supervisor)
-        link.answer = done
-        other = call(channel)
-        with pytest.raises(MessageTooLarge, match="cap of 1024"):
-            await channel.call(calls.execute("x" * 2000, (), None, None))
-        await other
-        assert len(connected.requests) == 0
 
     run(story())
 
@@ -195,25 +114,6 @@ def test_a_request_behind_a_full_frame_that_could_not_be_sent_was_not_sent_eithe
     run(story())
 
 
-def test_what_waits_on_a_link_that_breaks_has_an_unknown_outcome(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, link = await connect(channel, supervisor)
-        lease = HeldToken()
-        channel.hold(connected, lease)
-        tasks = [call(channel) for _ in range(2)]
-        await turns()
-        connected.lost(LostLink("the link broke"))
-        for task in tasks:
-            pending, _ = await task
-            assert isinstance(pending.error, OutcomeUnknown)
-            assert "the link broke" in str(pending.error)
-        assert isinstance(lease.end, LeaseLost)
-        assert link.closed
-
-    run(story())
-
-
 def test_a_request_that_had_not_left_when_the_link_broke_goes_by_a_new_one(supervisor: MemorySupervisor) -> None:
     async def story() -> None:
         channel = AioChannel(options())
@@ -231,15 +131,15 @@ def test_a_request_that_had_not_left_when_the_link_broke_goes_by_a_new_one(super
     run(story())
 
 
-def test_replies_before_the_end_of_the_link_reach_every_task(supervisor: MemorySupervisor) -> None:
+def test_a_request_with_no_time_left_goes_by_a_new_link_too(supervisor: MemorySupervisor) -> None:
     async def story() -> None:
         channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        answered, unanswered = call(channel), call(channel)
-        await turns()
-        link.say(Done(1, "IN TIME"), Failed(None, "protocol", "the end"))
-        assert (await answered)[0].error is None
-        assert isinstance((await unanswered)[0].error, OutcomeUnknown)
+        _, first = await connect(channel, supervisor)
+        first.broken = True
+        task = call(channel, calls.execute("x", (), 0.0, None))
+        await turns(20)
+        supervisor.aiolinks[1].say(Done(0, "AGAIN"))
+        assert (await task)[0].error is None
 
     run(story())
 
@@ -253,196 +153,7 @@ def test_what_belongs_to_a_lease_goes_by_no_other_link(supervisor: MemorySupervi
             await channel.call(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
         assert len(supervisor.aiolinks) == 1
         with pytest.raises(LeaseLost):
-            channel.hold(connected, HeldToken())
-
-    run(story())
-
-
-# --- cancellation -------------------------------------------------------------------------------------------
-
-
-def test_a_cancelled_task_withdraws_its_request(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, link = await connect(channel, supervisor)
-        task = call(channel)
-        await turns()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await turns()
-        assert kinds(link) == [["Execute"], ["Cancel"]]
-        assert link.told[-1] == Cancel(1)
-        assert len(connected.requests) == 0
-        link.say(Done(1, "TOO LATE"))
-
-    run(story())
-
-
-def test_a_lease_that_comes_as_its_task_is_cancelled_is_given_back(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        task = call(channel, calls.acquire(None, None))
-        await turns()
-        link.say(granted(1, fence=9))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await turns()
-        assert link.told[-1] == Release(Token(7, 0, 9))
-
-    run(story())
-
-
-def test_a_lease_that_comes_after_its_task_was_cancelled_is_given_back(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        task = call(channel, calls.acquire(None, None))
-        await turns()
-        task.cancel()
-        await turns()
-        link.say(granted(1, fence=9))
-        await turns()
-        assert kinds(link) == [["Acquire"], ["Cancel"], ["Release"]]
-
-    run(story())
-
-
-def test_other_tasks_go_on_when_one_is_cancelled(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        cancelled, other = call(channel), call(channel)
-        await turns()
-        cancelled.cancel()
-        link.say(Done(1), Done(2, "OTHER"))
-        assert (await other)[0].error is None
-
-    run(story())
-
-
-# --- patience -----------------------------------------------------------------------------------------------
-
-
-def test_an_answer_is_awaited_a_little_longer_than_the_timeout_and_no_more(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, link = await connect(channel, supervisor)
-        begun = now()
-        pending, _ = await channel.call(calls.execute("x", (), 2.0, None))
-        assert isinstance(pending.error, OutcomeUnknown)
-        assert "did not answer within" in str(pending.error)
-        waited = now() - begun
-        assert 2.0 + ANSWER_GRACE_SECONDS <= waited <= 2.0 + ANSWER_GRACE_SECONDS + aiochannel.SWEEP_SECONDS
-        await turns()
-        assert link.told[-1] == Cancel(1)
-        assert len(connected.requests) == 0
-
-    run(story())
-
-
-def test_a_request_without_a_timeout_is_awaited_for_ever(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        task = call(channel)
-        asyncio.get_running_loop().call_later(3600.0, link.say, Done(1, "AT LAST"))
-        assert (await task)[0].error is None
-
-    run(story())
-
-
-def test_no_timer_runs_while_nobody_waits(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, _ = await connect(channel, supervisor)
-        await asyncio.sleep(10.0)
-        assert connected._timer is None
-
-    run(story())
-
-
-# --- heartbeats ---------------------------------------------------------------------------------------------
-
-
-def test_a_lease_is_renewed_as_long_as_it_is_held(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, link = await connect(channel, supervisor)
-        lease = HeldToken(ttl=3.0)
-        channel.hold(connected, lease)
-        await asyncio.sleep(29.5)
-        beats = [message for message in link.told if isinstance(message, Heartbeat)]
-        assert all(beat.leases == [lease.token] for beat in beats)
-        assert 18 <= len(beats) <= 31, "about three in each ttl"
-        channel.drop(connected, lease)
-        await asyncio.sleep(30.0)
-        assert len(link.told) == len(beats)
-
-    run(story())
-
-
-def test_a_short_lease_does_not_wait_for_the_heartbeat_of_a_long_one(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, _ = await connect(channel, supervisor)
-        channel.hold(connected, HeldToken(1, ttl=300.0))
-        await asyncio.sleep(5.0)
-        for fence, ttl in enumerate((3.0, 0.4, 0.05), start=2):
-            short = HeldToken(fence, ttl)
-            channel.hold(connected, short)
-            await asyncio.sleep(ttl * 5)
-            assert short.expires_at > now()
-            channel.drop(connected, short)
-
-    run(story())
-
-
-def test_a_heartbeat_names_every_lease(supervisor: MemorySupervisor) -> None:
-    async def story() -> None:
-        channel = AioChannel(options())
-        connected, link = await connect(channel, supervisor)
-        leases = [HeldToken(fence, ttl=9.0) for fence in (1, 2, 3)]
-        for lease in leases:
-            channel.hold(connected, lease)
-        await asyncio.sleep(4.0)
-        assert link.told == [Heartbeat([lease.token for lease in leases])]
-
-    run(story())
-
-
-def test_on_a_link_whose_end_cannot_be_seen_who_waits_is_heard_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiochannel, "time", SimpleNamespace(monotonic=now))
-    supervisor = MemorySupervisor(heartbeat_seconds=3.0).serve(monkeypatch)
-
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        task = call(channel)
-        asyncio.get_running_loop().call_later(20.0, link.say, Done(1))
-        await task
-        beats = [message for message in link.told if isinstance(message, Heartbeat)]
-        assert 5 <= len(beats) <= 7
-
-    run(story())
-
-
-def test_a_second_wait_on_such_a_link_is_heard_as_soon_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiochannel, "time", SimpleNamespace(monotonic=now))
-    supervisor = MemorySupervisor(heartbeat_seconds=3.0).serve(monkeypatch)
-
-    async def story() -> None:
-        channel = AioChannel(options())
-        _, link = await connect(channel, supervisor)
-        for number in (1, 2):
-            link.frames.clear()
-            task = call(channel)
-            asyncio.get_running_loop().call_later(5.0, link.say, Done(number))
-            await task
-            assert Heartbeat([]) in link.told
-            await asyncio.sleep(100.0)
+            connected.hold(HeldToken())
 
     run(story())
 
@@ -498,6 +209,41 @@ def test_whoever_listens_but_does_not_answer_is_no_supervisor(supervisor: Memory
         with pytest.raises(SupervisorUnavailable, match="did not answer"):
             await AioChannel(options(connect_timeout=2.0)).call(calls.status())
         assert all(link.closed for link in supervisor.aiolinks)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("timeout", "words"), [(None, r"connect_timeout \(4 s\)"), (1.5, r"the request's timeout \(1.5 s\)")]
+)
+def test_a_supervisor_that_welcomes_and_then_hangs_up_is_unavailable_at_the_limit(
+    supervisor: MemorySupervisor, timeout: float | None, words: str
+) -> None:
+    supervisor.hanging_up = lambda: pass_by(0.25)
+
+    async def story() -> None:
+        begun = now()
+        with pytest.raises(SupervisorUnavailable, match=f"within {words}: it closes the link at once"):
+            await AioChannel(options(connect_timeout=4.0)).call(calls.execute("x", (), timeout, None))
+        assert now() == begun + (timeout or 4.0)
+        assert len(supervisor.aiolinks) == (timeout or 4.0) / 0.25
+        assert all(link.closed and link.told == [] for link in supervisor.aiolinks)
+
+    run(story())
+
+
+def test_a_supervisor_that_hangs_up_no_more_gets_the_request(supervisor: MemorySupervisor) -> None:
+    def connecting() -> None:
+        supervisor.hanging_up = (lambda: pass_by(0.25)) if len(supervisor.aiolinks) < 5 else None
+
+    supervisor.connecting = connecting
+
+    async def story() -> None:
+        task = call(AioChannel(options(connect_timeout=4.0)))
+        await turns(100)
+        supervisor.aiolinks[-1].say(Done(0))
+        assert (await task)[0].error is None
+        assert [len(link.told) for link in supervisor.aiolinks] == [0] * 5 + [1]
 
     run(story())
 
@@ -579,7 +325,7 @@ def test_closing_says_goodbye_and_ends_what_waits(supervisor: MemorySupervisor) 
         channel = AioChannel(options())
         connected, link = await connect(channel, supervisor)
         lease = HeldToken()
-        channel.hold(connected, lease)
+        connected.hold(lease)
         tasks = [call(channel) for _ in range(2)]
         await turns()
         channel.close()
@@ -648,7 +394,7 @@ def test_a_child_says_nothing_on_its_parents_link_and_makes_its_own(
         connected, parents = await connect(channel, supervisor)
         pid = os.getpid()
         monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-        channel.tell(connected, Release(Token(7, 0, 1)))
+        connected.tell(Release(Token(7, 0, 1)))
         with pytest.raises(LeaseLost, match="parent"):
             await channel.call(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
         task = call(channel)

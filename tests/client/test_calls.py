@@ -6,6 +6,8 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,33 +38,58 @@ def pending(reply: Reply | None = None, error: BaseException | None = None) -> P
 # --- timeouts -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeout", [True, False, "soon", ""])
-def test_what_is_no_timeout_is_refused_in_asyncpgs_words(timeout: Any) -> None:
-    async def theirs() -> str:
+def asyncpgs_timeout(timeout: Any) -> float | None:
+    """What asyncpg makes of it."""
+
+    async def found() -> float | None:
         loop = asyncio.get_running_loop()
         parameters = SimpleNamespace(user="", password="", database="", krbsrvname=None, gsslib=None)
         make: Any = asyncpg_protocol.Protocol
         protocol = make(("", 0), loop.create_future(), parameters, asyncpg.Record, loop)
-        with pytest.raises(ValueError) as caught:
-            protocol._get_timeout(timeout)
-        return str(caught.value)
+        seconds: float | None = protocol._get_timeout(timeout)
+        return seconds
 
+    return asyncio.run(found())
+
+
+@pytest.mark.parametrize("timeout", [True, False, "soon", "", "1 s", b"soon"])
+def test_what_is_no_timeout_is_refused_in_asyncpgs_words(timeout: Any) -> None:
+    with pytest.raises(ValueError) as theirs:
+        asyncpgs_timeout(timeout)
+    with pytest.raises(ValueError) as ours:
+        calls.check_timeout(timeout, None)
+    assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("timeout", [[], object(), 1j, math.nan, -math.nan, "nan", Decimal("NaN"), Decimal("sNaN")])
+def test_whatever_else_is_no_timeout_is_refused_too(timeout: Any) -> None:
     with pytest.raises(ValueError) as caught:
         calls.check_timeout(timeout, None)
-    assert str(caught.value) == asyncio.run(theirs())
+    assert str(caught.value) == f"invalid timeout value: expected non-negative float (got {timeout!r})"
 
 
-@pytest.mark.parametrize("timeout", [[], object(), b"1", 1j])
-def test_whatever_else_is_no_timeout_is_refused_too(timeout: Any) -> None:
-    with pytest.raises(ValueError, match="invalid timeout value: expected non-negative float"):
-        calls.check_timeout(timeout, None)
+@pytest.mark.parametrize("timeout", [5, 0.25, "1", " 2 ", "1e3", b"1", Decimal("1.5"), Fraction(1, 4)])
+def test_whatever_float_takes_is_a_timeout_as_in_asyncpg(timeout: Any) -> None:
+    found = calls.check_timeout(timeout, 60.0)
+    assert found == float(timeout) == asyncpgs_timeout(timeout)
+    assert type(found) is float
 
 
 @pytest.mark.parametrize(
     ("timeout", "expected"),
-    [(None, 60.0), (5, 5.0), (0.25, 0.25), (0, 0.0), (-3, 0.0), (math.inf, None), (-math.inf, 0.0), (math.nan, 0.0)],
+    [
+        (None, 60.0),
+        (5, 5.0),
+        (0.25, 0.25),
+        (0, 0.0),
+        (-3, 0.0),
+        ("-3", 0.0),
+        (math.inf, None),
+        ("inf", None),
+        (-math.inf, 0.0),
+    ],
 )
-def test_a_timeout_is_seconds_not_below_zero(timeout: float | None, expected: float | None) -> None:
+def test_a_timeout_is_seconds_not_below_zero(timeout: Any, expected: float | None) -> None:
     found = calls.check_timeout(timeout, 60.0)
     assert found == expected
     assert found is None or type(found) is float

@@ -61,6 +61,13 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
+def pass_by(seconds: float) -> None:
+    """Let time pass in the running loop that nobody waits for."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.now += seconds
+
+
 def now() -> float:
     """The time of the running loop."""
     return asyncio.get_running_loop().time()

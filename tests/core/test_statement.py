@@ -130,6 +130,8 @@ SOMETHING = [
     "values (pg_advisory_lock(1))",
     "select setseed(0.5)",
     "select dblink_connect('x')",
+    "select pg_backup_start('x')",
+    "select query_to_xml('set x = 1', true, true, '')",
     "select pg_replication_origin_session_setup('x')",
     "select pg_export_snapshot()",
     # their names in Unicode escapes

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.endtoend.processes import Worker, ask
-from tests.supervising import SupervisorProcess
+from tests.supervising import StartSupervisor, SupervisorProcess
 
 _numbers = itertools.count(1)
 
@@ -42,7 +42,7 @@ def table(dsn: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def start_worker(start_supervisor: type[SupervisorProcess]) -> Iterator[Callable[..., Worker]]:
+def start_worker(start_supervisor: StartSupervisor) -> Iterator[Callable[..., Worker]]:
     """Makes worker processes, `start_worker(source, endpoint, *arguments)`; all are ended, with their children, at
     the end of the test, before its supervisors are stopped."""
     with ExitStack() as stack:

@@ -10,9 +10,9 @@ from tests.integration.driving import Driven, WatchedSupervisor
 from tests.supervising import until
 
 
-@pytest.fixture(scope="module")
-def supervisor(launch: Launch) -> WatchedSupervisor:
-    return launch(max_size=1, min_size=1)
+@pytest.fixture(scope="module", params=[1000, 0], ids=["", "no-statement-cache"])
+def supervisor(launch: Launch, request: pytest.FixtureRequest) -> WatchedSupervisor:
+    return launch(max_size=1, min_size=1, connect={"statement_cache_size": request.param})
 
 
 @pytest.fixture(params=["sync-ipc", "async-tcp"])

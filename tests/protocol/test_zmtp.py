@@ -443,10 +443,13 @@ def frames(flags: list[int]) -> st.SearchStrategy[bytes]:
 
 
 @given(stream=st.lists(frames([0, 0, MORE, 0x08]), max_size=10), cuts=cuts, cap=st.integers(0, 600))
+@example(stream=[b"\x00\x00\x04\t\x00\x00\x00\x00", b"\x00\x00", b"\x00\x00"], cuts=[], cap=0)
 def test_no_more_is_held_of_messages_than_the_cap_and_a_header(
     stream: list[bytes], cuts: list[int], cap: int
 ) -> None:
-    hold_against(ready_router(cap), pieces(b"".join(stream), cuts), most=cap + 9)
+    # What a lie about a length makes of a body must not look like a command, which has a cap of its own.
+    no_command = b"".join(stream).translate(bytes(0 if COMMAND <= n < 2 * COMMAND else n for n in range(256)))
+    hold_against(ready_router(cap), pieces(no_command, cuts), most=cap + 9)
 
 
 anything = st.lists(frames([0, 0, MORE, COMMAND, COMMAND, 0x08]) | st.binary(max_size=50), max_size=10)
