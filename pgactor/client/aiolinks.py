@@ -51,6 +51,7 @@ class IpcLink:
         self._socket = sock
         self._listener = listener
         self._zmtp = Connection("DEALER", max_message_bytes=options.max_frame_bytes)
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._unsent = bytearray()
         self._loop = asyncio.get_running_loop()
         self._ready = self._loop.create_future()
@@ -131,10 +132,10 @@ class IpcLink:
         if self._closed:
             return
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
-            if not data:
+            size = self._socket.recv_into(self._buffer)
+            if not size:
                 raise LostLink("the supervisor has closed the link")
-            messages = [single(parts) for parts in self._zmtp.receive(data)]
+            messages = [single(parts) for parts in self._zmtp.receive(self._buffer[:size])]
             if output := self._zmtp.take_output():
                 self._write(output)
         except BlockingIOError:

@@ -21,7 +21,8 @@ from ..zmtp import Connection, frame_header
 from .options import Options
 from .requests import LostLink
 
-RECEIVE_BYTES = 262144
+RECEIVE_BYTES = 65536
+"""Small enough that the buffer is not mapped and unmapped with each use."""
 LONGEST_POLL_MS = 2**31 - 1
 STUCK_SECONDS = 30
 """How long a supervisor may leave a request unread before the link counts as lost."""
@@ -57,6 +58,7 @@ class IpcLink:
         self._zmtp = Connection("DEALER", max_message_bytes=options.max_frame_bytes)
         self._sending = threading.Lock()
         self._early: list[bytes] = []
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         _links.add(self)
         deadline = time.monotonic() + timeout
@@ -95,13 +97,13 @@ class IpcLink:
         try:
             if timeout is not None and not _readable(self._socket, timeout):
                 return []
-            data = self._socket.recv(RECEIVE_BYTES)
+            size = self._socket.recv_into(self._buffer)
         except OSError as error:
             raise LostLink(f"the link broke ({error.strerror or error})") from None
-        if not data:
+        if not size:
             raise LostLink("the supervisor has closed the link")
         try:
-            messages = self._zmtp.receive(data)
+            messages = self._zmtp.receive(self._buffer[:size])
         except ProtocolError as error:
             raise LostLink(str(error), error) from None
         if output := self._zmtp.take_output():
