@@ -155,8 +155,10 @@ class Backend:
         if not await self._open():
             return
         try:
-            while await self._obey(await self._next()):
-                pass
+            while True:
+                letter = self._mailbox.popleft() if self._mailbox else await self._next()
+                if not await (self._run(letter) if isinstance(letter, Request) else self._obey(letter)):
+                    return
         except EXPECTED as error:
             self._lost(in_words(error))
         except Exception as error:
@@ -166,11 +168,9 @@ class Backend:
             if not self._session.is_closed():
                 self._session.terminate()
 
-    async def _obey(self, letter: Request | Order) -> bool:
-        """Do what the letter says; False if the connection is no more."""
-        match letter:
-            case Request():
-                return await self._run(letter)
+    async def _obey(self, order: Order) -> bool:
+        """Carry out the order; False if the connection is no more."""
+        match order:
             case Order.RESET:
                 async with self._within_reset_timeout():
                     await self._session.renew()

@@ -275,7 +275,7 @@ class Conductor:
             if peer.send(reply):
                 peer.remember(shape.number)
         else:
-            peer.send(reply)
+            peer.send(reply, may_wait=len(self.pool.queue) > len(self.pool.holders))
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()

@@ -1,6 +1,8 @@
 """A worker's link as the conductor sees it, whatever road it came by.
 
-Replies gather here and leave as one frame at the end of the turn of the event loop.
+Replies gather here and leave as one frame: at the end of the turn of the event loop, or, while requests wait for
+backends, a moment later. Then a reply's own wait was long and its worker has more to come, and each frame less is a
+wake-up less, of the worker and of this process.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ from .failures import failed
 
 log = logging.getLogger("pgactor.gateway")
 
+GATHER_SECONDS = 0.002
+GATHERED_REPLIES = 16
+"""How long, and how many, replies may wait for each other while requests wait for backends."""
+
 
 class Peer(ABC):
     """One link. worker: who said hello on it. shapes: the numbers of those it was told, the first told first."""
@@ -32,23 +38,32 @@ class Peer(ABC):
         self.max_frame_bytes = max_frame_bytes
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        self._flushing: asyncio.Handle | None = None  # the flush that is due
+        self._gathering = False  # not at the end of this turn, but later
         self._loop = asyncio.get_running_loop()
 
-    def send(self, message: FromSupervisor) -> bool:
-        """Send the message with the next frame. What is too large becomes an error for its request; then, and when
-        the link is closed, the answer is False."""
+    def send(self, message: FromSupervisor, *, may_wait: bool = False) -> bool:
+        """Send the message with the next frame. may_wait: it may wait a moment for others.
+
+        What is too large becomes an error for its request; then, and when the link is closed, the answer is False.
+        """
         if self.closed:
             return False
         encoded = wire.encode_message(message)
         fits = len(encoded) + 8 <= self.max_frame_bytes
         if not fits:
             encoded = wire.encode_message(self._too_large(message, len(encoded)))
-        if not self._outbox:
-            self._loop.call_soon(self.flush)
-        elif self._outbox_bytes + len(encoded) + 8 > self.max_frame_bytes:
-            self.flush()  # and what follows leaves with the flush that is due
+        if self._outbox_bytes + len(encoded) + 8 > self.max_frame_bytes:
+            self.flush()
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
+        if may_wait and len(self._outbox) < GATHERED_REPLIES:
+            if self._flushing is None:
+                self._flushing = self._loop.call_later(GATHER_SECONDS, self.flush)
+                self._gathering = True
+        elif self._gathering or self._flushing is None:
+            self._unschedule()
+            self._flushing = self._loop.call_soon(self.flush)
         return fits
 
     def remember(self, shape: int) -> None:
@@ -69,11 +84,18 @@ class Peer(ABC):
 
     def flush(self) -> None:
         """Write what has gathered."""
+        self._unschedule()
         if self._outbox and not self.closed:
             frame = wire.join(self._outbox)
             self._outbox.clear()
             self._outbox_bytes = 0
             self.write(frame)
+
+    def _unschedule(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        self._gathering = False
 
     @abstractmethod
     def write(self, frame: bytes) -> None:

@@ -37,7 +37,7 @@ def check_asyncpg() -> None:
             asyncpg_protocol.BaseProtocol,
             ("bind_execute", "bind_execute_many", "_get_timeout", "_wait_for_cancellation"),
         ),
-        (asyncpg_protocol.PreparedStatementState, ("_get_attributes",)),
+        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "closed")),
     )
     for owner, names in needed:
         for name in names:
@@ -75,6 +75,21 @@ class Session(asyncpg.Connection):
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
         """As `asyncpg.Connection.fetch`, at most `limit` rows (0: all), with their shape."""
         protocol = self._protocol
+        known = self._shapes.get(sql)
+        if (
+            known is not None and not known[0].closed
+        ):  # asyncpg's own look-up of the statement would cost as much again
+            try:
+                result = await protocol.bind_execute(known[0], args, "", limit, True, protocol._get_timeout(None))
+            except asyncpg.InvalidCachedStatementError:
+                if self.is_in_transaction():
+                    raise
+                del self._shapes[sql]  # it did not run: the long way prepares it anew
+            except asyncpg.OutdatedSchemaCacheError:
+                await self.reload_schema_state()
+                raise
+            else:
+                return result[0] or [], known[1]
 
         def run(statement: Any, timeout: float | None) -> Any:
             return protocol.bind_execute(statement, args, "", limit, True, timeout)

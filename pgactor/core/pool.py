@@ -256,8 +256,11 @@ class Pool:
         actions: list[Action] = []
         for key in self.deadlines.due(now):
             match key:
-                case Request():
+                case Request() if key.holder is None or (key.deadline is not None and key.deadline <= now):
                     self._request_is_late(now, key, actions)
+                case Request():  # it has found a backend
+                    if key.deadline is not None:
+                        self.deadlines.set(key, key.deadline)
                 case Lease():
                     if now < key.expires_at:
                         self.deadlines.set(key, key.expires_at)
@@ -357,10 +360,8 @@ class Pool:
         request.holder = holder
         if request.lease is not None:
             request.lease.running = request
-        if request.deadline is not None:
-            self.deadlines.set(request, request.deadline)
-        else:
-            self.deadlines.cancel(request)
+        if request.deadline is not None and request not in self.deadlines:
+            self.deadlines.set(request, request.deadline)  # if it has waited, `tick` does so when that time is over
         actions.append(Run(holder, request))
 
     def _settle(self, now: float, holder: Holder, actions: list[Action]) -> None:

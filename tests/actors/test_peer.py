@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from pgactor import wire
-from pgactor.actors.peer import Peer
+from pgactor.actors.peer import GATHER_SECONDS, GATHERED_REPLIES, Peer
 from pgactor.errors import MessageTooLarge, UnsupportedType
 from pgactor.messages import (
     DEFAULT_MAX_FRAME_BYTES,
@@ -174,5 +176,46 @@ def test_only_the_shapes_that_were_told_last_are_remembered() -> None:
         for number in range(SHAPES_PER_LINK + 2):
             peer.remember(number)
         assert list(peer.shapes) == list(range(2, SHAPES_PER_LINK + 2))
+
+    run(story())
+
+
+def test_replies_that_may_wait_leave_together_a_moment_later() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.send(Done(0), may_wait=True)
+        await turns()
+        peer.send(Done(1), may_wait=True)
+        await turns()
+        assert peer.frames == []
+        await asyncio.sleep(GATHER_SECONDS)
+        assert peer.said == [[Done(0), Done(1)]]
+
+    run(story())
+
+
+def test_enough_replies_do_not_wait_any_longer() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        for number in range(GATHERED_REPLIES):
+            peer.send(Done(number), may_wait=True)
+        await turns()
+        assert [len(frame) for frame in peer.said] == [GATHERED_REPLIES]
+        await asyncio.sleep(2 * GATHER_SECONDS)
+        assert len(peer.frames) == 1
+
+    run(story())
+
+
+def test_a_reply_that_may_not_wait_takes_the_waiting_ones_along() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.send(Done(0), may_wait=True)
+        peer.send(Done(1))
+        peer.send(Done(2), may_wait=True)
+        await turns()
+        assert peer.said == [[Done(0), Done(1), Done(2)]]
+        await asyncio.sleep(2 * GATHER_SECONDS)
+        assert len(peer.frames) == 1
 
     run(story())
