@@ -66,6 +66,8 @@ that it was set for has been cancelled."""
 
 _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 
+STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany)
+
 _PERMANENT = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -131,17 +133,24 @@ class Conductor:
         for message in messages:
             if peer.closed:
                 return
-            if isinstance(message, wire.Malformed):
+            worker = peer.worker
+            if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
+                worker.heard_at = now = self._loop.time()
+                if message.epoch == self.pool.epoch:
+                    self._statement(now, worker, message)
+                else:
+                    peer.send(failed(message.id, _other_life()))
+            elif isinstance(message, wire.Malformed):
                 self.malformed(peer, message.reason)
                 peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
             elif isinstance(message, Hello):
                 self._hello(peer, message)
-            elif peer.worker is None:
+            elif worker is None:
                 self.malformed(peer, "said no hello")
                 no_hello = ProtocolError("the first message on a link is expected to be a hello")
                 peer.send(failed(message.id if isinstance(message, AnyRequest) else None, no_hello))
             else:
-                self._message(peer, peer.worker, message)
+                self._message(peer, worker, message)
 
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
@@ -190,36 +199,27 @@ class Conductor:
         )
 
     def _message(self, peer: Peer, worker: Worker, message: FromWorker) -> None:
-        now = self._loop.time()
-        worker.heard_at = now
+        worker.heard_at = now = self._loop.time()
+        if isinstance(message, AnyRequest) and message.epoch != self.pool.epoch:
+            peer.send(failed(message.id, _other_life()))
+            return
         match message:
-            case AnyRequest():
-                if message.epoch != self.pool.epoch:
-                    peer.send(failed(message.id, _other_life()))
-                    return
-        try:
-            match message:
-                case Fetch() | Execute() | ExecuteMany() | FetchMany():
-                    self._statement(now, worker, message)
-                case Acquire():
-                    self._acquire(now, worker, message)
-                case Release(lease=token):
-                    self._do(self.pool.release(now, worker, token))
-                case Heartbeat(leases=tokens):
-                    self.pool.heard(now, worker, tokens)
-                case Cancel(id=id):
-                    self._do(self.pool.withdraw(now, worker, id))
-                case Status(id=id):
-                    peer.send(StatusReport(id, report.status(self.pool, now)))
-                case Expire(id=id):
-                    self._do(self.pool.expire_connections(now))
-                    peer.send(Done(id))
-                case Bye():
-                    peer.said_goodbye = True
-                    peer.close("it said goodbye")
-        except ProtocolError as error:  # the request has no id of its own to be answered with
-            self.malformed(peer, str(error))
-            peer.send(failed(None, error))
+            case Acquire():
+                self._acquire(now, worker, message)
+            case Release(lease=token):
+                self._do(self.pool.release(now, worker, token))
+            case Heartbeat(leases=tokens):
+                self.pool.heard(now, worker, tokens)
+            case Cancel(id=id):
+                self._do(self.pool.withdraw(now, worker, id))
+            case Status(id=id):
+                peer.send(StatusReport(id, report.status(self.pool, now)))
+            case Expire(id=id):
+                self._do(self.pool.expire_connections(now))
+                peer.send(Done(id))
+            case Bye():
+                peer.said_goodbye = True
+                peer.close("it said goodbye")
 
     def _statement(self, now: float, worker: Worker, message: StatementRequest) -> None:
         token = message.lease
@@ -234,10 +234,12 @@ class Conductor:
             deadline=None if message.timeout is None else now + message.timeout,
         )
         if token is None:
-            self._do(self.pool.submit(now, request))
+            self._submit(now, request)
             return
         try:
             self._do(self.pool.submit_on_lease(now, request, token))
+        except ProtocolError as error:
+            self._refuse_id(worker, error)
         except LeaseBusy:
             worker.link.send(failed(message.id, _BUSY, in_transaction=self._in_transaction(token)))
         except LeaseError as error:
@@ -246,8 +248,20 @@ class Conductor:
     def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
         ttl = self._settings.pool.lease_ttl_seconds if message.ttl is None else message.ttl
         deadline = None if message.timeout is None else now + message.timeout
-        request = Request(worker, message.id, Kind.LEASE, now=now, payload=message, deadline=deadline, ttl=ttl)
-        self._do(self.pool.submit(now, request))
+        self._submit(
+            now, Request(worker, message.id, Kind.LEASE, now=now, payload=message, deadline=deadline, ttl=ttl)
+        )
+
+    def _submit(self, now: float, request: Request) -> None:
+        try:
+            self._do(self.pool.submit(now, request))
+        except ProtocolError as error:
+            self._refuse_id(request.worker, error)
+
+    def _refuse_id(self, worker: Worker, error: ProtocolError) -> None:
+        """The request has no id of its own to be answered with."""
+        self.malformed(worker.link, str(error))
+        worker.link.send(failed(None, error))
 
     def _in_transaction(self, token: Token | None) -> bool:
         """Whether the lease's backend is inside a transaction: a statement that is refused leaves it as it was."""
@@ -304,9 +318,10 @@ class Conductor:
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
+            if type(action) is Run:  # most are
+                self._backends[action.holder].run(action.request)
+                continue
             match action:
-                case Run(holder, request):
-                    self._backends[holder].run(request)
                 case Grant(request, lease):
                     waited = lease.granted_at - request.since
                     granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)

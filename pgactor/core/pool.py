@@ -186,6 +186,9 @@ class Pool:
         elif touched or request.kind is Kind.SESSION:
             holder.apply(HolderEvent.RELEASE, now)
             actions.append(Reset(holder))
+        elif len(self.queue) and not self.closing and self.queue.peek().kind is not Kind.LEASE:
+            holder.since = now  # busy as it is, it serves the next one
+            self._start(now, holder, self.queue.pop(), actions)
         else:
             holder.apply(HolderEvent.DRAINED, now)
             self._settle(now, holder, actions)

@@ -45,6 +45,10 @@ class WaitQueue:
         self._count -= 1
         return request
 
+    def peek(self) -> Request:
+        """The request whose turn it is. Raises `StopIteration` when nobody waits."""
+        return next(iter(self._round.values()))[0]
+
     def remove(self, request: Request) -> None:
         """Take the request out of the queue. Raises `KeyError` or `ValueError` if it does not wait."""
         requests = self._round[request.worker]

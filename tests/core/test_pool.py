@@ -1104,3 +1104,23 @@ def test_an_empty_pool_is_drained_at_once() -> None:
     bench = Bench(min_size=0)
     bench.drain()
     assert bench.pool.drained
+
+
+def test_a_busy_backend_serves_the_next_statement_without_being_idle() -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker()
+    first, second = bench.submit(worker), bench.submit(worker)
+    holder = bench.pool.holders[0]
+    bench.advance(3.0)
+    bench.finish(first)
+    assert (holder.state, holder.busy_with, holder.since) == ("busy", second, bench.now)
+
+
+def test_a_lease_that_waits_is_not_given_to_a_busy_backend() -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker()
+    running = bench.submit(worker)
+    waiting = bench.acquire(worker)
+    bench.finish(running)
+    assert bench.states() == ["leased"]
+    assert isinstance(bench.outcomes[waiting], Lease)

@@ -37,6 +37,14 @@ def test_one_worker_is_served_in_order(crowd: Crowd) -> None:
     assert crowd.pop(3) == ["a1", "a2", "a3"]
 
 
+def test_a_look_at_whose_turn_it_is_changes_nothing(crowd: Crowd) -> None:
+    with pytest.raises(StopIteration):
+        crowd.queue.peek()
+    crowd.push("a1", "b1")
+    assert crowd.queue.peek().statement == "a1"
+    assert crowd.pop(2) == ["a1", "b1"]
+
+
 def test_workers_take_turns(crowd: Crowd) -> None:
     crowd.push("a1", "a2", "a3", "b1", "b2", "c1")
     assert crowd.pop(6) == ["a1", "b1", "c1", "a2", "b2", "a3"]
