@@ -354,6 +354,8 @@ class Conductor:
 
     def _watch_the_clock(self) -> None:
         """Have the brain ticked when its next deadline is due."""
+        if self._timer is not None and self._timer_due <= self.pool.deadlines.soonest:
+            return  # it comes early enough, and will look again
         due = self.pool.next_deadline()
         if self._timer is not None:
             if due is not None and self._timer_due <= due:

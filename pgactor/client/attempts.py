@@ -19,14 +19,20 @@ class Limit(NamedTuple):
     """Until when a link is waited for, on the monotonic clock, and what sets that limit."""
 
     at: float
-    words: str
+    seconds: float
+    what: str
+
+    @property
+    def words(self) -> str:
+        """The limit, for an error's text."""
+        return f"{self.what} ({self.seconds:g} s)"
 
 
 def connect_limit(options: Options, now: float, timeout: float | None) -> Limit:
     """The limit for a request that brings this timeout of its own."""
     if timeout is not None and timeout < options.connect_timeout:
-        return Limit(now + timeout, f"the request's timeout ({timeout:g} s)")
-    return Limit(now + options.connect_timeout, f"connect_timeout ({options.connect_timeout:g} s)")
+        return Limit(now + timeout, timeout, "the request's timeout")
+    return Limit(now + options.connect_timeout, options.connect_timeout, "connect_timeout")
 
 
 def unavailable(options: Options, limit: Limit, reason: str) -> SupervisorUnavailable:

@@ -8,6 +8,7 @@ however many requests end long before their deadlines.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -40,6 +41,11 @@ class Deadlines(Generic[K]):
     def cancel(self, key: K) -> None:
         """Take the key's deadline away, if it has one."""
         self._living.pop(key, None)
+
+    @property
+    def soonest(self) -> float:
+        """A time before which none is due: quicker to tell than `next`, and at times too early."""
+        return self._heap[0][0] if self._heap else math.inf
 
     def next(self) -> float | None:
         """When the first deadline is due; None if there is none."""

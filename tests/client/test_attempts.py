@@ -23,7 +23,7 @@ from pgactor.errors import ProtocolError, SupervisorUnavailable
 from .memory import ENDPOINT, options
 
 REFUSED = ConnectionRefusedError(111, "connection refused")
-LIMIT = Limit(1010.0, "connect_timeout (10 s)")
+LIMIT = Limit(1010.0, 10.0, "connect_timeout")
 
 
 def pauses(count: int, now: float = 1000.0) -> list[float]:
@@ -36,13 +36,14 @@ def pauses(count: int, now: float = 1000.0) -> list[float]:
 
 @pytest.mark.parametrize("timeout", [None, 10.0, 60.0])
 def test_a_request_with_time_enough_waits_for_connect_timeout(timeout: float | None) -> None:
-    assert connect_limit(options(connect_timeout=10.0), 1000.0, timeout) == (1010.0, "connect_timeout (10 s)")
+    limit = connect_limit(options(connect_timeout=10.0), 1000.0, timeout)
+    assert (limit.at, limit.words) == (1010.0, "connect_timeout (10 s)")
 
 
 @pytest.mark.parametrize("timeout", [0.0, 1.5])
 def test_a_request_with_less_time_waits_no_longer_than_that(timeout: float) -> None:
     limit = connect_limit(options(connect_timeout=10.0), 1000.0, timeout)
-    assert limit == (1000.0 + timeout, f"the request's timeout ({timeout:g} s)")
+    assert (limit.at, limit.words) == (1000.0 + timeout, f"the request's timeout ({timeout:g} s)")
 
 
 def test_the_error_names_the_endpoint_the_limit_and_the_reason() -> None:

@@ -293,20 +293,6 @@ def test_who_cannot_be_reached_is_named_with_the_reason_and_the_time() -> None:
     assert "within connect_timeout (2.5 s): connection refused" in str(error)
 
 
-@pytest.mark.parametrize(
-    ("timeout", "at", "words"),
-    [
-        (None, 102.5, "connect_timeout (2.5 s)"),
-        (60.0, 102.5, "connect_timeout (2.5 s)"),
-        (0.5, 100.5, "the request's timeout (0.5 s)"),
-    ],
-)
-def test_a_link_is_awaited_for_the_shorter_of_connect_timeout_and_the_requests_own(
-    timeout: float | None, at: float, words: str
-) -> None:
-    assert connect_limit(options(connect_timeout=2.5), 100.0, timeout) == (at, words)
-
-
 def test_columns_of_another_shape_do_not_change_the_first() -> None:
     requests = dialogue()
     requests.feed(frame(rows(99, shape=1), rows(98, shape=2, columns=(Column("m", ColumnKind.INT, "int8"),))))

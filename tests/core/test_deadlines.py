@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 from pgactor.core.deadlines import Deadlines
@@ -100,3 +101,14 @@ def test_it_does_what_a_dictionary_of_times_would_do() -> None:
                     del plain[key]
         assert len(deadlines) == len(plain)
         assert deadlines.next() == min(plain.values(), default=None)
+
+
+def test_nothing_is_due_before_the_soonest_time() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    assert deadlines.soonest == math.inf
+    deadlines.set("a", 5.0)
+    deadlines.set("b", 3.0)
+    assert deadlines.soonest == 3.0
+    deadlines.cancel("b")
+    assert deadlines.soonest <= 5.0
+    assert deadlines.next() == deadlines.soonest == 5.0
