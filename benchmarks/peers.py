@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -56,18 +57,14 @@ async def with_pool(target: Target, *, reset: bool = True) -> AsyncIterator[Look
 
 @asynccontextmanager
 async def with_connections(target: Target) -> AsyncIterator[Lookup]:
-    """Bare asyncpg connections, taken in turn: no pool, no reset, no safety."""
+    """Bare asyncpg connections, in turns: no pool, no reset, no safety."""
     connections = [await asyncpg.connect(target.dsn) for _ in range(target.connections)]
-    free: asyncio.LifoQueue[Any] = asyncio.LifoQueue()
-    for connection in connections:
-        free.put_nowait(connection)
+    turns = itertools.cycle([(connection, asyncio.Lock()) for connection in connections])
 
     async def look_up(id: int) -> Any:
-        connection = await free.get()
-        try:
+        connection, lock = next(turns)
+        async with lock:  # first come, first served
             return await connection.fetchrow(LOOKUP, id)
-        finally:
-            free.put_nowait(connection)
 
     try:
         yield look_up

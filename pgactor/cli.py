@@ -12,7 +12,8 @@ from typing import Any
 import click
 import msgspec
 
-from .config import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, load
+from .config import load
+from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from .errors import ConfigError, PgactorError
 from .version import __version__
 

@@ -15,12 +15,9 @@ from typing import Any
 
 import msgspec
 
+from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from .errors import ConfigError
 from .messages import DEFAULT_MAX_FRAME_BYTES
-
-DEFAULT_ENDPOINT = "ipc:///run/pgactor/main.sock"
-ENDPOINT_VARIABLE = "PGACTOR_ENDPOINT"
-"""The environment variable that clients and the supervisor take their endpoint from."""
 
 
 class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

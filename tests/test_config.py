@@ -12,13 +12,12 @@ import msgspec
 import pytest
 
 from pgactor.config import (
-    DEFAULT_ENDPOINT,
-    ENDPOINT_VARIABLE,
     ConnectSettings,
     PoolSettings,
     Settings,
     load,
 )
+from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from pgactor.errors import ConfigError
 
 NOT_IN_A_FILE = {"loop", "connection_class", "record_class"}

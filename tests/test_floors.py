@@ -27,7 +27,7 @@ FLOORS = """
     messages
     rows
     values      zmtp
-    errors      version
+    errors      version     endpoint
 """
 """A module imports from its own room and from the floors below it."""
 

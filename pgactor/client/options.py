@@ -8,11 +8,9 @@ from typing import Any
 
 import msgspec
 
+from ..endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from ..errors import ClientError
 from ..messages import DEFAULT_MAX_FRAME_BYTES
-
-ENDPOINT_VARIABLE = "PGACTOR_ENDPOINT"
-DEFAULT_ENDPOINT = "ipc:///run/pgactor/main.sock"
 
 ANSWER_GRACE_SECONDS = 5.0
 """How much longer than a request's timeout its answer is awaited: the supervisor keeps the timeout, and when even

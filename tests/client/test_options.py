@@ -6,34 +6,28 @@ import sys
 
 import pytest
 
-from pgactor import config
-from pgactor.client import options
 from pgactor.client.options import make_options
+from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from pgactor.errors import ClientError
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(options.ENDPOINT_VARIABLE, raising=False)
+    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
 
 
 def test_the_endpoint_is_the_one_given_else_the_environments_else_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert make_options(None, 1.0, None, None).endpoint == options.DEFAULT_ENDPOINT
-    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "tcp://127.0.0.1:5000")
+    assert make_options(None, 1.0, None, None).endpoint == DEFAULT_ENDPOINT
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "tcp://127.0.0.1:5000")
     assert make_options(None, 1.0, None, None).endpoint == "tcp://127.0.0.1:5000"
     assert make_options("ipc:///tmp/x", 1.0, None, None).endpoint == "ipc:///tmp/x"
 
 
 def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "")
-    assert make_options(None, 1.0, None, None).endpoint == options.DEFAULT_ENDPOINT
-
-
-def test_client_and_supervisor_agree_on_where_they_meet() -> None:
-    assert options.DEFAULT_ENDPOINT == config.DEFAULT_ENDPOINT
-    assert options.ENDPOINT_VARIABLE == config.ENDPOINT_VARIABLE
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "")
+    assert make_options(None, 1.0, None, None).endpoint == DEFAULT_ENDPOINT
 
 
 @pytest.mark.parametrize("endpoint", ["/run/pgactor.sock", "postgresql://localhost", "inproc://x", "", "ipc:/x"])
@@ -46,13 +40,13 @@ def test_what_is_no_endpoint_is_refused_and_named(endpoint: str) -> None:
 
 
 def test_a_wrong_endpoint_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "nowhere")
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "nowhere")
     with pytest.raises(ClientError, match="'nowhere' is no endpoint"):
         make_options(None, 1.0, None, None)
 
 
 def test_an_endpoint_that_is_given_makes_the_environments_unimportant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(options.ENDPOINT_VARIABLE, "nowhere")
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "nowhere")
     assert make_options("ipc:///tmp/x", 1.0, None, None).endpoint == "ipc:///tmp/x"
 
 

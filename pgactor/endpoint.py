@@ -1,0 +1,6 @@
+"""Where workers and supervisor meet, unless they are told otherwise."""
+
+DEFAULT_ENDPOINT = "ipc:///run/pgactor/main.sock"
+
+ENDPOINT_VARIABLE = "PGACTOR_ENDPOINT"
+"""The environment variable that clients and the supervisor take their endpoint from."""
