@@ -37,7 +37,7 @@ def check_asyncpg() -> None:
             asyncpg_protocol.BaseProtocol,
             ("bind_execute", "bind_execute_many", "_get_timeout", "_wait_for_cancellation"),
         ),
-        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "closed")),
+        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "closed", "name")),
     )
     for owner, names in needed:
         for name in names:
@@ -76,9 +76,8 @@ class Session(asyncpg.Connection):
         """As `asyncpg.Connection.fetch`, at most `limit` rows (0: all), with their shape."""
         protocol = self._protocol
         known = self._shapes.get(sql)
-        if (
-            known is not None and not known[0].closed
-        ):  # asyncpg's own look-up of the statement would cost as much again
+        if known is not None and known[0].name and not known[0].closed:
+            # PostgreSQL keeps it under its name; asyncpg's own look-up of it would cost as much again.
             try:
                 result = await protocol.bind_execute(known[0], args, "", limit, True, protocol._get_timeout(None))
             except asyncpg.InvalidCachedStatementError:
