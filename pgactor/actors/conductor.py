@@ -66,6 +66,9 @@ that it was set for has been cancelled."""
 
 _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 
+REPLIES_TO_COME = 8
+"""A reply waits for others only if its worker awaits so many more: one that awaits nothing else gets it at once."""
+
 STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany)
 
 _PERMANENT = (
@@ -289,7 +292,8 @@ class Conductor:
             if peer.send(reply):
                 peer.remember(shape.number)
         else:
-            peer.send(reply, may_wait=len(self.pool.queue) > len(self.pool.holders))
+            more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
+            peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()

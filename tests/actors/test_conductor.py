@@ -233,6 +233,22 @@ def test_every_statement_is_followed_by_a_reset_where_that_is_asked_for() -> Non
     run(story())
 
 
+def test_the_reply_of_a_worker_that_awaits_nothing_else_does_not_wait_for_others() -> None:
+    async def story() -> None:
+        bench = Bench(max_size=1)
+        crowd, alone = [bench.worker() for _ in range(5)], bench.worker()
+        for dialogue in (*crowd, alone):
+            await dialogue.ask(fetch(0))  # its shape is told
+        alone.say(fetch(1))
+        for dialogue in crowd:  # all of them wait for the only backend
+            dialogue.say(*(fetch(number) for number in range(1, 20)))
+        await turns(200)  # in no time at all
+        assert len(alone.peer.said) == 3, "a welcome and two replies"
+        await bench.drained()
+
+    run(story())
+
+
 def test_a_shape_is_told_to_each_worker_once() -> None:
     async def story() -> None:
         bench = Bench()
