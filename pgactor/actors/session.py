@@ -81,9 +81,11 @@ class Session(asyncpg.Connection):
             try:
                 result = await protocol.bind_execute(known[0], args, "", limit, True, protocol._get_timeout(None))
             except asyncpg.InvalidCachedStatementError:
+                del self._shapes[sql]
+                self._drop_local_statement_cache()
                 if self.is_in_transaction():
                     raise
-                del self._shapes[sql]  # it did not run: the long way prepares it anew
+                # It did not run: the long way prepares it anew.
             except asyncpg.OutdatedSchemaCacheError:
                 await self.reload_schema_state()
                 raise

@@ -46,6 +46,8 @@ def test_within_a_transaction_the_change_is_an_error_as_in_asyncpg(client: Clien
         lease.execute("ALTER TABLE changing ADD COLUMN more text")
         with pytest.raises(asyncpg.InvalidCachedStatementError), lease.transaction():
             lease.fetch("SELECT * FROM changing WHERE id = $1", 1)
+        with lease.transaction():  # and the next one is none the worse for it
+            assert lease.fetch("SELECT * FROM changing WHERE id = $1", 1) == [(1, 10, None)]
         assert lease.fetch("SELECT * FROM changing WHERE id = $1", 1) == [(1, 10, None)]
 
 
