@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,6 +52,16 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How long a backend may take to cancel, roll back and reset; then it is closed."""
     reset_every_statement: bool = False
     """Reset the session after each statement, for databases whose functions change the session."""
+    statement_lane: Literal["on", "off"] = "on"
+    """Whether statements of several workers may travel down one connection one behind the other."""
+    pipeline_depth: int = 32
+    """How many of them at most; 1: each has the connection to itself."""
+    pipeline_short_seconds: float = 0.001
+    """Only a statement that takes less than this, on average, travels with others."""
+    pipeline_stall_seconds: float = 0.01
+    """Nothing is sent behind a statement that has taken this long."""
+    lease_share: float = 0.75
+    """The part of max_size that leases, and statements that travel alone, may hold while other statements are coming."""
 
     def __post_init__(self) -> None:
         if self.max_size <= 0:
@@ -62,7 +72,9 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("min_size is greater than max_size")
         if not 0 <= self.max_lifetime_jitter <= 1:
             raise ValueError("max_lifetime_jitter is expected to be between 0 and 1")
-        for name in ("max_waiting", "opens_at_once"):
+        if not 0 <= self.lease_share <= 1:
+            raise ValueError("lease_share is expected to be between 0 and 1")
+        for name in ("max_waiting", "opens_at_once", "pipeline_depth"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is expected to be greater than zero")
         for name in ("queue_timeout_seconds", "lease_ttl_seconds", "reset_timeout_seconds"):
@@ -77,6 +89,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "reopen_backoff_seconds",
             "reopen_backoff_max_seconds",
             "database_grace_seconds",
+            "pipeline_short_seconds",
+            "pipeline_stall_seconds",
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is expected to be greater or equal to zero")

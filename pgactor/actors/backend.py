@@ -20,8 +20,11 @@ import msgspec
 
 from ..core.holder import Holder
 from ..core.request import Request
-from ..messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
+from ..messages import DEFAULT_MAX_FRAME_BYTES, Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
 from .failures import in_words, statement_failed
+from .lane import Lane
+from .pipeline import Pipeline
+from .pipeline import Reports as StatementReports
 from .session import Session, never_began
 from .shapes import Shape, ShapeTable
 
@@ -48,7 +51,7 @@ class Order(Enum):
     LOST = auto()
 
 
-class Reports(Protocol):
+class Reports(StatementReports, Protocol):
     """Who hears of what happens to a backend."""
 
     def opened(self, backend: Backend) -> None: ...
@@ -79,6 +82,8 @@ class Backend:
         reports: Reports,
         shapes: ShapeTable,
         reset_timeout: float,
+        lane: Lane | None = None,
+        max_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     ) -> None:
         self.holder = holder
         self.incarnation = holder.incarnation
@@ -87,6 +92,9 @@ class Backend:
         self._reports = reports
         self._shapes = shapes
         self._reset_timeout = reset_timeout
+        self._lane = lane
+        self._max_bytes = max_bytes
+        self._pipeline: Pipeline | None = None
         self._mailbox: deque[Request | Order] = deque()
         self._woken: asyncio.Future[None] | None = None
         self._running: Request | None = None
@@ -103,12 +111,19 @@ class Backend:
     # --- the mailbox --------------------------------------------------------------------------------------
 
     def run(self, request: Request) -> None:
-        """Run the request's statement; `Reports.answer` and `finished` follow."""
-        self._post(request)
+        """Run the request's statement; `Reports.answer` and `finished` follow, or the statement lane's own reports."""
+        if request.work is None:
+            self._post(request)
+        elif self._pipeline is not None:
+            self._pipeline.send(request)
+        else:
+            self._begin_pipeline(request)
 
     def interrupt(self, request: Request) -> None:
-        """Cancel the request, which runs or is about to; `Reports.finished` follows."""
-        if self._running is request:
+        """Cancel the request, which runs or is about to; `Reports.finished` follows, or the statement lane's report."""
+        if request.work is not None and self._pipeline is not None:
+            self._pipeline.cancel(request)
+        elif self._running is request:
             if not self._interrupted:
                 self._interrupted = True
                 self.task.cancel()
@@ -137,7 +152,26 @@ class Backend:
             if isinstance(letter, Request):
                 self.interrupt(letter)
 
+    def _begin_pipeline(self, request: Request) -> None:
+        lane = self._lane
+        if lane is None or not self._session.speaks_utf8:
+            if lane is not None:
+                lane.switch_off("encoding", "texts are not UTF-8 in this database")
+            self._loop.call_soon(self._reports.diverted, self, request)
+            return
+        self._pipeline = Pipeline(
+            self,
+            self._session,
+            reports=self._reports,
+            lane=lane,
+            patience=self._reset_timeout,
+            max_bytes=self._max_bytes,
+        )
+        self._pipeline.send(request)
+
     def _post(self, letter: Request | Order) -> None:
+        if self._pipeline is not None and letter is not Order.LOST:
+            self._pipeline.give_back()
         self._mailbox.append(letter)
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
@@ -210,6 +244,9 @@ class Backend:
         if session.is_closed():
             return self._never_began(request)
         self._running = request
+        if self._lane is not None and self._lane.wanted:
+            asked = list(self._lane.wanted)
+            self._lane.learn(asked, await session.types_of(asked))
         try:
             synced = await self._answer(request)
         except NeverBegan:
@@ -284,4 +321,7 @@ class Backend:
             if isinstance(letter, Request):
                 self._reports.unrun(self, letter)
         self._mailbox.clear()
+        if self._pipeline is not None:
+            for request in self._pipeline.never_ran():
+                self._reports.unrun(self, request)
         self._reports.gone(self, reason)

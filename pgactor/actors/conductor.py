@@ -23,7 +23,7 @@ from ..core.lease import LeaseBusy
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
-from ..core.statement import leaves_nothing
+from ..core.statement import StatementTable
 from ..errors import ConfigError, LeaseError, ProtocolError, SupervisorUnavailable
 from ..messages import (
     PROTOCOL_VERSION,
@@ -53,8 +53,10 @@ from ..messages import (
 from ..messages import Request as AnyRequest
 from ..version import __version__
 from .backend import Backend
-from .failures import failed, in_words
+from .failures import failed, in_words, statement_failed
+from .lane import Lane
 from .peer import Peer
+from .plan import Plan
 from .session import Session
 from .shapes import Shape, ShapeTable
 
@@ -70,6 +72,10 @@ REPLIES_TO_COME = 8
 """A reply waits for others only if its worker awaits so many more: one that awaits nothing else gets it at once."""
 
 STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany)
+
+_ROWS = b"\x96\xa4rows\xcf"
+_FALSE = b"\xc2"
+"""How a Rows message begins, before its id in 8 bytes, and ends, outside of a transaction."""
 
 _PERMANENT = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -95,6 +101,9 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.malformed_messages = 0
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
+        self._statements = StatementTable()
+        self._lane = Lane(settings, self._shapes, self.pool.counters)
+        self._resets = settings.pool.reset_every_statement
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -133,17 +142,23 @@ class Conductor:
             self.malformed(peer, str(error))
             peer.send(failed(None, error))
             return
+        self._lane.turn.enter()
+        now = self._loop.time()
+        actions: list[Action] = []
         for message in messages:
             if peer.closed:
-                return
+                break
             worker = peer.worker
             if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
-                worker.heard_at = now = self._loop.time()
+                worker.heard_at = now
                 if message.epoch == self.pool.epoch:
-                    self._statement(now, worker, message)
+                    self._statement(now, worker, message, actions)
                 else:
                     peer.send(failed(message.id, _other_life()))
-            elif isinstance(message, wire.Malformed):
+                continue
+            self._do(actions)
+            actions.clear()
+            if isinstance(message, wire.Malformed):
                 self.malformed(peer, message.reason)
                 peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
             elif isinstance(message, Hello):
@@ -154,6 +169,7 @@ class Conductor:
                 peer.send(failed(message.id if isinstance(message, AnyRequest) else None, no_hello))
             else:
                 self._message(peer, worker, message)
+        self._do(actions)
 
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
@@ -224,42 +240,48 @@ class Conductor:
                 peer.said_goodbye = True
                 peer.close("it said goodbye")
 
-    def _statement(self, now: float, worker: Worker, message: StatementRequest) -> None:
-        token = message.lease
-        alone = token is None and leaves_nothing(message.sql) and not self._settings.pool.reset_every_statement
+    def _statement(self, now: float, worker: Worker, message: StatementRequest, actions: list[Action]) -> None:
+        statement = self._statements.get(message.sql)
         request = Request(
             worker,
             message.id,
-            Kind.STATEMENT if alone else Kind.SESSION,
-            now=now,
-            statement=message.sql,
-            payload=message,
-            deadline=None if message.timeout is None else now + message.timeout,
+            Kind.STATEMENT if statement.leaves_nothing and not self._resets else Kind.SESSION,
+            now,
+            statement,
+            message,
+            None if message.timeout is None else now + message.timeout,
         )
-        if token is None:
-            self._submit(now, request)
-            return
+        if message.lease is None:
+            self._lane.admit(request)
+            try:
+                self.pool.submit(now, request, actions)
+            except ProtocolError as error:
+                self._refuse_id(worker, error)
+        else:
+            self._on_lease(now, request, message.lease)
+
+    def _on_lease(self, now: float, request: Request, token: Token) -> None:
+        worker = request.worker
+        self._lane.count("lease")
         try:
             self._do(self.pool.submit_on_lease(now, request, token))
         except ProtocolError as error:
             self._refuse_id(worker, error)
         except LeaseBusy:
-            worker.link.send(failed(message.id, _BUSY, in_transaction=self._in_transaction(token)))
+            worker.link.send(failed(request.id, _BUSY, in_transaction=self._in_transaction(token)))
         except LeaseError as error:
-            worker.link.send(failed(message.id, error))
+            worker.link.send(failed(request.id, error))
 
     def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
         ttl = self._settings.pool.lease_ttl_seconds if message.ttl is None else message.ttl
         deadline = None if message.timeout is None else now + message.timeout
-        self._submit(
-            now, Request(worker, message.id, Kind.LEASE, now=now, payload=message, deadline=deadline, ttl=ttl)
-        )
-
-    def _submit(self, now: float, request: Request) -> None:
+        actions: list[Action] = []
         try:
-            self._do(self.pool.submit(now, request))
+            request = Request(worker, message.id, Kind.LEASE, now, None, message, deadline, ttl)
+            self.pool.submit(now, request, actions)
         except ProtocolError as error:
-            self._refuse_id(request.worker, error)
+            self._refuse_id(worker, error)
+        self._do(actions)
 
     def _refuse_id(self, worker: Worker, error: ProtocolError) -> None:
         """The request has no id of its own to be answered with."""
@@ -295,8 +317,37 @@ class Conductor:
             more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
             peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
 
+    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None:
+        if not self.pool.answer(request):
+            return
+        peer: Peer = request.worker.link
+        shape = plan.shape
+        known = shape.number in peer.shapes
+        columns = shape.as_known if known else shape.as_told
+        head = (_ROWS, request.id.to_bytes(8, "big"), columns, _array_header(len(rows)))
+        if peer.send_encoded(request.id, b"".join((*head, *rows, _FALSE))) and not known:
+            peer.remember(shape.number)
+
+    def tag(self, request: Request, tag: bytes) -> None:
+        if self.pool.answer(request):
+            request.worker.link.send(Done(request.id, tag.decode()))
+
+    def failed(self, request: Request, error: Exception) -> None:
+        if self.pool.answer(request):
+            request.worker.link.send(statement_failed(request.id, error))
+
+    def came_back(self, backend: Backend, requests: list[Request]) -> None:
+        actions: list[Action] = []
+        self.pool.counters["statements_pipelined"] += len(requests)
+        self.pool.came_back(self._loop.time(), backend.holder, backend.incarnation, requests, actions)
+        self._do(actions)
+
+    def diverted(self, backend: Backend, request: Request) -> None:
+        self._do(self.pool.diverted(self._loop.time(), backend.holder, backend.incarnation, request))
+
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()
+        self.pool.counters["statements_in_session"] += 1
         self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
 
     def unrun(self, backend: Backend, request: Request) -> None:
@@ -345,6 +396,8 @@ class Conductor:
                         reports=self,
                         shapes=self._shapes,
                         reset_timeout=self._settings.pool.reset_timeout_seconds,
+                        lane=self._lane,
+                        max_bytes=self._settings.max_frame_bytes,
                     )
                 case Close(holder):
                     self._backends[holder].close()
@@ -376,6 +429,12 @@ class Conductor:
         if due is not None and now < due <= now + CLOCK_SECONDS:
             now = due  # call_at may come a clock's resolution too early; without this it would come again and again
         self._do(self.pool.tick(now))
+
+
+def _array_header(length: int) -> bytes:
+    if length < 16:
+        return bytes((0x90 | length,))
+    return b"\xdc" + length.to_bytes(2, "big") if length < 65536 else b"\xdd" + length.to_bytes(4, "big")
 
 
 def _other_life() -> SupervisorUnavailable:

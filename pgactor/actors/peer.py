@@ -53,6 +53,20 @@ class Peer(ABC):
         fits = len(encoded) + 8 <= self.max_frame_bytes
         if not fits:
             encoded = wire.encode_message(self._too_large(message, len(encoded)))
+        self._put(encoded, may_wait)
+        return fits
+
+    def send_encoded(self, id: int, encoded: bytes, *, may_wait: bool = False) -> bool:
+        """Send the reply to a request, encoded already. The answer is as of `send`."""
+        if self.closed:
+            return False
+        if len(encoded) + 8 > self.max_frame_bytes:
+            self._put(wire.encode_message(_over_the_cap(id, len(encoded), self.max_frame_bytes)), may_wait)
+            return False
+        self._put(encoded, may_wait)
+        return True
+
+    def _put(self, encoded: bytes, may_wait: bool) -> None:
         if self._outbox_bytes + len(encoded) + 8 > self.max_frame_bytes:
             self.flush()
         self._outbox.append(encoded)
@@ -64,7 +78,6 @@ class Peer(ABC):
         elif self._gathering or self._flushing is None:
             self._unschedule()
             self._flushing = self._loop.call_soon(self.flush)
-        return fits
 
     def remember(self, shape: int) -> None:
         """The worker was told this shape; like the worker, forget the first told when there are too many."""
@@ -73,14 +86,9 @@ class Peer(ABC):
         self.shapes[shape] = None
 
     def _too_large(self, message: FromSupervisor, size: int) -> Failed:
-        return failed(
-            message.id if isinstance(message, Reply | Failed) else None,
-            MessageTooLarge(
-                f"the result is {size} bytes, over the cap of {self.max_frame_bytes} (max_frame_bytes); "
-                "fetch fewer rows or columns at a time"
-            ),
-            in_transaction=getattr(message, "in_transaction", False),
-        )
+        id = message.id if isinstance(message, Reply | Failed) else None
+        in_transaction = getattr(message, "in_transaction", False)
+        return _over_the_cap(id, size, self.max_frame_bytes, in_transaction=in_transaction)
 
     def flush(self) -> None:
         """Write what has gathered."""
@@ -104,3 +112,13 @@ class Peer(ABC):
     @abstractmethod
     def close(self, reason: str) -> None:
         """Write what has gathered and end the link."""
+
+
+def _over_the_cap(id: int | None, size: int, cap: int, *, in_transaction: bool = False) -> Failed:
+    return failed(
+        id,
+        MessageTooLarge(
+            f"the result is {size} bytes, over the cap of {cap} (max_frame_bytes); fetch fewer rows or columns at a time"
+        ),
+        in_transaction=in_transaction,
+    )

@@ -26,17 +26,29 @@ RESET_QUERY = (
 
 _SQL_PREPARED = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
 
+_TYPES = (
+    "SELECT oid, typname::text, typtype::text, CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END "
+    "FROM pg_catalog.pg_type WHERE oid = ANY($1::oid[])"
+)
+
 _MAX_REMEMBERED_SHAPES = 4096
 
 
 def check_asyncpg() -> None:
     """Raise `ConfigError` if this asyncpg lacks something that we rely on."""
     needed: tuple[tuple[type, tuple[str, ...]], ...] = (
-        (asyncpg.Connection, ("_do_execute", "_drop_local_statement_cache", "_protocol", "_stmt_exclusive_section")),
+        (
+            asyncpg.Connection,
+            ("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol", "_stmt_exclusive_section"),
+        ),
         (
             asyncpg_protocol.BaseProtocol,
-            ("bind_execute", "bind_execute_many", "_get_timeout", "_wait_for_cancellation"),
+            (
+                *("bind_execute", "bind_execute_many", "connection_lost", "data_received"),
+                *("_get_timeout", "_wait_for_cancellation"),
+            ),
         ),
+        (asyncpg.PostgresError, ("new",)),
         (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "closed", "name")),
     )
     for owner, names in needed:
@@ -52,6 +64,8 @@ class Session(asyncpg.Connection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape."""
 
     _protocol: Any
+    _transport: asyncio.Transport
+    _cancel: Callable[[asyncio.Future[None]], Awaitable[None]]
     _stmt_exclusive_section: AbstractContextManager[Any]
     _do_execute: Callable[..., Awaitable[tuple[Any, Any]]]
     _drop_local_statement_cache: Callable[[], None]
@@ -143,6 +157,44 @@ class Session(asyncpg.Connection):
         for record in await self._prepared_by_sql():
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
 
+    # --- for the statement lane ---------------------------------------------------------------------------
+
+    @property
+    def speaks_utf8(self) -> bool:
+        """Whether text is UTF-8 on both sides, so that it need not be looked at."""
+        settings = self.get_settings()
+        return bool(settings.client_encoding.upper() in ("UTF8", "UTF-8") and settings.server_encoding != "SQL_ASCII")
+
+    def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Let another protocol have the connection, until `take_back`. Nothing may be under way."""
+        self._transport.set_protocol(protocol)
+        return self._transport
+
+    def take_back(self) -> None:
+        """The connection is asyncpg's again. Nothing may be under way."""
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self._protocol)
+
+    def pass_on(self, message: bytes) -> None:
+        """A message from PostgreSQL that belongs to no statement: a notice, a changed parameter, a notification."""
+        self._protocol.data_received(message)
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection was lost while it was lent."""
+        self._protocol.connection_lost(error)
+
+    async def cancel_running(self) -> None:
+        """Ask PostgreSQL to cancel what the session runs; returns when it has taken note of it. If it cannot be asked,
+        the connection is cut."""
+        await self._cancel(asyncio.get_running_loop().create_future())
+
+    async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
+        """(oid, name, typtype, oid of the element) of types, as pg_type has them."""
+        found = await self.fetch(_TYPES, list(oids))
+        return [(row[0], row[1], row[2], row[3]) for row in found]
+
+    # --- what is left behind ------------------------------------------------------------------------------
+
     async def watch_prepared(self) -> None:
         """Prepare the query for SQL's own prepared statements. That it is gone later tells of a DEALLOCATE ALL; so
         it is prepared before anyone can have run one, and never falls out of a cache."""
@@ -190,6 +242,12 @@ def never_began(error: Exception) -> bool:
     """Whether asyncpg did not even send the statement, as PostgreSQL has said goodbye already and only the end of the
     connection is yet to be seen."""
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
+def server_error(fields: dict[str, str], sql: str) -> asyncpg.PostgresError:
+    """asyncpg's exception for PostgreSQL's error."""
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new(fields, query=sql)
+    return error
 
 
 def _columns(statement: Any) -> tuple[Column, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ..rows import Column, RowEncoder
 
 MAX_SHAPES = 4096
@@ -9,14 +11,20 @@ MAX_SHAPES = 4096
 
 
 class Shape:
-    """The columns of a result, and how its rows are encoded."""
+    """The columns of a result, and how its rows are encoded.
 
-    __slots__ = ("columns", "encode", "number")
+    as_known, as_told: the fields `shape` and `columns` of a Rows message, encoded, for a worker that knows the shape and
+    for one that is to be told.
+    """
+
+    __slots__ = ("as_known", "as_told", "columns", "encode", "number")
 
     def __init__(self, number: int, columns: tuple[Column, ...]) -> None:
         self.number = number
         self.columns = list(columns)
         self.encode = RowEncoder(columns).encode
+        self.as_known = msgspec.msgpack.encode(number) + b"\xc0"
+        self.as_told = msgspec.msgpack.encode(number) + msgspec.msgpack.encode(self.columns)
 
 
 class ShapeTable:

@@ -25,7 +25,7 @@ class Fleet:
         self.generation = 0
         self.winding_down = False
         self.holders = [Holder(number) for number in range(settings.max_size)]
-        self.idle = Scheduler()
+        self.scheduler = Scheduler(settings)
         self.opener = Opener(
             at_once=settings.opens_at_once,
             backoff=settings.reopen_backoff_seconds,
@@ -80,7 +80,7 @@ class Fleet:
         if self.is_due_to_retire(now, holder):
             self.retire(now, holder, actions)
             return
-        self.idle.put(holder)
+        self.scheduler.put(holder)
         if holder not in self._deadlines:
             self._watch_age(now, holder)
 
@@ -94,7 +94,7 @@ class Fleet:
         )
 
     def retire(self, now: float, holder: Holder, actions: list[Action]) -> None:
-        """Close the holder's backend. One that runs a statement cannot be retired before it comes back."""
+        """Close the holder's backend. One that works cannot be retired before it has come to rest."""
         if holder.state is HolderState.OPENING:
             self.opener.abandoned()
         holder.apply(HolderEvent.RETIRE, now)
@@ -102,14 +102,15 @@ class Fleet:
 
     def retire_idle(self, now: float, actions: list[Action]) -> None:
         """Close every idle backend."""
-        for holder in self.idle.snapshot():
-            self.idle.remove(holder)
+        for holder in self.scheduler.snapshot():
+            self.scheduler.remove(holder)
             self.retire(now, holder, actions)
 
     def vacate(self, now: float, holder: Holder, event: HolderEvent) -> None:
         """The holder's backend is no more."""
         if holder.state is HolderState.IDLE:
-            self.idle.remove(holder)
+            self.scheduler.remove(holder)
+        self.scheduler.close(holder)
         holder.apply(event, now)
         self._deadlines.cancel(holder)
         holder.clear()
@@ -122,7 +123,7 @@ class Fleet:
         inactive = self.settings.max_inactive_connection_lifetime
         idles_for_too_long = inactive and now >= holder.since + inactive and self.open > self.settings.min_size
         if idles_for_too_long or self.is_due_to_retire(now, holder):
-            self.idle.remove(holder)
+            self.scheduler.remove(holder)
             self.retire(now, holder, actions)
         else:
             self._watch_age(now, holder)

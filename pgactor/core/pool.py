@@ -6,6 +6,7 @@ waits. A request ends in exactly one answer: `answer` is the only door to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from ..config import PoolSettings
@@ -44,7 +45,7 @@ class Pool:
         self.deadlines: Deadlines[object] = Deadlines()
         self.fleet = Fleet(settings, self.deadlines, random)
         self.holders = self.fleet.holders
-        self.idle = self.fleet.idle
+        self.scheduler = self.fleet.scheduler
         self.counters = dict.fromkeys(report.COUNTERS, 0)
         self.desk = Desk(settings, self.deadlines, self.counters)
         self.queue = self.desk.queue
@@ -76,23 +77,38 @@ class Pool:
 
     # --- requests -----------------------------------------------------------------------------------------
 
-    def submit(self, now: float, request: Request) -> list[Action]:
-        """A request for any backend. Raises `ProtocolError` if its id is in use."""
+    def submit(self, now: float, request: Request, actions: list[Action]) -> None:
+        """A request for any backend. (It adds to the actions given, as requests come many at a time.)
+
+        Raises `ProtocolError` if its id is in use.
+        """
         self.desk.enrol(now, request)
-        actions: list[Action] = []
+        statement = request.statement
+        if request.work is not None and statement is not None and not request.worker.leases:
+            seconds = statement.seconds
+            if seconds is not None and seconds < self.settings.pipeline_short_seconds:
+                request.shares = True
+                request.cost = statement.cost
+                if not (len(self.queue.sharing) or self.closing):
+                    holder = self.scheduler.join(now, request)
+                    if holder is not None:
+                        self._run(now, holder, request, actions)
+                        return
         if self.closing:
             self.desk.refuse(request, PoolClosing("the supervisor is shutting down; try again shortly"), actions)
         elif self._database_is_down(now):
             self.desk.refuse(request, self._unavailable(now), actions)
-        elif len(self.idle) and not len(self.queue):
-            self._assign(now, self.idle.take(), request, actions)
+        elif not (request.shares or len(self.queue.alone)) and self._alone_may_go(now):
+            self._assign(now, self.scheduler.take(), request, actions)
         elif len(self.queue) >= self.settings.max_waiting:
             self.counters["refused_queue_full"] += 1
             self.desk.refuse(request, report.queue_full(self, now), actions)
         else:
             self.desk.wait(now, request)
-            self._move_on(now, actions)
-        return actions
+            if request.shares:  # there is no room, for it or for those before it: no need to look again
+                self.fleet.open_more(now, len(self.queue), actions)
+            else:
+                self._move_on(now, actions)
 
     def submit_on_lease(self, now: float, request: Request, token: Token) -> list[Action]:
         """A statement for a lease's backend.
@@ -171,40 +187,70 @@ class Pool:
     ) -> list[Action]:
         """The request has been answered and the backend is quiet. touched: it may have left something behind."""
         actions: list[Action] = []
-        if self.fleet.is_stale(holder, incarnation) or holder.busy_with is not request:
+        if self.fleet.is_stale(holder, incarnation) or request not in holder.flight:
             return actions
-        holder.busy_with = None
-        request.holder = None
+        self.scheduler.came_back(now, holder, request)
         lease = request.lease
         if lease is not None:
             lease.running = None
             if (following := lease.next) is not None:
                 lease.next = None
                 self._start(now, holder, following, actions)
-        elif self.fleet.is_due_to_retire(now, holder):
-            self.fleet.retire(now, holder, actions)
-        elif touched or request.kind is Kind.SESSION:
+        elif (touched or request.kind is Kind.SESSION) and not self.fleet.is_due_to_retire(now, holder):
             holder.apply(HolderEvent.RELEASE, now)
             actions.append(Reset(holder))
-        elif len(self.queue) and not self.closing and self.queue.peek().kind is not Kind.LEASE:
-            holder.since = now  # busy as it is, it serves the next one
-            self._start(now, holder, self.queue.pop(), actions)
         else:
-            holder.apply(HolderEvent.DRAINED, now)
-            self._settle(now, holder, actions)
+            self._drained(now, holder, actions)
+        return actions
+
+    def came_back(
+        self, now: float, holder: Holder, incarnation: int, requests: Sequence[Request], actions: list[Action]
+    ) -> None:
+        """The requests, sent to the holder one behind the other, have been answered and left nothing behind."""
+        if self.fleet.is_stale(holder, incarnation):
+            return
+        for request in requests:
+            self.scheduler.came_back(now, holder, request)
+        if not holder.flight:
+            self._drained(now, holder, actions)
+        elif holder.newcomers:
+            if self.fleet.is_due_to_retire(now, holder):
+                self._claim(now, holder)
+            elif len(self.queue.sharing) and self._share(now, actions, holder):
+                self._move_on(now, actions)
+
+    def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
+        """The statement lane cannot run the request, and has not: asyncpg is to."""
+        actions: list[Action] = []
+        if self.fleet.is_stale(holder, incarnation) or request not in holder.flight:
+            return actions
+        request.work = None
+        if not request.shares:  # it is alone there
+            if request.answered:  # it was withdrawn
+                return self.finished(now, holder, incarnation, request)
+            actions.append(Run(holder, request))
+            return actions
+        self.scheduler.came_back(now, holder, request)
+        request.shares = False
+        if not request.answered:
+            self.fleet.winding_down = False  # a drain runs it yet
+            self.desk.wait(now, request)
+        if not holder.flight:
+            self._drained(now, holder, actions)
+        else:
+            self._move_on(now, actions)
         return actions
 
     def unrun(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
         """The connection was lost before the request began; `gone` follows. It waits for another backend."""
         actions: list[Action] = []
-        if self.fleet.is_stale(holder, incarnation) or holder.busy_with is not request or request.answered:
+        if self.fleet.is_stale(holder, incarnation) or request not in holder.flight or request.answered:
             return actions
         if request.lease is not None:
             lost = f"lease {request.lease.token} lost its connection to PostgreSQL before the statement began"
             self.desk.refuse(request, LeaseLost(lost), actions)
         else:
-            holder.busy_with = None
-            request.holder = None
+            self.scheduler.came_back(now, holder, request)
             self.fleet.winding_down = False  # a drain runs it yet
             self.desk.wait(now, request)
         return actions
@@ -236,9 +282,9 @@ class Pool:
         actions: list[Action] = []
         self.counters["connections_lost"] += 1
         self.fleet.opener.died(now)
-        request, lease = holder.busy_with, holder.lease
+        flight, lease = holder.flight, holder.lease
         self.fleet.vacate(now, holder, HolderEvent.GONE)
-        if request is not None:
+        for request in flight:
             unknown = f"the connection to PostgreSQL was lost while the statement ran: {reason}"
             self.desk.refuse(request, OutcomeUnknown(unknown), actions)
             request.holder = None
@@ -309,8 +355,9 @@ class Pool:
         for lease in self.leases.all():
             self._end_lease(now, lease, LeaseLost("the supervisor is shutting down"), actions)
         for holder in self.holders:
-            if holder.busy_with is not None and not holder.busy_with.answered:
-                self.desk.withdraw(holder.busy_with, OutcomeUnknown("the supervisor was shut down"), actions)
+            for request in holder.flight:
+                if not request.answered:
+                    self.desk.withdraw(request, OutcomeUnknown("the supervisor was shut down"), actions)
         self._wind_down(now, actions)
         return actions
 
@@ -341,26 +388,31 @@ class Pool:
     def _assign(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to the request."""
         if request.kind is not Kind.LEASE:
-            holder.apply(HolderEvent.RUN, now)
-            self._start(now, holder, request, actions)
+            self._run(now, holder, request, actions)
             return
         holder.apply(HolderEvent.GRANT, now)
         lease = self.leases.grant(
             now, holder, request.worker, ttl=request.ttl, max_hold=self.settings.max_hold_seconds
         )
         holder.lease = lease
-        holder.last_statement = ""
+        holder.last_statement = None
         request.worker.leases[lease.token.fence] = lease
         self.deadlines.set(lease, lease.expires_at)
         self.counters["leases_granted"] += 1
         self.answer(request)
         actions.append(Grant(request, lease))
 
+    def _run(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
+        """Send the request to a holder that is idle, or that others share."""
+        if holder.state is HolderState.IDLE:
+            holder.apply(HolderEvent.RUN, now)
+        self._start(now, holder, request, actions)
+
     def _start(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         holder.uses += 1
-        holder.busy_with = request
         holder.last_statement = request.statement
         request.holder = holder
+        self.scheduler.sent(now, holder, request)
         if request.lease is not None:
             request.lease.running = request
         if request.deadline is not None and request not in self.deadlines:
@@ -372,14 +424,68 @@ class Pool:
         self.fleet.settle(now, holder, actions)
         self._move_on(now, actions)
 
+    def _drained(self, now: float, holder: Holder, actions: list[Action]) -> None:
+        """All that was sent to the holder has come back."""
+        holder.apply(HolderEvent.DRAINED, now)
+        self._settle(now, holder, actions)
+
+    def _claim(self, now: float, holder: Holder) -> None:
+        """Let the holder come to rest: it takes no newcomers."""
+        self.scheduler.close(holder)
+        holder.apply(HolderEvent.CLAIM, now)
+
     def _move_on(self, now: float, actions: list[Action]) -> None:
-        """Bring waiting requests and idle holders together; open what is missing; wind down when nobody waits."""
-        while len(self.queue) and len(self.idle):
-            self._assign(now, self.idle.take(), self.queue.pop(), actions)
+        """Bring waiting requests and holders together; open what is missing; wind down when nobody waits."""
+        alone, sharing = self.queue.alone, self.queue.sharing
+        going = True
+        while going:
+            while len(alone) and self._alone_may_go(now):
+                self._assign(now, self.scheduler.take(), alone.pop(), actions)
+            going = len(sharing) > 0 and self._share(now, actions)
+        if len(alone) and not len(self.scheduler):
+            while (claimed := self.scheduler.claim(now, self.holders, len(alone))) is not None:
+                self._claim(now, claimed)
+            again = self.scheduler.claim_again_at(now, self.holders)
+            if again is not None and alone not in self.deadlines:
+                self.deadlines.set(alone, again)
         if self.closing and not len(self.queue):
             self._wind_down(now, actions)
         else:
             self.fleet.open_more(now, len(self.queue), actions)
+
+    def _alone_may_go(self, now: float) -> bool:
+        """Whether a request that travels alone may have a holder that is idle now."""
+        if not len(self.scheduler):
+            return False
+        if self.scheduler.alone_may_take(now, self.holders, len(self.queue.sharing)):
+            return True
+        if self.scheduler not in self.deadlines:  # when no more others come, it may
+            self.deadlines.set(self.scheduler, self.scheduler.still_coming_until())
+        return False
+
+    def _share(self, now: float, actions: list[Action], only: Holder | None = None) -> bool:
+        """Send those that share to the holders that have room. only: no other has room for the first of them.
+
+        Returns whether some are to travel alone now, as their worker has got a lease since they came.
+        """
+        sharing = self.queue.sharing
+        cost = sharing.peek().cost
+        found_alone = False
+        while len(sharing):
+            request = sharing.peek()
+            if request.cost < cost:
+                only = None
+            if request.worker.leases:
+                sharing.remove(request)
+                request.shares = False
+                self.queue.push(request)
+                found_alone = True
+                continue
+            holder = self.scheduler.join(now, request, only)
+            if holder is None:
+                break
+            self._run(now, holder, sharing.pop(), actions)
+        return found_alone
 
     def _wind_down(self, now: float, actions: list[Action]) -> None:
         """Retire every holder that works for nobody; the others are retired as they come back."""

@@ -27,6 +27,8 @@ COUNTERS = (
     "connections_failed",
     "connections_lost",
     "malformed_messages",
+    "statements_pipelined",
+    "statements_in_session",
 )
 """What is counted from the supervisor's start."""
 
@@ -41,7 +43,7 @@ def _shorten(statement: str) -> str:
 
 def holder_status(holder: Holder, now: float) -> HolderStatus:
     """One slot of the pool."""
-    lease, request = holder.lease, holder.busy_with
+    lease, request = holder.lease, holder.head
     worker = lease.worker if lease is not None else request.worker if request is not None else None
     return HolderStatus(
         number=holder.number,
@@ -51,7 +53,7 @@ def holder_status(holder: Holder, now: float) -> HolderStatus:
         uses=holder.uses,
         worker=str(worker) if worker is not None else "",
         lease=str(lease.token) if lease is not None else "",
-        statement=_shorten(holder.last_statement),
+        statement="" if holder.last_statement is None else _shorten(holder.last_statement.sql),
     )
 
 
@@ -87,7 +89,7 @@ def _status(pool: Pool, now: float, workers: list[WorkerStatus]) -> PoolStatus:
         max_size=pool.settings.max_size,
         size=len(pool.holders) - count[HolderState.VACANT] - count[HolderState.OPENING],
         idle=count[HolderState.IDLE],
-        busy=count[HolderState.BUSY],
+        busy=count[HolderState.BUSY] + count[HolderState.DRAINING],
         leased=count[HolderState.LEASED],
         resetting=count[HolderState.RESETTING],
         opening=count[HolderState.OPENING],

@@ -5,71 +5,52 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from .holder import Holder
     from .lease import Lease
     from .roster import Worker
+    from .statement import Statement
 
 
 class Kind(Enum):
     """What a request needs of a backend."""
 
     STATEMENT = auto()
-    """One statement that leaves nothing in the session: a holder, for as long as it runs."""
+    """Statements that leave nothing in the session: a holder, for as long as they run."""
     SESSION = auto()
-    """One statement that may leave something in the session: a holder, which is reset afterwards."""
+    """Statements that may leave something in the session: a holder, which is reset afterwards."""
     LEASE = auto()
     """Exclusive use of a holder, until the lease ends."""
 
 
-class Request:
-    """What one worker asked for.
+class Request(msgspec.Struct, eq=False):
+    """What one worker asked for. (A msgspec.Struct is the cheapest object to make.)
 
-    deadline: when the worker stops waiting for an answer (None: never). queue_deadline: when it stops waiting
-    for a backend. payload: the message, which the brain carries and does not read. answered: its one answer has
-    been decided. ttl: of the lease it asks for. lease: the one it runs on. holder: the one that it runs on now.
+    payload: the message, which the brain carries and does not read. deadline: when the worker stops waiting for an
+    answer (None: never). queue_deadline: when it stops waiting for a backend. ttl: of the lease it asks for.
+    work: what the statement lane needs to run it, which the brain does not read; None: asyncpg runs it. shares: it
+    may be sent to a backend that works for others. cost: for how many seconds it is expected to keep a backend.
+    answered: its one answer has been decided. holder: the one that it runs on now. lease: the one it runs on.
     """
 
-    __slots__ = (
-        "answered",
-        "deadline",
-        "holder",
-        "id",
-        "kind",
-        "lease",
-        "payload",
-        "queue_deadline",
-        "since",
-        "statement",
-        "ttl",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        worker: Worker,
-        id: int,
-        kind: Kind,
-        *,
-        now: float,
-        statement: str = "",
-        payload: Any = None,
-        deadline: float | None = None,
-        queue_deadline: float | None = None,
-        ttl: float = 0.0,
-    ) -> None:
-        self.worker = worker
-        self.id = id
-        self.kind = kind
-        self.statement = statement
-        self.payload = payload
-        self.since = now
-        self.deadline = deadline
-        self.queue_deadline = queue_deadline
-        self.ttl = ttl
-        self.answered = False
-        self.holder: Holder | None = None
-        self.lease: Lease | None = None
+    worker: Worker
+    id: int
+    kind: Kind
+    since: float
+    statement: Statement | None = None
+    payload: Any = None
+    deadline: float | None = None
+    ttl: float = 0.0
+    work: Any = None
+    queue_deadline: float | None = None
+    shares: bool = False
+    cost: float = 0.0
+    answered: bool = False
+    holder: Holder | None = None
+    lease: Lease | None = None
 
     def __repr__(self) -> str:
-        return f"<Request {self.id} of {self.worker} {self.kind.name} {self.statement[:40]!r}>"
+        sql = "" if self.statement is None else self.statement.sql
+        return f"<Request {self.id} of {self.worker} {self.kind.name} {sql[:40]!r}>"

@@ -4,19 +4,28 @@ A list of what is allowed, not of what is forbidden: a statement that begins wit
 no table of its result and calls no function that is known to touch the session leaves nothing behind. Every other one
 is followed by a reset. A doubt counts against the statement, since a needless reset costs little. What a function of
 the user's own hides cannot be seen here: `reset_every_statement` is for databases that have such.
+
+Beside it stands what is learned of a statement as it runs: how long it keeps a backend. Only one that is known to be
+short may stand behind another's.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from typing import Any
 
 REMEMBERED_LENGTH = 8192
-"""How long a text may be whose judgement is remembered, and which is kept alive by that."""
+"""How long a text may be of which something is remembered, and which is kept alive by that."""
+
+REMEMBERED_STATEMENTS = 4096
+"""Of how many statements something is remembered."""
+
+LEAST_SECONDS = 20e-6
+"""What the shortest statement counts for: PostgreSQL's own work for a look-up."""
 
 _BEGINS_WELL = re.compile(
     r"(?:\s|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/|\()*+"  # white space, comments (not nested), parentheses
-    r"(?:select|table|values|with|insert|update|delete|merge)\b",
+    r"(select|table|values|with|insert|update|delete|merge)\b",
     re.IGNORECASE,
 )
 _INTO = re.compile(r"\binto\b", re.IGNORECASE)
@@ -32,12 +41,69 @@ _TOUCHES_SESSION = re.compile(
 )
 
 
+_MAY_LOCK = re.compile(r"\b(?:insert|update|delete|merge|share)\b|advisory", re.IGNORECASE)
+
+
+class Statement:
+    """A statement's text, and what is known of it.
+
+    verb: its first word, where that is one of the few that may leave nothing; else "".
+    leaves_nothing: as the function of that name tells. may_lock: it writes, or locks rows: it may have to wait for
+    another session, and nothing may wait for it. seconds: how long it keeps a backend, a moving average; None until
+    it has run. plan: how the statement lane runs it, which the brain carries and does not read.
+    """
+
+    __slots__ = ("leaves_nothing", "may_lock", "plan", "seconds", "sql", "verb")
+
+    def __init__(self, sql: str) -> None:
+        begins_well = _BEGINS_WELL.match(sql)
+        self.sql = sql
+        self.verb = begins_well[1].lower() if begins_well else ""
+        self.leaves_nothing = leaves_nothing(sql)
+        self.may_lock = _MAY_LOCK.search(sql) is not None
+        self.seconds: float | None = None
+        self.plan: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Statement {self.sql[:40]!r}>"
+
+    @property
+    def cost(self) -> float:
+        """For how many seconds it is expected to keep a backend."""
+        return LEAST_SECONDS if self.seconds is None or self.seconds < LEAST_SECONDS else self.seconds
+
+    def learn(self, seconds: float) -> None:
+        """It kept a backend for so long. The average rises quickly and falls slowly: of a statement that is slow at
+        times the slow times count, for those behind it would wait."""
+        known = self.seconds
+        if known is None:
+            self.seconds = seconds
+        else:
+            self.seconds = known + (seconds - known) * (0.25 if seconds > known else 0.03)
+
+
+class StatementTable:
+    """The statements that were met last."""
+
+    def __init__(self) -> None:
+        self._young: dict[str, Statement] = {}
+        self._old: dict[str, Statement] = {}
+
+    def get(self, sql: str) -> Statement:
+        """What is known of the text. A very long one is met for the first time each time."""
+        statement = self._young.get(sql)
+        if statement is not None:
+            return statement
+        statement = self._old.get(sql) or Statement(sql)
+        if len(sql) <= REMEMBERED_LENGTH:
+            if len(self._young) >= REMEMBERED_STATEMENTS // 2:  # what nobody asked for since the last time is lost
+                self._old, self._young = self._young, {}
+            self._young[sql] = statement
+        return statement
+
+
 def leaves_nothing(sql: str) -> bool:
     """Whether the text is one statement that is known to leave nothing in the session it ran in."""
-    return _remembered(sql) if len(sql) <= REMEMBERED_LENGTH else _leaves_nothing(sql)
-
-
-def _leaves_nothing(sql: str) -> bool:
     if not _BEGINS_WELL.match(sql):
         return False
     if ";" in sql.rstrip().removesuffix(";"):
@@ -45,6 +111,3 @@ def _leaves_nothing(sql: str) -> bool:
     if len(_INTO.findall(sql)) != len(_WRITES_INTO.findall(sql)):
         return False
     return not _TOUCHES_SESSION.search(sql)
-
-
-_remembered = lru_cache(4096)(_leaves_nothing)

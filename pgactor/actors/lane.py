@@ -1,0 +1,131 @@
+"""Who may enter the statement lane, and why the others may not.
+
+An optimisation that can be switched off: what does not enter, asyncpg runs in the session lane, with the same result. A
+statement enters if its text is known to leave nothing in the session, if all its types are quick ones (quicktypes.py) and
+if its arguments are exactly of these types.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ..config import Settings
+from ..core.request import Request
+from ..core.statement import REMEMBERED_LENGTH, Statement
+from ..messages import Execute, Fetch
+from .pgwire import Field
+from .plan import NotQuick, Plan
+from .quicktypes import QuickTypes
+from .shapes import ShapeTable
+from .turn import Turn
+
+log = logging.getLogger("pgactor.lane")
+
+
+class Lane:
+    """What the statement lanes of all backends have in common.
+
+    wanted: types that nothing is known of; whoever has a session at hand looks them up. size: how many statements one
+    backend keeps prepared. command_timeout: for how many seconds one may run, as asyncpg has it; 0: no limit.
+    """
+
+    def __init__(self, settings: Settings, shapes: ShapeTable, counters: dict[str, int]) -> None:
+        self.turn = Turn()
+        self.size = min(settings.connect.statement_cache_size, 4096)
+        self.wanted: set[int] = set()
+        self.command_timeout = settings.connect.command_timeout or 0.0
+        self._off = "off" if settings.pool.statement_lane == "off" else "" if self.size else "prepare_never"
+        self._resets = settings.pool.reset_every_statement
+        self._shapes = shapes
+        self._counters = counters
+        self._types = QuickTypes()
+        self._undecided: list[Statement] = []
+        self._names = 0
+
+    def admit(self, request: Request) -> None:
+        """Let the request in, with its Bind message where one can be made, or count why not."""
+        message, statement = request.payload, request.statement
+        assert statement is not None  # noqa: S101  # only leases have none
+        why_not = self._off
+        if not why_not and (type(message) is Fetch or type(message) is Execute) and message.lease is None:
+            plan = statement.plan
+            if plan is None:
+                why_not = self._first_plan(statement)
+                plan = statement.plan
+            if plan is not None:
+                if not plan.described:
+                    request.work = (plan, None)
+                    return
+                why_not = plan.why_not
+                if not why_not:
+                    try:
+                        limit = message.limit if type(message) is Fetch else 0
+                        request.work = (plan, plan.bind(message.args, limit))
+                    except NotQuick:
+                        why_not = "arguments"
+                    else:
+                        return
+        elif not why_not:
+            why_not = "lease" if message.lease is not None else "many"
+        self.count(why_not)
+
+    def count(self, why_not: str) -> None:
+        """A request goes to the session lane."""
+        name = f"in_session_{why_not}"
+        self._counters[name] = self._counters.get(name, 0) + 1
+
+    def _first_plan(self, statement: Statement) -> str:
+        """Begin the statement's plan; or tell why not."""
+        if not statement.leaves_nothing:
+            return "text"
+        if self._resets:
+            return "reset"
+        if len(statement.sql) > REMEMBERED_LENGTH or "\0" in statement.sql:
+            return "text"
+        self.new_plan(statement)
+        return ""
+
+    def new_plan(self, statement: Statement) -> Plan:
+        """Begin a new plan of the statement."""
+        self._names += 1
+        plan = statement.plan = Plan(b"pgactor_%d" % self._names)
+        return plan
+
+    def described(self, statement: Statement, plan: Plan, types: tuple[int, ...], fields: tuple[Field, ...]) -> bool:
+        """A backend tells how it sees the statement. Returns whether the plan is right for it; if not, the statement is
+        to be described there anew, under the plan that it has then."""
+        if plan is not statement.plan:
+            return False
+        if not plan.described:
+            plan.describe(statement.verb, types, fields, self._types, self._shapes)
+            if plan.why_not and (unknown := self._types.unknown({*types, *(field.type for field in fields)})):
+                self.wanted.update(unknown)
+                self._undecided.append(statement)
+            return True
+        if plan.matches(types, fields):
+            return True
+        self.new_plan(statement)
+        return False
+
+    def refuse(self, statement: Statement, why_not: str) -> None:
+        """The statement is not for this lane."""
+        plan = statement.plan or self.new_plan(statement)
+        plan.described = True
+        plan.why_not = why_not
+
+    def learn(self, asked: Iterable[int], types: Iterable[tuple[int, str, str, int]]) -> None:
+        """What was found of the types asked for: (oid, name, typtype, oid of the element)."""
+        found = {oid: (name, kind, element) for oid, name, kind, element in types}
+        for oid in asked:
+            name, kind, element = found.get(oid, ("?", "?", 0))  # one that is dropped already
+            self._types.learn(oid, name, kind, element)
+            self.wanted.discard(oid)
+        for statement in self._undecided:
+            statement.plan = None  # it has another try
+        self._undecided.clear()
+
+    def switch_off(self, why_not: str, words: str) -> None:
+        """From now on, all goes to the session lane."""
+        log.warning("the statement lane is switched off: %s", words)
+        self._off = why_not

@@ -1,0 +1,538 @@
+"""The statement lane on one backend: statements of many workers, one behind the other on one connection.
+
+asyncpg has opened the connection; while statements travel here the transport's protocol is this one, and it is given
+back for whatever asyncpg is to do. Each statement is Bind, Execute and Sync, so the failure of one is nobody else's, and
+its reply is final at ReadyForQuery. What comes back carries no name: it belongs to the first that was sent. So what
+PostgreSQL sends is checked against what each statement may be answered with, and at the first doubt the connection is
+cut, rather than give one worker's rows to another.
+
+No task, future or queue per statement: `send` puts bytes into the buffer that leaves at the end of the event loop's turn,
+`data_received` hands the replies over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from ..core.request import Request
+from ..core.statement import Statement
+from ..errors import MessageTooLarge
+from ..messages import Execute, Fetch
+from . import pgwire
+from .describing import Describing
+from .lane import Lane
+from .pgwire import BOUND, SUSPENDED_IDLE
+from .plan import NotQuick, Plan
+from .session import Session, server_error
+from .transcode import Doubt
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+log = logging.getLogger("pgactor.pipeline")
+
+WINDOW = 64 * 1024
+"""How many bytes of replies are read before others have their turn."""
+
+SOON_SECONDS = 0.01
+"""How long a statement that nobody wants any more may run before a cancel request is sent."""
+
+MAX_ATTEMPTS = 4
+"""How often a statement is described whose types change each time, before it is left to asyncpg."""
+
+_BIND, _ROWS, _SYNC, _SYNC_AFTER_REFUSAL = range(4)
+"""What the first statement awaits: BindComplete, rows and the command's end, ReadyForQuery (after it was not even
+bound)."""
+
+_ANY_TIME = (pgwire.NOTICE, pgwire.PARAMETER_STATUS, pgwire.NOTIFICATION)
+"""Messages that may come at any time, and belong to no statement."""
+
+_NEVER_RAN = {
+    "26000": "FetchPreparedStatement",
+    "0A000": "RevalidateCachedQuery",
+}
+"""PostgreSQL's functions that refuse a prepared statement before it runs, by the code they do it with."""
+
+_CANCELED = "57014"
+_SYNTAX_ERROR = "42601"
+
+
+class Reports(Protocol):
+    """Who hears of what statements come to."""
+
+    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None: ...
+    def tag(self, request: Request, tag: bytes) -> None: ...
+    def failed(self, request: Request, error: Exception) -> None: ...
+
+    def came_back(self, backend: Backend, requests: list[Request]) -> None:
+        """The backend has done with these, in this order."""
+
+    def diverted(self, backend: Backend, request: Request) -> None:
+        """The request did not run: it is for asyncpg."""
+
+
+class Pipeline(asyncio.Protocol):
+    """The statement lane on one backend."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        session: Session,
+        *,
+        reports: Reports,
+        lane: Lane,
+        patience: float,
+        max_bytes: int,
+    ) -> None:
+        self._backend = backend
+        self._session = session
+        self._reports = reports
+        self._lane = lane
+        self._patience = patience  # how many seconds a cancelled statement may take to end
+        self._max_bytes = max_bytes  # of one result
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None  # while the connection is ours
+        self._known: dict[Statement, Plan] = {}  # what PostgreSQL has prepared, the first described first
+        self._describing: dict[Statement, Describing] = {}
+        self._lost = False
+        # what was sent
+        self._flight: deque[Request | Describing] = deque()
+        self._out: list[bytes] = []
+        self._unsent: list[Request | Describing] = []  # whose bytes are in _out
+        self._again: set[Request] = set()  # which run a second time
+        self._since = 0.0  # when the first of them had nobody before it
+        # what was read, and is not a whole message yet
+        self._pieces: list[bytes] = []
+        self._read_bytes = 0
+        self._needed_bytes = 0
+        # the reply of the first of them
+        self._awaited = _BIND
+        self._rows: list[bytes] = []
+        self._rows_bytes = 0
+        self._tag = b""
+        self._error: dict[str, str] | Exception | None = None
+        self._back: list[Request] = []  # whose reply is complete
+        self._fatal: dict[str, str] | None = None
+        # cancelling
+        self._watch: asyncio.TimerHandle | None = None
+        self._unwanted: set[Request] = set()
+        self._cancelled: Request | None = None  # until it has ended and the cancel request's connection has, too
+        self._canceling: asyncio.Task[None] | None = None
+        self._exposed: set[Request] = set()  # whom the cancel request may hit instead
+
+    def __repr__(self) -> str:
+        return f"<Pipeline of backend {self._backend.holder.number}: {len(self._flight)} in flight>"
+
+    # --- sending ------------------------------------------------------------------------------------------
+
+    def send(self, request: Request) -> None:
+        """Send the request's statement behind those in flight; the reports follow."""
+        if self._transport is None and not self._lost:
+            self._transport = self._session.lend(self)
+        plan, message = request.work
+        if message is not None and self._known.get(request.statement) is plan:  # type: ignore[arg-type]
+            self._write(request, message)
+        else:
+            self._describe(request)
+
+    def _describe(self, request: Request, *, attempt: int = 1, forget: tuple[bytes, ...] = ()) -> None:
+        """Have the request's statement described first; others that need the same wait for the same."""
+        statement = request.statement
+        assert statement is not None  # noqa: S101  # only leases have none
+        if unit := self._describing.get(statement):
+            unit.requests.append(request)
+            return
+        self._known.pop(statement, None)
+        if len(self._known) >= self._lane.size:
+            forget += (self._known.pop(next(iter(self._known))).name,)
+        plan = statement.plan or self._lane.new_plan(statement)
+        unit = self._describing[statement] = Describing(statement, plan, request, attempt=attempt)
+        self._write(unit, unit.messages(forget=forget))
+
+    def _write(self, unit: Request | Describing, message: bytes) -> None:
+        self._flight.append(unit)
+        self._unsent.append(unit)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(message)
+
+    def _flush(self) -> None:
+        """Write what has gathered; not while a cancel request is out, which might hit it."""
+        if self._transport is None or self._cancelled is not None or not self._out:
+            return
+        if len(self._unsent) == len(self._flight):
+            self._since = monotonic()
+        self._transport.write(b"".join(self._out))
+        self._out.clear()
+        self._unsent.clear()
+        if self._lane.command_timeout and self._watch is None:
+            self._watch = self._loop.call_later(self._lane.command_timeout, self._check_command_timeout)
+
+    def give_back(self) -> None:
+        """asyncpg has the connection again. Nothing is in flight."""
+        if self._transport is None:
+            return
+        if self._flight or self._pieces or self._transport.get_write_buffer_size():
+            raise RuntimeError(f"{self!r} cannot give the connection back now")
+        self._transport = None
+        self._session.take_back()
+
+    # --- receiving ----------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._lane.turn.enter()
+        if self._pieces:
+            self._pieces.append(data)
+            self._read_bytes += len(data)
+            if self._read_bytes < self._needed_bytes:
+                return  # of a long message; it is put together once
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Read the messages, a window of them at most; what is left waits for the next turn, or for the rest of it."""
+        end = min(len(data), WINDOW)
+        try:
+            at = self._messages(data, end)
+            if not at and end < len(data):
+                at = self._messages(data, len(data))  # a message of more than a window
+        except (Doubt, ValueError, IndexError) as doubt:
+            self._cut(str(doubt))
+            return
+        if at < len(data) and not self._lost:
+            self._pieces.append(data[at:])
+            self._read_bytes = len(data) - at
+            self._needed_bytes = 1 + pgwire.header(data, at)[1] if self._read_bytes >= 5 else 5
+            if end < len(data) and self._needed_bytes <= self._read_bytes:
+                self._pause()
+        if self._back:
+            self._count_and_report()
+
+    def _pause(self) -> None:
+        assert self._transport is not None  # noqa: S101  # what is read comes from it
+        self._transport.pause_reading()
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._read(data)
+
+    def _count_and_report(self) -> None:
+        back, turn = self._back, self._lane.turn
+        self._back = []
+        seconds = max(0.0, turn.began - turn.lag - self._since) / len(back)
+        self._since = turn.began
+        for request in back:
+            request.statement.learn(seconds)  # type: ignore[union-attr]
+        self._reports.came_back(self._backend, back)
+
+    def _messages(self, data: bytes, end: int) -> int:
+        """Take in the whole messages before `end`; returns where they end."""
+        flight = self._flight
+        at = 0
+        while at < end:
+            head = flight[0] if flight else None
+            if type(head) is Request and self._error is None:
+                if self._awaited == _BIND and data.startswith(BOUND, at):
+                    at += len(BOUND)
+                    self._awaited = _ROWS
+                if self._awaited == _ROWS:
+                    plan = head.work[0]
+                    if type(head.payload) is Fetch:
+                        at = self._take_rows(plan, data, at, end)
+                    if data.startswith(plan.end, at):  # as nearly all do
+                        at += len(plan.end)
+                        self._succeeded(head, plan.usual_tag)
+                        continue
+                    if data.startswith(SUSPENDED_IDLE, at):
+                        at += len(SUSPENDED_IDLE)
+                        self._succeeded(head, b"")
+                        continue
+            if end - at < 5:
+                break
+            kind, length = pgwire.header(data, at)
+            stop = at + 1 + length
+            if stop > end:
+                break
+            self._take(head, kind, data[at:stop])
+            at = stop
+        return at
+
+    def _take_rows(self, plan: Plan, data: bytes, at: int, end: int) -> int:
+        rows = self._rows
+        try:
+            stop = plan.rows(data, at, end, rows)
+        except Doubt:
+            raise
+        except Exception as error:  # a value that Python does not have; what follows of the rows is skipped
+            self._error = error
+            return at
+        self._rows_bytes += stop - at
+        if self._rows_bytes > 2 * self._max_bytes:  # far too much; the peer will say so of less
+            rows.clear()
+            self._error = MessageTooLarge(
+                f"the result is more than {self._max_bytes} bytes, the cap (max_frame_bytes); fetch fewer rows or "
+                "columns at a time"
+            )
+        return stop
+
+    def _take(self, head: Request | Describing | None, kind: int, message: bytes) -> None:
+        """Take in one message, by the grammar of what it answers."""
+        if kind in _ANY_TIME:
+            self._session.pass_on(message)
+            return
+        body = message[5:]
+        if kind == pgwire.ERROR:
+            fields = pgwire.error_fields(body)
+            if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
+                self._fatal = fields
+                return
+        if head is None:
+            raise Doubt(f"{chr(kind)!r} came, and nothing had been asked")
+        if isinstance(head, Describing):
+            if head.take(kind, body):
+                self._flight.popleft()
+                self._begin_next()
+                self._described(head)
+            return
+        plan, awaited = head.work[0], self._awaited
+        if kind == pgwire.ERROR:
+            self._error = fields
+            self._awaited = _SYNC_AFTER_REFUSAL if awaited == _BIND else _SYNC
+        elif kind == pgwire.READY and awaited >= _SYNC:
+            if body != b"I":
+                raise Doubt("a statement left its session inside a transaction")
+            self._ended(head)
+        elif awaited != _ROWS:
+            raise Doubt(f"{chr(kind)!r} came before a statement was bound, or after its end")
+        elif kind == pgwire.COMMAND_COMPLETE:
+            self._tag = body[:-1]
+            if not plan.may_end_with(self._tag):
+                raise Doubt(f"{self._tag!r} is no answer to {head.statement!r}")
+            self._awaited = _SYNC
+        elif kind in (pgwire.PORTAL_SUSPENDED, pgwire.EMPTY_QUERY):
+            self._awaited = _SYNC
+        elif kind != pgwire.DATA_ROW or not plan.has_rows or not (self._error or type(head.payload) is Execute):
+            raise Doubt(f"{chr(kind)!r} came in the place of rows")
+
+    # --- what statements come to --------------------------------------------------------------------------
+
+    def _succeeded(self, head: Request, tag: bytes) -> None:
+        self._flight.popleft()
+        self._awaited = _BIND
+        self._back.append(head)
+        if type(head.payload) is Fetch:
+            rows = self._rows
+            self._rows = []
+            self._rows_bytes = 0
+            self._reports.rows(head, head.work[0], rows)
+        else:
+            self._reports.tag(head, tag)
+        if self._unwanted or self._cancelled is not None:
+            self._look_after_cancelled((head,))
+
+    def _ended(self, head: Request) -> None:
+        """The first statement's ReadyForQuery has come."""
+        error = self._error
+        if error is None:
+            tag, self._tag = self._tag, b""
+            self._succeeded(head, tag)
+            return
+        refused = self._awaited == _SYNC_AFTER_REFUSAL
+        self._flight.popleft()
+        self._begin_next()
+        if isinstance(error, dict):
+            code = error.get("C", "")
+            if refused and _NEVER_RAN.get(code) == error.get("R"):
+                self._prepare_again(head, code, error)
+            elif code == _CANCELED and head in self._exposed and not head.answered:
+                self._exposed.clear()  # a request to cancel hits one statement
+                self._write(head, head.work[1])
+            else:
+                self._failed(head, error)
+        else:
+            self._reports.failed(head, error)
+            self._back.append(head)
+        if self._unwanted or self._cancelled is not None:
+            self._look_after_cancelled((head,))
+
+    def _failed(self, head: Request, fields: dict[str, str]) -> None:
+        assert head.statement is not None  # noqa: S101
+        self._reports.failed(head, server_error(fields, head.statement.sql))
+        self._back.append(head)
+
+    def _begin_next(self) -> None:
+        self._awaited = _BIND
+        self._rows = []
+        self._rows_bytes = 0
+        self._tag = b""
+        self._error = None
+
+    def _prepare_again(self, head: Request, code: str, fields: dict[str, str]) -> None:
+        """PostgreSQL has lost the prepared statement, or its result has changed: prepare it anew, once."""
+        if head.answered:
+            self._back.append(head)
+        elif head not in self._again:
+            self._again.add(head)
+            self._describe(head)
+        else:
+            self._again.discard(head)
+            if code == "26000":
+                self._lane.switch_off("names_lost", "prepared statements get lost: is there a pooler between?")
+            self._divert(head, "names_lost" if code == "26000" else "schema")
+
+    def _described(self, unit: Describing) -> None:
+        statement, plan = unit.statement, unit.plan
+        del self._describing[statement]
+        if unit.error is not None:
+            why_not = "unprepared"
+            if unit.error.get("C") == _SYNTAX_ERROR:  # several statements, too
+                why_not = "text"
+                self._lane.refuse(statement, why_not)
+        elif self._lane.described(statement, plan, unit.types, unit.fields):
+            self._known[statement] = plan
+            why_not = plan.why_not
+        elif unit.attempt < MAX_ATTEMPTS:
+            self._describe(unit.requests[0], attempt=unit.attempt + 1, forget=(plan.name,))
+            self._describing[statement].requests[1:] = unit.requests[1:]
+            return
+        else:
+            why_not = "schema"
+        for request in unit.requests:
+            if request.answered:
+                self._back.append(request)
+            elif why_not:
+                self._divert(request, why_not)
+            else:
+                self._run_described(request, plan)
+        if self._unwanted or self._cancelled is not None:
+            self._look_after_cancelled(unit.requests)
+
+    def _run_described(self, request: Request, plan: Plan) -> None:
+        message = request.payload
+        try:
+            bound = plan.bind(message.args, message.limit if type(message) is Fetch else 0)
+        except NotQuick:
+            self._divert(request, "arguments")
+        else:
+            request.work = (plan, bound)
+            self._write(request, bound)
+
+    def _divert(self, request: Request, why_not: str) -> None:
+        self._lane.count(why_not)
+        self._reports.diverted(self._backend, request)
+
+    # --- cancelling ---------------------------------------------------------------------------------------
+
+    def cancel(self, request: Request) -> None:
+        """The worker waits for the request no more. Only what runs now can be cancelled, which is the first; another
+        one is when it becomes the first and does not end at once."""
+        if request in self._unsent:
+            at = self._unsent.index(request)
+            del self._unsent[at], self._out[at]
+            self._flight.remove(request)
+            self._loop.call_soon(self._reports.came_back, self._backend, [request])
+        elif self._is_first(request, alone=True):
+            self._cancel_first(request)
+        else:
+            self._unwanted.add(request)
+
+    def _cancel_first(self, request: Request) -> None:
+        if self._cancelled is None and not self._lost:
+            self._cancelled = request
+            self._exposed = {unit for unit in self._flight if type(unit) is Request and unit is not request}
+            self._canceling = self._loop.create_task(self._cancel(request))
+
+    async def _cancel(self, request: Request) -> None:
+        """Ask PostgreSQL to cancel what it runs; then nothing is written before that has ended, for the request names a
+        backend and not a statement."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._session.cancel_running()
+        except TimeoutError:
+            self._cut(f"a statement could not be cancelled within {self._patience:g} s")
+        self._canceling = None
+        if self._cancelled is request and self._is_first(request):
+            self._loop.call_later(self._patience, self._cut_if_first, request)
+        else:
+            self._resume()
+
+    def _look_after_cancelled(self, ended: Sequence[Request]) -> None:
+        """Something has ended for these, and something is or is to be cancelled."""
+        self._unwanted.difference_update(ended)
+        if self._cancelled in ended and self._canceling is None:
+            self._resume()
+        if self._flight and (head := self._flight[0]) in self._unwanted and type(head) is Request:
+            self._unwanted.discard(head)
+            self._loop.call_later(SOON_SECONDS, self._cancel_if_first, head)
+
+    def _resume(self) -> None:
+        self._cancelled = None
+        self._flush()
+
+    def _check_command_timeout(self) -> None:
+        """End what has run for longer than the connection's command_timeout."""
+        self._watch = None
+        head = self._flight[0] if self._flight else None
+        if head is None or self._lost:
+            return
+        limit = self._lane.command_timeout
+        left = self._since + limit - monotonic()
+        if left <= 0 and type(head) is Request and self._cancelled is None:
+            self._reports.failed(head, TimeoutError())
+            self._cancel_first(head)
+            left = limit
+        self._watch = self._loop.call_later(max(left, 0.001), self._check_command_timeout)
+
+    def _is_first(self, request: Request, *, alone: bool = False) -> bool:
+        """Whether PostgreSQL works on the request now, or describes its statement (for nobody else)."""
+        head = self._flight[0] if self._flight else None
+        if isinstance(head, Describing):
+            return head.requests == [request] if alone else request in head.requests
+        return head is request
+
+    def _cancel_if_first(self, request: Request) -> None:
+        if self._is_first(request):
+            self._cancel_first(request)
+
+    def _cut_if_first(self, request: Request) -> None:
+        if self._cancelled is request and self._is_first(request):
+            self._cut(f"a cancelled statement did not end within {self._patience:g} s")
+
+    # --- the end of the connection ------------------------------------------------------------------------
+
+    def _cut(self, why: str) -> None:
+        """Give the connection up: what it says, or does not say, cannot be trusted any more."""
+        log.error("backend %d (pid %d) is cut: %s", self._backend.holder.number, self._backend.pid, why)
+        self._pieces.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._transport = None
+        head = self._flight[0] if self._flight else None
+        if self._fatal is not None and type(head) is Request and self._awaited == _ROWS and not head.answered:
+            self._failed(head, self._fatal)  # its transaction ended with the session
+        self._session.lost(exc)
+
+    def never_ran(self) -> list[Request]:
+        """Once the connection is lost: the requests that PostgreSQL certainly did not begin.
+
+        Those whose bytes were not written, those that waited for a description, and after an orderly goodbye all but
+        the one that was bound already.
+        """
+        units: list[Request | Describing] = list(self._flight if self._fatal is not None else self._unsent)
+        if self._fatal is not None and self._awaited != _BIND:
+            units = units[1:]
+        plain = [unit for unit in units if type(unit) is Request]
+        return plain + [request for unit in self._describing.values() for request in unit.requests]
