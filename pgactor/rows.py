@@ -36,7 +36,9 @@ class Record(tuple[Any, ...]):
     __slots__ = ()
 
     _names: ClassVar[tuple[str, ...]] = ()
+    _kinds: ClassVar[tuple[ColumnKind, ...]] = ()
     _positions: ClassVar[dict[str, int]] = {}
+    _decode: ClassVar[Callable[[bytes | memoryview | msgspec.Raw], list[Record]]]
 
     @overload
     def __getitem__(self, key: SupportsIndex | str) -> Any: ...
@@ -79,20 +81,38 @@ class Record(tuple[Any, ...]):
     def __repr__(self) -> str:
         return "".join(["<Record", *(f" {name}={value!r}" for name, value in self.items()), ">"])
 
-    def __reduce__(self) -> tuple[Callable[..., Record], tuple[tuple[str, ...], tuple[Any, ...]]]:
-        return _record, (self._names, tuple(self))
+    def __reduce__(self) -> tuple[Callable[..., Record], tuple[Any, ...]]:
+        return _record, (self._names, self._kinds, tuple(self))
 
 
 @lru_cache(1024)
-def record_class(names: tuple[str, ...]) -> type[Record]:
-    """The class of the Records whose columns have these names. Call it with an iterable of the values."""
+def record_class(names: tuple[str, ...], kinds: tuple[ColumnKind, ...]) -> type[Record]:
+    """The class of the Records whose columns have these names and kinds. Call it with an iterable of the values."""
     positions = {name: position for position, name in enumerate(names)}
-    namespace = {"__slots__": (), "__module__": __name__, "_names": names, "_positions": positions}
-    return type("Record", (Record,), namespace)
+    namespace = {"__slots__": (), "__module__": __name__, "_names": names, "_kinds": kinds, "_positions": positions}
+    record: type[Record] = type("Record", (Record,), namespace)
+    record._decode = _decoder_of(record)
+    return record
 
 
-def _record(names: tuple[str, ...], values: tuple[Any, ...]) -> Record:
-    return record_class(names)(values)
+def _decoder_of(record: Any) -> Any:
+    """What decodes rows into such Records.
+
+    msgspec makes named tuples in C, in less than half the time of one that Python is to call a class for. So a Record
+    is one, for as long as it takes to tell msgspec of it.
+    """
+    types = {f"column_{position}": _PYTHON_TYPE[kind] for position, kind in enumerate(record._kinds)}
+    told = {"_fields": tuple(types), "_field_defaults": {}, "__annotations__": types}
+    for name, value in told.items():
+        setattr(record, name, value)
+    decoder = msgspec.msgpack.Decoder(GenericAlias(list, (record,)), ext_hook=unpack)
+    for name in (*told, "__msgspec_cache__"):
+        delattr(record, name)
+    return decoder.decode
+
+
+def _record(names: tuple[str, ...], kinds: tuple[ColumnKind, ...], values: tuple[Any, ...]) -> Record:
+    return record_class(names, kinds)(values)
 
 
 class ColumnKind(enum.StrEnum):
@@ -223,9 +243,8 @@ class RowDecoder:
 
     def __init__(self, columns: tuple[Column, ...]) -> None:
         self.columns = columns
-        self.record = record_class(tuple(column.name for column in columns))
-        row = GenericAlias(tuple, tuple(_PYTHON_TYPE[column.kind] for column in columns))
-        self._decode = msgspec.msgpack.Decoder(GenericAlias(list, (row,)), ext_hook=unpack).decode
+        record = record_class(tuple(column.name for column in columns), tuple(column.kind for column in columns))
+        self._decode = record._decode
 
     def decode(self, data: bytes | memoryview | msgspec.Raw) -> list[Record]:
         """The rows that a RowEncoder of the same columns encoded.
@@ -233,7 +252,7 @@ class RowDecoder:
         Raises ProtocolError if they are not such rows; the text names the column if one is at fault.
         """
         try:
-            return list(map(self.record, self._decode(data)))
+            return self._decode(data)
         except (ValueError, RecursionError) as exc:
             raise ProtocolError(self._explain(str(exc))) from exc
 

@@ -20,7 +20,20 @@ import msgspec
 
 from ..core.holder import Holder
 from ..core.request import Request
-from ..messages import DEFAULT_MAX_FRAME_BYTES, Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
+from ..messages import (
+    DEFAULT_MAX_FRAME_BYTES,
+    Batch,
+    Done,
+    Execute,
+    ExecuteMany,
+    Failed,
+    Fetch,
+    FetchMany,
+    Results,
+    Rows,
+    StatementRequest,
+)
+from .batches import run_batch
 from .failures import in_words, statement_failed
 from .lane import Lane
 from .pipeline import Pipeline
@@ -57,8 +70,8 @@ class Reports(StatementReports, Protocol):
     def opened(self, backend: Backend) -> None: ...
     def open_failed(self, backend: Backend, error: BaseException) -> None: ...
 
-    def answer(self, request: Request, reply: Done | Rows | Failed, shape: Shape | None) -> None:
-        """The request's result, with the shape of its rows."""
+    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+        """The request's result, with the shape of its rows. Rows among results have their columns."""
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         """The backend is quiet again. touched: it was left inside a transaction."""
@@ -111,7 +124,8 @@ class Backend:
     # --- the mailbox --------------------------------------------------------------------------------------
 
     def run(self, request: Request) -> None:
-        """Run the request's statement; `Reports.answer` and `finished` follow, or the statement lane's own reports."""
+        """Run the request's statement; `Reports.answer` and `finished` follow, or the statement lane's own
+        reports."""
         if request.work is None:
             self._post(request)
         elif self._pipeline is not None:
@@ -120,16 +134,25 @@ class Backend:
             self._begin_pipeline(request)
 
     def interrupt(self, request: Request) -> None:
-        """Cancel the request, which runs or is about to; `Reports.finished` follows, or the statement lane's report."""
+        """Cancel the request, which runs or is about to; `Reports.finished` follows, or the statement lane's
+        report."""
         if request.work is not None and self._pipeline is not None:
             self._pipeline.cancel(request)
         elif self._running is request:
             if not self._interrupted:
                 self._interrupted = True
-                self.task.cancel()
+                if self._session.give_up():
+                    self._loop.call_later(self._reset_timeout, self._cut, request)
+                else:
+                    self.task.cancel()
         elif request in self._mailbox:
             self._mailbox.remove(request)
             self._loop.call_soon(self._reports.finished, self, request, False)
+
+    def _cut(self, request: Request) -> None:
+        """The request was given up a while ago: it must have ended."""
+        if self._running is request:
+            self._session.terminate()
 
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
@@ -261,6 +284,7 @@ class Backend:
         if session.is_closed():
             self._lost(CLOSED_BY_POSTGRES)
             return False
+        request.payload = None  # whoever still remembers the request, as the heap of deadlines does, needs it no more
         self._reports.finished(self, request, session.is_in_transaction())
         return True
 
@@ -282,14 +306,14 @@ class Backend:
             )
             return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
         self._reports.answer(request, reply, shape)
-        return bool(message.args) or not isinstance(message, ExecuteMany | FetchMany)
+        return not isinstance(message, ExecuteMany | FetchMany) or bool(message.args)
 
     def _never_began(self, request: Request) -> bool:
         self._mailbox.appendleft(request)
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(self, message: StatementRequest) -> tuple[Done | Rows, Shape | None]:
+    async def _perform(self, message: StatementRequest) -> tuple[Done | Rows | Results | Failed, Shape | None]:
         session = self._session
         match message:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
@@ -302,6 +326,8 @@ class Backend:
                 return Done(id, None, session.is_in_transaction()), None
             case FetchMany(id=id, sql=sql, args=args):
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
+            case Batch():
+                return await run_batch(session, message, self._shapes), None
         data = msgspec.Raw(shape.encode(records))
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
 

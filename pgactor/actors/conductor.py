@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import asyncpg
@@ -23,11 +23,12 @@ from ..core.lease import LeaseBusy
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
-from ..core.statement import StatementTable
+from ..core.statement import Statement
 from ..errors import ConfigError, LeaseError, ProtocolError, SupervisorUnavailable
 from ..messages import (
     PROTOCOL_VERSION,
     Acquire,
+    Batch,
     Bye,
     Cancel,
     Done,
@@ -43,6 +44,7 @@ from ..messages import (
     Hello,
     LeaseEnded,
     Release,
+    Results,
     Rows,
     StatementRequest,
     Status,
@@ -52,12 +54,15 @@ from ..messages import (
 )
 from ..messages import Request as AnyRequest
 from ..version import __version__
+from . import batches
 from .backend import Backend
 from .failures import failed, in_words, statement_failed
+from .fields import array_header
+from .group import Group
 from .lane import Lane
 from .peer import Peer
 from .plan import Plan
-from .session import Session
+from .session import Session, as_exception
 from .shapes import Shape, ShapeTable
 
 log = logging.getLogger("pgactor.conductor")
@@ -71,7 +76,13 @@ _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is i
 REPLIES_TO_COME = 8
 """A reply waits for others only if its worker awaits so many more: one that awaits nothing else gets it at once."""
 
-STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany)
+STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany, Batch)
+
+MESSAGES_PER_TURN = 64
+"""How many messages of one worker are heard before others have their turn."""
+
+MAX_BACKLOG = 4096
+"""How many may wait to be heard before no more of the worker's are read."""
 
 _ROWS = b"\x96\xa4rows\xcf"
 _FALSE = b"\xc2"
@@ -101,7 +112,6 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.malformed_messages = 0
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
-        self._statements = StatementTable()
         self._lane = Lane(settings, self._shapes, self.pool.counters)
         self._resets = settings.pool.reset_every_statement
 
@@ -142,6 +152,28 @@ class Conductor:
             self.malformed(peer, str(error))
             peer.send(failed(None, error))
             return
+        if peer.backlog:
+            peer.backlog.extend(messages)
+            if len(peer.backlog) > MAX_BACKLOG:
+                peer.pause_reading()
+        elif len(messages) <= MESSAGES_PER_TURN:
+            self._hear(peer, messages)
+        else:
+            peer.backlog.extend(messages)
+            self._hear_more(peer)
+
+    def _hear_more(self, peer: Peer) -> None:
+        """Hear a worker that has much to say, but not for so long that others have to wait."""
+        backlog = peer.backlog
+        self._hear(peer, [backlog.popleft() for _ in range(min(len(backlog), MESSAGES_PER_TURN))])
+        if peer.closed:
+            backlog.clear()
+        elif backlog:
+            self._loop.call_soon(self._hear_more, peer)
+        else:
+            peer.resume_reading()
+
+    def _hear(self, peer: Peer, messages: Sequence[FromWorker | wire.Malformed]) -> None:
         self._lane.turn.enter()
         now = self._loop.time()
         actions: list[Action] = []
@@ -241,7 +273,10 @@ class Conductor:
                 peer.close("it said goodbye")
 
     def _statement(self, now: float, worker: Worker, message: StatementRequest, actions: list[Action]) -> None:
-        statement = self._statements.get(message.sql)
+        if isinstance(message, Batch):
+            self._batch(now, worker, message, actions)
+            return
+        statement = self._lane.statements.get(message.sql)
         request = Request(
             worker,
             message.id,
@@ -259,6 +294,17 @@ class Conductor:
                 self._refuse_id(worker, error)
         else:
             self._on_lease(now, request, message.lease)
+
+    def _batch(self, now: float, worker: Worker, message: Batch, actions: list[Action]) -> None:
+        alone = all(self._lane.statements.get(sql).leaves_nothing for sql, _ in message.statements)
+        kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, kind, now, Statement(batches.in_words(message)), message, deadline)
+        self._lane.admit(request)
+        try:
+            self.pool.submit(now, request, actions)
+        except ProtocolError as error:
+            self._refuse_id(worker, error)
 
     def _on_lease(self, now: float, request: Request, token: Token) -> None:
         worker = request.worker
@@ -305,11 +351,13 @@ class Conductor:
         now, words = self._loop.time(), in_words(error)
         self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
 
-    def answer(self, request: Request, reply: Done | Rows | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
         if not self.pool.answer(request):
             return
         peer: Peer = request.worker.link
-        if shape is not None and isinstance(reply, Rows) and shape.number not in peer.shapes:
+        if isinstance(reply, Results):
+            batches.send_results(peer, reply)
+        elif shape is not None and isinstance(reply, Rows) and shape.number not in peer.shapes:
             reply.columns = shape.columns
             if peer.send(reply):
                 peer.remember(shape.number)
@@ -324,8 +372,9 @@ class Conductor:
         shape = plan.shape
         known = shape.number in peer.shapes
         columns = shape.as_known if known else shape.as_told
-        head = (_ROWS, request.id.to_bytes(8, "big"), columns, _array_header(len(rows)))
-        if peer.send_encoded(request.id, b"".join((*head, *rows, _FALSE))) and not known:
+        head = (_ROWS, request.id.to_bytes(8, "big"), columns, array_header(len(rows)))
+        may_wait = len(request.worker.requests) >= REPLIES_TO_COME
+        if peer.send_encoded(request.id, b"".join((*head, *rows, _FALSE)), may_wait=may_wait) and not known:
             peer.remember(shape.number)
 
     def tag(self, request: Request, tag: bytes) -> None:
@@ -335,6 +384,20 @@ class Conductor:
     def failed(self, request: Request, error: Exception) -> None:
         if self.pool.answer(request):
             request.worker.link.send(statement_failed(request.id, error))
+
+    def results(self, request: Request, group: Group) -> None:
+        if not self.pool.answer(request):
+            return
+        peer: Peer = request.worker.link
+        if group.error is not None:
+            index, error = group.error
+            sql = "" if index is None else group.statements[index][0].sql
+            named = index if isinstance(request.payload, Batch) else None
+            peer.send(statement_failed(request.id, as_exception(error, sql), index=named))
+        elif isinstance(request.payload, Batch):
+            batches.send_results(peer, batches.results_of(request.id, group))
+        else:
+            peer.send(Done(request.id))
 
     def came_back(self, backend: Backend, requests: list[Request]) -> None:
         actions: list[Action] = []
@@ -429,12 +492,6 @@ class Conductor:
         if due is not None and now < due <= now + CLOCK_SECONDS:
             now = due  # call_at may come a clock's resolution too early; without this it would come again and again
         self._do(self.pool.tick(now))
-
-
-def _array_header(length: int) -> bytes:
-    if length < 16:
-        return bytes((0x90 | length,))
-    return b"\xdc" + length.to_bytes(2, "big") if length < 65536 else b"\xdd" + length.to_bytes(4, "big")
 
 
 def _other_life() -> SupervisorUnavailable:

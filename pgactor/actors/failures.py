@@ -16,7 +16,7 @@ from ..messages import Failed
 _CONNECTION_LOST = (asyncpg.ConnectionDoesNotExistError, ConnectionError)
 
 
-def failed(id: int | None, error: BaseException, *, in_transaction: bool = False) -> Failed:
+def failed(id: int | None, error: BaseException, *, in_transaction: bool = False, index: int | None = None) -> Failed:
     """The message that tells the worker of the error."""
     code, error_class, fields = _describe(error)
     cause = error.__cause__
@@ -28,19 +28,22 @@ def failed(id: int | None, error: BaseException, *, in_transaction: bool = False
         fields,
         None if cause is None else (type(cause).__name__, _text(cause)),
         in_transaction,
+        index,
     )
 
 
-def statement_failed(id: int, error: BaseException, *, in_transaction: bool = False) -> Failed:
+def statement_failed(
+    id: int, error: BaseException, *, in_transaction: bool = False, index: int | None = None
+) -> Failed:
     """The same for an error that ended a statement. asyncpg's words for a connection that broke off while the
     statement ran say nothing of the statement; here it is an unknown outcome."""
     if isinstance(error, TimeoutError) and not isinstance(error, PgactorError):
         late = RequestTimeout("the statement was cancelled at the connection's command_timeout")
-        return failed(id, late, in_transaction=in_transaction)
+        return failed(id, late, in_transaction=in_transaction, index=index)
     if isinstance(error, _CONNECTION_LOST) and not isinstance(error, PgactorError):
         unknown = OutcomeUnknown(f"the connection to PostgreSQL was lost while the statement ran: {error}")
-        return failed(id, unknown)
-    return failed(id, error, in_transaction=in_transaction)
+        return failed(id, unknown, index=index)
+    return failed(id, error, in_transaction=in_transaction, index=index)
 
 
 def in_words(error: BaseException) -> str:

@@ -78,6 +78,12 @@ class IpcPeer(Peer, asyncio.Protocol):
             self._transport.writelines((frame_header(len(frame)), frame))
         self._check_unsent()
 
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
     def _check_unsent(self) -> None:
         unsent = self._transport.get_write_buffer_size()
         if unsent > self._max_unsent_bytes:

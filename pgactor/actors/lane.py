@@ -1,8 +1,8 @@
 """Who may enter the statement lane, and why the others may not.
 
-An optimisation that can be switched off: what does not enter, asyncpg runs in the session lane, with the same result. A
-statement enters if its text is known to leave nothing in the session, if all its types are quick ones (quicktypes.py) and
-if its arguments are exactly of these types.
+An optimisation that can be switched off: what does not enter, asyncpg runs in the session lane, with the same
+result. A statement enters if its text is known to leave nothing in the session, if all its types are quick ones
+(quicktypes.py) and if its arguments are exactly of these types.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Iterable
 
 from ..config import Settings
 from ..core.request import Request
-from ..core.statement import REMEMBERED_LENGTH, Statement
-from ..messages import Execute, Fetch
+from ..core.statement import REMEMBERED_LENGTH, Statement, StatementTable
+from ..messages import Batch, Execute, ExecuteMany, Fetch
+from .batches import begin_transaction
+from .group import Group
 from .pgwire import Field
 from .plan import NotQuick, Plan
 from .quicktypes import QuickTypes
@@ -22,16 +24,21 @@ from .turn import Turn
 
 log = logging.getLogger("pgactor.lane")
 
+MAX_GROUP = 1000
+"""How many statements travel together at most; asyncpg is quicker with more."""
+
 
 class Lane:
     """What the statement lanes of all backends have in common.
 
-    wanted: types that nothing is known of; whoever has a session at hand looks them up. size: how many statements one
-    backend keeps prepared. command_timeout: for how many seconds one may run, as asyncpg has it; 0: no limit.
+    turn: of the event loop. statements: those that were met last. wanted: types that nothing is known of; whoever
+    has a session at hand looks them up. size: how many statements one backend keeps prepared. command_timeout: for
+    how many seconds one may run, as asyncpg has it; 0: no limit.
     """
 
     def __init__(self, settings: Settings, shapes: ShapeTable, counters: dict[str, int]) -> None:
         self.turn = Turn()
+        self.statements = StatementTable()
         self.size = min(settings.connect.statement_cache_size, 4096)
         self.wanted: set[int] = set()
         self.command_timeout = settings.connect.command_timeout or 0.0
@@ -47,42 +54,64 @@ class Lane:
         """Let the request in, with its Bind message where one can be made, or count why not."""
         message, statement = request.payload, request.statement
         assert statement is not None  # noqa: S101  # only leases have none
-        why_not = self._off
-        if not why_not and (type(message) is Fetch or type(message) is Execute) and message.lease is None:
-            plan = statement.plan
-            if plan is None:
-                why_not = self._first_plan(statement)
+        if type(message) is Fetch or type(message) is Execute:
+            why_not = self._off or self._why_not(statement)
+            if not why_not:
                 plan = statement.plan
-            if plan is not None:
                 if not plan.described:
                     request.work = (plan, None)
                     return
-                why_not = plan.why_not
-                if not why_not:
-                    try:
-                        limit = message.limit if type(message) is Fetch else 0
-                        request.work = (plan, plan.bind(message.args, limit))
-                    except NotQuick:
-                        why_not = "arguments"
-                    else:
-                        return
-        elif not why_not:
-            why_not = "lease" if message.lease is not None else "many"
-        self.count(why_not)
+                try:
+                    limit = message.limit if type(message) is Fetch else 0
+                    request.work = (plan, plan.bind(message.args, limit))
+                    return
+                except NotQuick:
+                    why_not = "arguments"
+        else:
+            why_not = self._off or self._admit_group(request)
+        if why_not:
+            self.count(why_not)
+
+    def _admit_group(self, request: Request) -> str:
+        """Let a batch in, or a statement with many arguments; or tell why not."""
+        message, statement = request.payload, request.statement
+        if isinstance(message, Batch):
+            statements = [(self.statements.get(sql), args) for sql, args in message.statements]
+        elif isinstance(message, ExecuteMany) and statement is not None:
+            statements = [(statement, args) for args in message.args]
+        else:
+            return "many"
+        if not 0 < len(statements) <= MAX_GROUP:
+            return "many"
+        different = {each for each, _ in statements}
+        if len(different) > self.size // 2:
+            return "many"
+        for each in different:
+            if why_not := self._why_not(each):
+                return why_not
+        if isinstance(message, ExecuteMany):
+            request.work = Group(request, statements, wants_results=False)
+        elif message.atomic:
+            begin, commit = self.statements.get(begin_transaction(message)), self.statements.get("COMMIT")
+            request.work = Group(request, statements, begin=begin, commit=commit)
+        else:
+            request.work = Group(request, statements, synced=True)
+        return ""
 
     def count(self, why_not: str) -> None:
         """A request goes to the session lane."""
         name = f"in_session_{why_not}"
         self._counters[name] = self._counters.get(name, 0) + 1
 
-    def _first_plan(self, statement: Statement) -> str:
-        """Begin the statement's plan; or tell why not."""
-        if not statement.leaves_nothing:
+    def _why_not(self, statement: Statement) -> str:
+        """Why the statement may not enter; "" if it may, and then it has a plan."""
+        plan: Plan | None = statement.plan
+        if plan is not None:
+            return plan.why_not
+        if not statement.leaves_nothing or len(statement.sql) > REMEMBERED_LENGTH or "\0" in statement.sql:
             return "text"
         if self._resets:
             return "reset"
-        if len(statement.sql) > REMEMBERED_LENGTH or "\0" in statement.sql:
-            return "text"
         self.new_plan(statement)
         return ""
 
@@ -93,12 +122,14 @@ class Lane:
         return plan
 
     def described(self, statement: Statement, plan: Plan, types: tuple[int, ...], fields: tuple[Field, ...]) -> bool:
-        """A backend tells how it sees the statement. Returns whether the plan is right for it; if not, the statement is
-        to be described there anew, under the plan that it has then."""
+        """A backend tells how it sees the statement. Returns whether the plan is right for it; if not, the statement
+        is to be described there anew, under the plan that it has then."""
         if plan is not statement.plan:
             return False
         if not plan.described:
-            plan.describe(statement.verb, types, fields, self._types, self._shapes)
+            plan.describe(
+                statement.verb or statement.sql.partition(" ")[0].lower(), types, fields, self._types, self._shapes
+            )
             if plan.why_not and (unknown := self._types.unknown({*types, *(field.type for field in fields)})):
                 self.wanted.update(unknown)
                 self._undecided.append(statement)

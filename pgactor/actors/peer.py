@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
+from typing import Any
 
 from .. import wire
 from ..core.roster import Worker
@@ -19,13 +21,14 @@ from .failures import failed
 
 log = logging.getLogger("pgactor.gateway")
 
-GATHER_SECONDS = 0.002
+GATHER_SECONDS = 0.001
 GATHERED_REPLIES = 16
 """How long, and how many, replies may wait for each other while requests wait for backends."""
 
 
 class Peer(ABC):
-    """One link. worker: who said hello on it. shapes: the numbers of those it was told, the first told first."""
+    """One link. worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
+    backlog: its messages that are read and not heard yet."""
 
     road: str
 
@@ -35,6 +38,7 @@ class Peer(ABC):
         self.shapes: dict[int, None] = {}
         self.closed = False
         self.said_goodbye = False
+        self.backlog: deque[Any] = deque()
         self.max_frame_bytes = max_frame_bytes
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
@@ -86,9 +90,9 @@ class Peer(ABC):
         self.shapes[shape] = None
 
     def _too_large(self, message: FromSupervisor, size: int) -> Failed:
-        id = message.id if isinstance(message, Reply | Failed) else None
+        request = message.id if isinstance(message, Reply | Failed) else None
         in_transaction = getattr(message, "in_transaction", False)
-        return _over_the_cap(id, size, self.max_frame_bytes, in_transaction=in_transaction)
+        return _over_the_cap(request, size, self.max_frame_bytes, in_transaction=in_transaction)
 
     def flush(self) -> None:
         """Write what has gathered."""
@@ -109,6 +113,12 @@ class Peer(ABC):
     def write(self, frame: bytes) -> None:
         """Write one frame to the link."""
 
+    def pause_reading(self) -> None:  # noqa: B027  # not every road can
+        """Read no more of the worker's messages for a while, where that is possible."""
+
+    def resume_reading(self) -> None:  # noqa: B027
+        """Read them again."""
+
     @abstractmethod
     def close(self, reason: str) -> None:
         """Write what has gathered and end the link."""
@@ -118,7 +128,8 @@ def _over_the_cap(id: int | None, size: int, cap: int, *, in_transaction: bool =
     return failed(
         id,
         MessageTooLarge(
-            f"the result is {size} bytes, over the cap of {cap} (max_frame_bytes); fetch fewer rows or columns at a time"
+            f"the result is {size} bytes, over the cap of {cap} (max_frame_bytes); fetch fewer rows or columns at a "
+            "time"
         ),
         in_transaction=in_transaction,
     )

@@ -1,13 +1,13 @@
 """The statement lane on one backend: statements of many workers, one behind the other on one connection.
 
 asyncpg has opened the connection; while statements travel here the transport's protocol is this one, and it is given
-back for whatever asyncpg is to do. Each statement is Bind, Execute and Sync, so the failure of one is nobody else's, and
-its reply is final at ReadyForQuery. What comes back carries no name: it belongs to the first that was sent. So what
-PostgreSQL sends is checked against what each statement may be answered with, and at the first doubt the connection is
-cut, rather than give one worker's rows to another.
+back for whatever asyncpg is to do. Each statement is Bind, Execute and Sync, so the failure of one is nobody else's,
+and its reply is final at ReadyForQuery. What comes back carries no name: it belongs to the first that was sent. So
+what PostgreSQL sends is checked against what each statement may be answered with, and at the first doubt the
+connection is cut, rather than give one worker's rows to another.
 
-No task, future or queue per statement: `send` puts bytes into the buffer that leaves at the end of the event loop's turn,
-`data_received` hands the replies over.
+No task, future or queue per statement: `send` puts bytes into the buffer that leaves at the end of the event loop's
+turn, `data_received` hands the replies over.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..errors import MessageTooLarge
 from ..messages import Execute, Fetch
 from . import pgwire
 from .describing import Describing
+from .group import Group
 from .lane import Lane
 from .pgwire import BOUND, SUSPENDED_IDLE
 from .plan import NotQuick, Plan
@@ -58,6 +59,12 @@ _NEVER_RAN = {
 }
 """PostgreSQL's functions that refuse a prepared statement before it runs, by the code they do it with."""
 
+
+def _is_refusal(error: dict[str, str]) -> bool:
+    """Whether the error, if it came in the place of BindComplete, is that the prepared statement cannot be used."""
+    return _NEVER_RAN.get(error.get("C", "")) == error.get("R")
+
+
 _CANCELED = "57014"
 _SYNTAX_ERROR = "42601"
 
@@ -68,6 +75,9 @@ class Reports(Protocol):
     def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None: ...
     def tag(self, request: Request, tag: bytes) -> None: ...
     def failed(self, request: Request, error: Exception) -> None: ...
+
+    def results(self, request: Request, group: Group) -> None:
+        """The group has ended, well or not."""
 
     def came_back(self, backend: Backend, requests: list[Request]) -> None:
         """The backend has done with these, in this order."""
@@ -101,9 +111,9 @@ class Pipeline(asyncio.Protocol):
         self._describing: dict[Statement, Describing] = {}
         self._lost = False
         # what was sent
-        self._flight: deque[Request | Describing] = deque()
+        self._flight: deque[Request | Describing | Group] = deque()
         self._out: list[bytes] = []
-        self._unsent: list[Request | Describing] = []  # whose bytes are in _out
+        self._unsent: list[Request | Describing | Group] = []  # whose bytes are in _out
         self._again: set[Request] = set()  # which run a second time
         self._since = 0.0  # when the first of them had nobody before it
         # what was read, and is not a whole message yet
@@ -134,16 +144,31 @@ class Pipeline(asyncio.Protocol):
         """Send the request's statement behind those in flight; the reports follow."""
         if self._transport is None and not self._lost:
             self._transport = self._session.lend(self)
-        plan, message = request.work
-        if message is not None and self._known.get(request.statement) is plan:  # type: ignore[arg-type]
-            self._write(request, message)
+        work = request.work
+        if type(work) is Group:
+            self._send_group(work)
+        elif work[1] is not None and self._known.get(request.statement) is work[0]:  # type: ignore[arg-type]
+            self._write(request, work[1])
         else:
-            self._describe(request)
+            self._describe(request.statement, request)  # type: ignore[arg-type]  # only leases have none
 
-    def _describe(self, request: Request, *, attempt: int = 1, forget: tuple[bytes, ...] = ()) -> None:
-        """Have the request's statement described first; others that need the same wait for the same."""
-        statement = request.statement
-        assert statement is not None  # noqa: S101  # only leases have none
+    def _send_group(self, group: Group) -> None:
+        """Write the group, or have described first what is not known here."""
+        missing = [each for each in group.needs() if each.plan is None or self._known.get(each) is not each.plan]
+        group.waits = len(missing)
+        group.attempts += 1
+        for statement in missing:
+            self._describe(statement, group.request)
+        if not missing:
+            try:
+                self._write(group, group.message())
+            except NotQuick:
+                self._divert(group.request, "arguments")
+
+    def _describe(
+        self, statement: Statement, request: Request, *, attempt: int = 1, forget: tuple[bytes, ...] = ()
+    ) -> None:
+        """Have the statement described before the request runs; others that need the same wait for the same."""
         if unit := self._describing.get(statement):
             unit.requests.append(request)
             return
@@ -154,7 +179,7 @@ class Pipeline(asyncio.Protocol):
         unit = self._describing[statement] = Describing(statement, plan, request, attempt=attempt)
         self._write(unit, unit.messages(forget=forget))
 
-    def _write(self, unit: Request | Describing, message: bytes) -> None:
+    def _write(self, unit: Request | Describing | Group, message: bytes) -> None:
         self._flight.append(unit)
         self._unsent.append(unit)
         if not self._out:
@@ -196,7 +221,8 @@ class Pipeline(asyncio.Protocol):
         self._read(data)
 
     def _read(self, data: bytes) -> None:
-        """Read the messages, a window of them at most; what is left waits for the next turn, or for the rest of it."""
+        """Read the messages, a window of them at most; what is left waits for the next turn, or for the rest of
+        it."""
         end = min(len(data), WINDOW)
         try:
             at = self._messages(data, end)
@@ -257,6 +283,8 @@ class Pipeline(asyncio.Protocol):
                         at += len(SUSPENDED_IDLE)
                         self._succeeded(head, b"")
                         continue
+            elif type(head) is Group:
+                at = head.take_usual(data, at, end)
             if end - at < 5:
                 break
             kind, length = pgwire.header(data, at)
@@ -285,7 +313,7 @@ class Pipeline(asyncio.Protocol):
             )
         return stop
 
-    def _take(self, head: Request | Describing | None, kind: int, message: bytes) -> None:
+    def _take(self, head: Request | Describing | Group | None, kind: int, message: bytes) -> None:
         """Take in one message, by the grammar of what it answers."""
         if kind in _ANY_TIME:
             self._session.pass_on(message)
@@ -303,6 +331,12 @@ class Pipeline(asyncio.Protocol):
                 self._flight.popleft()
                 self._begin_next()
                 self._described(head)
+            return
+        if isinstance(head, Group):
+            if head.take(kind, message):
+                self._flight.popleft()
+                self._begin_next()
+                self._group_ended(head)
             return
         plan, awaited = head.work[0], self._awaited
         if kind == pgwire.ERROR:
@@ -352,7 +386,7 @@ class Pipeline(asyncio.Protocol):
         self._begin_next()
         if isinstance(error, dict):
             code = error.get("C", "")
-            if refused and _NEVER_RAN.get(code) == error.get("R"):
+            if refused and _is_refusal(error):
                 self._prepare_again(head, code, error)
             elif code == _CANCELED and head in self._exposed and not head.answered:
                 self._exposed.clear()  # a request to cancel hits one statement
@@ -383,7 +417,7 @@ class Pipeline(asyncio.Protocol):
             self._back.append(head)
         elif head not in self._again:
             self._again.add(head)
-            self._describe(head)
+            self._describe(head.statement, head)  # type: ignore[arg-type]  # only leases have none
         else:
             self._again.discard(head)
             if code == "26000":
@@ -402,13 +436,15 @@ class Pipeline(asyncio.Protocol):
             self._known[statement] = plan
             why_not = plan.why_not
         elif unit.attempt < MAX_ATTEMPTS:
-            self._describe(unit.requests[0], attempt=unit.attempt + 1, forget=(plan.name,))
+            self._describe(statement, unit.requests[0], attempt=unit.attempt + 1, forget=(plan.name,))
             self._describing[statement].requests[1:] = unit.requests[1:]
             return
         else:
             why_not = "schema"
         for request in unit.requests:
-            if request.answered:
+            if type(request.work) is Group:
+                self._described_for_group(request.work, why_not)
+            elif request.answered:
                 self._back.append(request)
             elif why_not:
                 self._divert(request, why_not)
@@ -427,6 +463,30 @@ class Pipeline(asyncio.Protocol):
             request.work = (plan, bound)
             self._write(request, bound)
 
+    def _described_for_group(self, group: Group, why_not: str) -> None:
+        group.why_not = group.why_not or why_not
+        group.waits -= 1
+        if group.waits:
+            return
+        if group.request.answered:
+            self._back.append(group.request)
+        elif group.why_not or group.attempts == MAX_ATTEMPTS:
+            self._divert(group.request, group.why_not or "schema")
+        else:
+            self._send_group(group)
+
+    def _group_ended(self, group: Group) -> None:
+        request = group.request
+        if not request.answered and (refused := group.run_again(_is_refusal)):
+            for statement in refused:
+                self._known.pop(statement, None)
+            self._send_group(group)
+            return
+        self._reports.results(request, group)
+        self._back.append(request)
+        if self._unwanted or self._cancelled is not None:
+            self._look_after_cancelled((request,))
+
     def _divert(self, request: Request, why_not: str) -> None:
         self._lane.count(why_not)
         self._reports.diverted(self._backend, request)
@@ -436,10 +496,11 @@ class Pipeline(asyncio.Protocol):
     def cancel(self, request: Request) -> None:
         """The worker waits for the request no more. Only what runs now can be cancelled, which is the first; another
         one is when it becomes the first and does not end at once."""
-        if request in self._unsent:
-            at = self._unsent.index(request)
+        unit = request.work if type(request.work) is Group else request
+        if unit in self._unsent:
+            at = self._unsent.index(unit)
             del self._unsent[at], self._out[at]
-            self._flight.remove(request)
+            self._flight.remove(unit)
             self._loop.call_soon(self._reports.came_back, self._backend, [request])
         elif self._is_first(request, alone=True):
             self._cancel_first(request)
@@ -449,12 +510,12 @@ class Pipeline(asyncio.Protocol):
     def _cancel_first(self, request: Request) -> None:
         if self._cancelled is None and not self._lost:
             self._cancelled = request
-            self._exposed = {unit for unit in self._flight if type(unit) is Request and unit is not request}
+            self._exposed = {unit for unit in self._flight if type(unit) is Request} - {request}
             self._canceling = self._loop.create_task(self._cancel(request))
 
     async def _cancel(self, request: Request) -> None:
-        """Ask PostgreSQL to cancel what it runs; then nothing is written before that has ended, for the request names a
-        backend and not a statement."""
+        """Ask PostgreSQL to cancel what it runs; then nothing is written before that has ended, for the request
+        names a backend and not a statement."""
         try:
             async with asyncio.timeout(self._patience):
                 await self._session.cancel_running()
@@ -487,9 +548,9 @@ class Pipeline(asyncio.Protocol):
             return
         limit = self._lane.command_timeout
         left = self._since + limit - monotonic()
-        if left <= 0 and type(head) is Request and self._cancelled is None:
-            self._reports.failed(head, TimeoutError())
-            self._cancel_first(head)
+        if left <= 0 and not isinstance(head, Describing) and self._cancelled is None:
+            self._reports.failed(_request_of(head), TimeoutError())
+            self._cancel_first(_request_of(head))
             left = limit
         self._watch = self._loop.call_later(max(left, 0.001), self._check_command_timeout)
 
@@ -498,7 +559,7 @@ class Pipeline(asyncio.Protocol):
         head = self._flight[0] if self._flight else None
         if isinstance(head, Describing):
             return head.requests == [request] if alone else request in head.requests
-        return head is request
+        return head is not None and _request_of(head) is request
 
     def _cancel_if_first(self, request: Request) -> None:
         if self._is_first(request):
@@ -523,6 +584,9 @@ class Pipeline(asyncio.Protocol):
         head = self._flight[0] if self._flight else None
         if self._fatal is not None and type(head) is Request and self._awaited == _ROWS and not head.answered:
             self._failed(head, self._fatal)  # its transaction ended with the session
+        elif self._fatal is not None and type(head) is Group and head.began and not head.may_have_happened:
+            head.error = (head.index, self._fatal)
+            self._reports.results(head.request, head)
         self._session.lost(exc)
 
     def never_ran(self) -> list[Request]:
@@ -531,8 +595,14 @@ class Pipeline(asyncio.Protocol):
         Those whose bytes were not written, those that waited for a description, and after an orderly goodbye all but
         the one that was bound already.
         """
-        units: list[Request | Describing] = list(self._flight if self._fatal is not None else self._unsent)
-        if self._fatal is not None and self._awaited != _BIND:
+        units: list[Request | Describing | Group] = list(self._flight if self._fatal is not None else self._unsent)
+        head = units[0] if units else None
+        if self._fatal is not None and (head.began if type(head) is Group else self._awaited != _BIND):
             units = units[1:]
-        plain = [unit for unit in units if type(unit) is Request]
-        return plain + [request for unit in self._describing.values() for request in unit.requests]
+        requests = [_request_of(unit) for unit in units if not isinstance(unit, Describing)]
+        waiting = [request for unit in self._describing.values() for request in unit.requests]
+        return list(dict.fromkeys(requests + waiting))  # a group may wait for many
+
+
+def _request_of(unit: Request | Group) -> Request:
+    return unit if isinstance(unit, Request) else unit.request

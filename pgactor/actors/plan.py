@@ -1,8 +1,8 @@
 """A plan: how one statement is run in the statement lane, as PostgreSQL described it.
 
-It has a name, the same on every backend, so that a Bind message is made before its backend is chosen. A plan begins as
-no more than the name; the first backend that prepares the statement fills it in. A backend that finds other types than
-those written here must not be sent its Bind messages: there a new plan begins, under a new name.
+It has a name, the same on every backend, so that a Bind message is made before its backend is chosen. A plan begins
+as no more than the name; the first backend that prepares the statement fills it in. A backend that finds other types
+than those written here must not be sent its Bind messages: there a new plan begins, under a new name.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from .quicktypes import QuickType, QuickTypes
 from .shapes import Shape, ShapeTable
 from .transcode import row_transcoder
 
-_USUAL_TAGS = {"insert": b"INSERT 0 1", "update": b"UPDATE 1", "delete": b"DELETE 1", "merge": b"MERGE 1"}
-"""What most statements of a verb end with; all others: SELECT 1."""
-
-_TAGS = (b"SELECT ", b"INSERT ", b"UPDATE ", b"DELETE ", b"MERGE ")
-"""What statements may end with; one that begins with a verb, with its own."""
+_TAGS: dict[str, tuple[bytes, ...]] = {
+    "insert": (b"INSERT 0 1", b"INSERT "),
+    "update": (b"UPDATE 1", b"UPDATE "),
+    "delete": (b"DELETE 1", b"DELETE "),
+    "merge": (b"MERGE 1", b"MERGE "),
+    "with": (b"SELECT 1", b"SELECT ", b"INSERT ", b"UPDATE ", b"DELETE ", b"MERGE "),
+    "begin": (b"BEGIN", b"BEGIN"),
+    "commit": (b"COMMIT", b"COMMIT", b"ROLLBACK"),
+}
+"""By a statement's first word: the tag that it ends with most often, and how its tags begin. SELECT, if not here."""
 
 
 class Plan:
@@ -39,7 +44,7 @@ class Plan:
         self.rows: Callable[[bytes, int, int, list[bytes]], int]
         self.end = b""
         self.usual_tag = b""
-        self._tags: tuple[bytes, ...] = _TAGS
+        self._tags: tuple[bytes, ...] = ()
         self._types: tuple[int, ...] = ()
         self._fields: tuple[Field, ...] = ()
         self._encode: Callable[[Sequence[Any]], bytes]
@@ -75,10 +80,9 @@ class Plan:
             tuple(Column(field.name, kind.kind, kind.name) for field, kind in zip(fields, columns, strict=True))
         )
         self.rows = row_transcoder(tuple(columns))
-        self.usual_tag = _USUAL_TAGS.get(verb, b"SELECT 1")
+        self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
+        self._tags = tuple(tags)
         self.end = command_complete(self.usual_tag) + READY_IDLE
-        if verb != "with":
-            self._tags = (self.usual_tag.split(b" ")[0] + b" ",)
         self._encode = argument_encoder(tuple(parameters))
         self._head = b"\0" + self.name + b"\0" + formats(parameters)
         self._formats = formats(columns)

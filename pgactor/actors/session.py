@@ -7,7 +7,7 @@ looks for each of them at start, so that a future asyncpg without one is a clear
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -45,7 +45,7 @@ def check_asyncpg() -> None:
             asyncpg_protocol.BaseProtocol,
             (
                 *("bind_execute", "bind_execute_many", "connection_lost", "data_received"),
-                *("_get_timeout", "_wait_for_cancellation"),
+                *("_get_timeout", "_request_cancel", "_wait_for_cancellation"),
             ),
         ),
         (asyncpg.PostgresError, ("new",)),
@@ -58,6 +58,27 @@ def check_asyncpg() -> None:
                     f"asyncpg {asyncpg.__version__} has no {owner.__name__}.{name}; use a version that pgactor's "
                     "own requirements allow"
                 )
+
+
+class GivenUp(Exception):
+    """Nobody waits any more for the arguments to be sent."""
+
+
+class _Feed:
+    """Many arguments, which asyncpg takes as there is room for them. ended: it has taken all, or none yet."""
+
+    def __init__(self, args: Iterable[Sequence[Any]]) -> None:
+        self.args = args
+        self.ended = True
+        self.given_up = False
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        self.ended = False
+        for each in self.args:
+            if self.given_up:
+                raise GivenUp
+            yield each
+        self.ended = True
 
 
 class Session(asyncpg.Connection):
@@ -74,6 +95,7 @@ class Session(asyncpg.Connection):
         super().__init__(*args, **kwargs)
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self._sql_prepared: Any = None
+        self._feed: _Feed | None = None
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's; where the text holds no statement, and asyncpg trips over the missing tag, an empty one."""
@@ -88,6 +110,19 @@ class Session(asyncpg.Connection):
         self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
         """As `asyncpg.Connection.fetch`, at most `limit` rows (0: all), with their shape."""
+        result, shape = await self._result(sql, args, limit, shapes)
+        return result[0] or [], shape
+
+    async def rows_and_tag(
+        self, sql: str, args: Sequence[Any], shapes: ShapeTable
+    ) -> tuple[Sequence[Sequence[Any]], Shape, str]:
+        """All rows of a statement, their shape, and the command tag, which is empty where there is no statement."""
+        result, shape = await self._result(sql, args, 0, shapes)
+        return result[0] or [], shape, (result[1] or b"").decode()
+
+    async def _result(
+        self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable
+    ) -> tuple[tuple[Any, bytes | None, bool], Shape]:
         protocol = self._protocol
         known = self._shapes.get(sql)
         if known is not None and known[0].name and not known[0].closed:
@@ -104,27 +139,50 @@ class Session(asyncpg.Connection):
                 await self.reload_schema_state()
                 raise
             else:
-                return result[0] or [], known[1]
+                return result, known[1]
 
         def run(statement: Any, timeout: float | None) -> Any:
             return protocol.bind_execute(statement, args, "", limit, True, timeout)
 
-        return await self._run(sql, run, shapes, first=True)
+        return await self._run(sql, run, shapes)
 
     async def rows_of_many(
         self, sql: str, args: Iterable[Sequence[Any]], shapes: ShapeTable
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
         """As `asyncpg.Connection.fetchmany`, with the rows' shape."""
         protocol = self._protocol
+        feed = self._feed = _Feed(args)
 
         def run(statement: Any, timeout: float | None) -> Any:
-            return protocol.bind_execute_many(statement, args, "", timeout, True)
+            return protocol.bind_execute_many(statement, feed, "", timeout, True)
 
-        return await self._run(sql, run, shapes, first=False)
+        try:
+            result, shape = await self._run(sql, run, shapes)
+        finally:
+            self._feed = None
+        return result or [], shape
 
-    async def _run(
-        self, sql: str, run: Any, shapes: ShapeTable, *, first: bool
-    ) -> tuple[Sequence[Sequence[Any]], Shape]:
+    async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
+        """As asyncpg's; while it runs it can be given up."""
+        self._feed = _Feed(args)
+        try:
+            await super().executemany(command, self._feed, timeout=timeout)
+        finally:
+            self._feed = None
+
+    def give_up(self) -> bool:
+        """Cancel a statement whose many arguments are still being sent: it ends with an error. False: there is none.
+
+        Cancelling its task would not end it: asyncpg then sends no more, and waits for ever for PostgreSQL, which
+        waits for the rest.
+        """
+        if self._feed is None or self._feed.ended:
+            return False
+        self._feed.given_up = True
+        self._protocol._request_cancel()
+        return True
+
+    async def _run(self, sql: str, run: Any, shapes: ShapeTable) -> tuple[Any, Shape]:
         with self._stmt_exclusive_section:
             result, statement = await self._do_execute(sql, run, self._protocol._get_timeout(None))
         known = self._shapes.get(sql)
@@ -132,7 +190,12 @@ class Session(asyncpg.Connection):
             if len(self._shapes) >= _MAX_REMEMBERED_SHAPES:
                 self._shapes.clear()
             known = self._shapes[sql] = (statement, shapes.get(_columns(statement)))
-        return (result[0] if first else result) or [], known[1]
+        return result, known[1]
+
+    def forget_statements(self) -> None:
+        """Have every statement prepared anew."""
+        self._shapes.clear()
+        self._drop_local_statement_cache()
 
     async def finish(self) -> None:
         """Send the Sync that asyncpg leaves out when it has prepared a statement and then did not run it (an argument
@@ -184,8 +247,8 @@ class Session(asyncpg.Connection):
         self._protocol.connection_lost(error)
 
     async def cancel_running(self) -> None:
-        """Ask PostgreSQL to cancel what the session runs; returns when it has taken note of it. If it cannot be asked,
-        the connection is cut."""
+        """Ask PostgreSQL to cancel what the session runs; returns when it has taken note of it. If it cannot be
+        asked, the connection is cut."""
         await self._cancel(asyncio.get_running_loop().create_future())
 
     async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
@@ -242,6 +305,11 @@ def never_began(error: Exception) -> bool:
     """Whether asyncpg did not even send the statement, as PostgreSQL has said goodbye already and only the end of the
     connection is yet to be seen."""
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
+def as_exception(error: dict[str, str] | Exception, sql: str) -> Exception:
+    """The error, or asyncpg's exception for the fields of PostgreSQL's."""
+    return error if isinstance(error, Exception) else server_error(error, sql)
 
 
 def server_error(fields: dict[str, str], sql: str) -> asyncpg.PostgresError:

@@ -13,8 +13,8 @@ MAX_SHAPES = 4096
 class Shape:
     """The columns of a result, and how its rows are encoded.
 
-    as_known, as_told: the fields `shape` and `columns` of a Rows message, encoded, for a worker that knows the shape and
-    for one that is to be told.
+    as_known, as_told: the fields `shape` and `columns` of a Rows message, encoded, for a worker that knows the shape
+    and for one that is to be told.
     """
 
     __slots__ = ("as_known", "as_told", "columns", "encode", "number")

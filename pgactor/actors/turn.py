@@ -1,7 +1,8 @@
 """When a turn of the event loop began, and how long the one before kept it busy.
 
-A reply that is there when the loop comes back from its work, without having slept, may have come at any time meanwhile.
-Whoever measures how long PostgreSQL took takes that doubt away: or a busy supervisor would call every statement slow.
+A reply that is there when the loop comes back from its work, without having slept, may have come at any time
+meanwhile. Whoever measures how long PostgreSQL took takes that doubt away: or a busy supervisor would call every
+statement slow.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ ASLEEP_SECONDS = 100e-6
 
 
 class Turn:
-    """The turn of the loop that is on. began: in seconds of `time.monotonic`. lag: how many seconds before that what is
-    read in it may have come."""
+    """The turn of the loop that is on. began: in seconds of `time.monotonic`. lag: how many seconds before that what
+    is read in it may have come."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
-import weakref
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import PoolStatus, Request
+from ..messages import IsolationLevel, PoolStatus, Request
 from . import calls
 from .aiochannel import AioChannel
 from .aiolease import AsyncLease
 from .aiostatements import AsyncStatements
+from .chunks import Chunk
 from .failures import interface_error
 from .options import make_options
 from .requests import Pending
-from .transaction import IsolationLevel
 
 
 class AsyncClient(AsyncStatements):
@@ -46,12 +43,7 @@ class AsyncClient(AsyncStatements):
         self._options = make_options(endpoint, connect_timeout, request_timeout, label)
         self._default_timeout = request_timeout
         self._closed = False
-        self._start_afresh()
-
-    def _start_afresh(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._channels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AioChannel] = weakref.WeakKeyDictionary()
+        self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}
 
     def __await__(self) -> Generator[Any, None, AsyncClient]:
         return self._connected().__await__()
@@ -97,6 +89,30 @@ class AsyncClient(AsyncStatements):
         ):
             yield lease
 
+    async def batch(
+        self,
+        statements: Iterable[str | Sequence[object]],
+        *,
+        atomic: bool = True,
+        isolation: IsolationLevel | None = None,
+        readonly: bool = False,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """Run statements one after another, in one request: `pool.batch([("insert ... $1", 1), "delete ..."])`.
+
+        Each is a text, or a sequence of a text and its arguments. Returns for each its rows (`list[Record]`), if it
+        has columns, else its command tag, such as 'UPDATE 3'.
+
+        atomic: all of it happens, in one transaction of this isolation and readonly, or nothing; the first error is
+        raised, with the statement's index as its `batch_index` (it has none if it is the commit that failed).
+        Otherwise each statement is by itself, also after one that failed, and the error of one that failed is
+        returned in its place.
+        """
+        request = calls.batch(statements, self._limit(timeout), atomic=atomic, isolation=isolation, readonly=readonly)
+        if not request.statements:
+            return []
+        return calls.results(await self._call("batch", request), request)
+
     async def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
         request = calls.status()
@@ -128,8 +144,14 @@ class AsyncClient(AsyncStatements):
         await self.status()
         return self
 
-    async def _call(self, method: str, request: Request) -> Pending:
-        return (await self._channel(method).call(request))[0]
+    async def _execute_chunks(
+        self, command: str, first: Chunk, others: AsyncIterator[Chunk], end: float | None
+    ) -> None:
+        async with self.acquire(timeout=calls.remaining(end)) as lease:
+            await lease._execute_chunks(command, first, others, end)
+
+    def _call(self, method: str, request: Request) -> Coroutine[Any, Any, Pending]:
+        return self._channel(method).ask(request)
 
     async def _acquire(self, timeout: float | None, ttl: float | None) -> AsyncLease:
         request = calls.acquire(timeout, ttl)
@@ -142,17 +164,16 @@ class AsyncClient(AsyncStatements):
         """The running loop's."""
         if self._closed:
             raise ClientClosed(f"cannot call {method}(): the client is closed")
-        if self._pid != os.getpid():  # a forked child: the loops are the parent's, and so may be the lock
-            self._start_afresh()
         loop = asyncio.get_running_loop()
         channel = self._channels.get(loop)
-        if channel is None:
-            with self._lock:
-                for other, stale in list(self._channels.items()):
-                    if other.is_closed():
-                        stale.close()
-                        del self._channels[other]
-                channel = self._channels[loop] = AioChannel(self._options)
+        return self._new_channel(loop) if channel is None else channel
+
+    def _new_channel(self, loop: asyncio.AbstractEventLoop) -> AioChannel:
+        for other, stale in list(self._channels.items()):  # other threads may do so too, at the same time
+            if other.is_closed():
+                stale.close()
+                self._channels.pop(other, None)
+        channel = self._channels[loop] = AioChannel(self._options)
         return channel
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 from ..errors import ClientClosed, LeaseLost
@@ -23,30 +24,31 @@ class AioChannel:
         self.closed = False
         self._connected: AioConnected | None = None
         self._connecting: asyncio.Lock | None = None
+        self._pid = os.getpid()
 
-    async def call(self, request: Request, within: AioConnected | None = None) -> tuple[Pending, AioConnected]:
-        """Send the request and wait for its end; returns it, and the link by which it went. within: the link that it
-        must go by, as what belongs to a lease must.
+    async def ask(self, request: Request, within: AioConnected | None = None) -> Pending:
+        """Send the request and wait for its end. within: the link that it must go by, as what belongs to a lease.
 
         Raises `SupervisorUnavailable` if it could not be sent, `LeaseLost` if the link of the lease is gone. A task
         that is cancelled while it waits withdraws the request.
         """
         now = time.monotonic()
-        deadline = None if request.timeout is None else now + request.timeout
-        limit = connect_limit(self.options, now, request.timeout)
-        known = self._connected
+        timeout = request.timeout
+        patience = None if timeout is None else now + timeout + ANSWER_GRACE_SECONDS
+        limit: Limit | None = None
+        known = connected = within or self._connected
         while True:
-            connected = within or self._connected
             if connected is None or not connected.is_current:
                 if within is not None:
                     raise LeaseLost(
                         "the lease belongs to a link that is lost, or to the parent of this process; acquire again"
                     )
+                limit = connect_limit(self.options, now, timeout)
                 connected = await self._connect(limit)
-            if deadline is not None:
-                request.timeout = max(0.0, deadline - time.monotonic())
+                if timeout is not None:
+                    request.timeout = max(0.0, now + timeout - time.monotonic())
             try:
-                pending = connected.begin(request, None if deadline is None else deadline + ANSWER_GRACE_SECONDS)
+                pending = connected.begin(request, patience)
             except UnicodeEncodeError as error:
                 raise unencodable(request, error)  # noqa: B904  # it has its cause
             try:
@@ -55,9 +57,14 @@ class AioChannel:
                 connected.withdraw(pending)
                 raise
             if not isinstance(pending.error, Unsent):
-                return pending, connected
-            if within is None and connected is not known and time.monotonic() >= limit.at:
+                return pending
+            if limit is not None and connected is not known and time.monotonic() >= limit.at:
                 raise unavailable(self.options, limit, "it closes the link at once")
+
+    async def call(self, request: Request, within: AioConnected | None = None) -> tuple[Pending, AioConnected]:
+        """As `ask`; returns also the link by which the request went."""
+        pending = await self.ask(request, within)
+        return pending, pending.link
 
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
@@ -73,11 +80,12 @@ class AioChannel:
 
     async def _connect(self, limit: Limit) -> AioConnected:
         self._require_open()
-        if self._connecting is None:
-            self._connecting = asyncio.Lock()
+        if self._connecting is None or self._pid != os.getpid():  # in a child, a task of the parent may hold it
+            self._pid, self._connecting = os.getpid(), asyncio.Lock()
+        connecting = self._connecting
         try:
             async with asyncio.timeout(max(0.0, limit.at - time.monotonic())):
-                await self._connecting.acquire()
+                await connecting.acquire()
         except TimeoutError:
             raise unavailable(self.options, limit, "another task is still trying") from None
         try:
@@ -89,7 +97,7 @@ class AioChannel:
                     self._require_open()
             return connected
         finally:
-            self._connecting.release()
+            connecting.release()
 
     def _require_open(self) -> None:
         if self.closed:

@@ -1,6 +1,7 @@
 """One link to the supervisor, for one event loop.
 
-Requests of one turn of the loop leave as one frame. Nothing runs in the background but a timer of the loop.
+Requests of one turn of the loop leave as one frame. Their ids count up, so an id tells what has left: all before
+`_unsent_from`. Nothing runs in the background but a timer of the loop.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ class AioConnected:
         self.link: AioLink
         self.welcome: asyncio.Future[Welcome] = self.loop.create_future()
         self._pid = os.getpid()
-        self._outbox: list[tuple[bytes, Pending | None]] = []
+        self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        self._cap = options.max_frame_bytes
+        self._unsent_from = 0
+        self._flushing = False  # at the end of this turn
         self._timer: asyncio.TimerHandle | None = None
         self._next_beat = NEVER
 
@@ -54,15 +58,14 @@ class AioConnected:
 
         Raises `MessageTooLarge` or UnicodeEncodeError if it cannot be sent; then it is forgotten.
         """
-        pending = self.requests.begin(request)
-        pending.waiter = self.loop.create_future()
-        pending.patience = patience
+        pending = self.requests.begin(request, self.loop.create_future(), patience, self)
         try:
-            self.post(request, pending)
+            self.post(request)
         except BaseException:
             self.requests.forget(pending)
             raise
-        self._watch_the_clock()
+        if self._timer is None:
+            self._watch_the_clock()
         return pending
 
     def withdraw(self, pending: Pending) -> None:
@@ -79,43 +82,50 @@ class AioConnected:
         if self.is_current and not self.loop.is_closed():
             self.post(message)
 
-    def post(self, message: Message, pending: Pending | None = None) -> None:
+    def post(self, message: Message) -> None:
         """Send the message at the end of this turn. Raises `MessageTooLarge`."""
         encoded = wire.encode_message(message)
-        welcome = self.requests.welcome
-        cap = welcome.max_frame_bytes if welcome is not None else self.options.max_frame_bytes
-        if len(encoded) + 8 > cap:
-            raise too_large(len(encoded), cap)
-        full: list[tuple[bytes, Pending | None]] = []
-        if not self._outbox:
-            self.loop.call_soon(self.flush)
-        elif self._outbox_bytes + len(encoded) + 8 > cap:
-            full, self._outbox, self._outbox_bytes = self._outbox, [], 0
-        self._outbox.append((encoded, pending))
-        self._outbox_bytes += len(encoded)
-        self._send(full)  # last: when that loses the link, this message counts as unsent
+        size = self._outbox_bytes + len(encoded)
+        if size + 8 > self._cap:
+            if len(encoded) + 8 > self._cap:
+                raise too_large(len(encoded), self._cap)
+            self._send(message.id if isinstance(message, Request) else self.requests.begun)
+            size = len(encoded)
+        self._outbox.append(encoded)
+        self._outbox_bytes = size
+        if not self._flushing:
+            self._flush_soon()
 
     def flush(self) -> None:
         """Send what has gathered."""
-        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
-        self._send(outbox)
+        self._flushing = False
+        self._send(self.requests.begun)
 
-    def _send(self, outbox: list[tuple[bytes, Pending | None]]) -> None:
-        if not outbox or self.requests.lost is not None:
-            self._unsent(outbox)
-            return
+    def _flush_soon(self) -> None:
+        self._flushing = True
+        self.loop.call_soon(self.flush)
+
+    def _send(self, until: int) -> None:
+        """Send what has gathered: no request from `until` on is among it."""
+        outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        unsent_from, self._unsent_from = self._unsent_from, until
         try:
-            self.link.send(wire.join([encoded for encoded, _ in outbox]))
+            if self.requests.lost is not None:
+                raise LostLink("the link is lost")
+            if outbox:
+                self.link.send(wire.join(outbox))
         except LostLink as error:
-            self._unsent(outbox)
+            self._unsent_from = unsent_from
+            self._give_back()
             self.lost(error)
 
-    def _unsent(self, outbox: list[tuple[bytes, Pending | None]]) -> None:
-        for _, pending in outbox:
-            if pending is not None and not pending.done:
-                self.requests.forget(pending)
-                pending.error = Unsent()
-                _wake(pending)
+    def _give_back(self) -> None:
+        """The link is lost: what has not left may be tried again."""
+        self._outbox.clear()
+        for pending in [p for p in self.requests.pending.values() if p.id >= self._unsent_from]:
+            self.requests.forget(pending)
+            pending.error = Unsent()
+            _wake(pending)
 
     # --- in -----------------------------------------------------------------------------------------------
 
@@ -131,14 +141,16 @@ class AioConnected:
                 _wake(pending)
             for release in unwanted:
                 self.post(release)
+        if not self._flushing:
+            self._flush_soon()  # in the turn of those who were woken, after them: they are likely to ask again
         if self.requests.welcome is not None and not self.welcome.done():
+            self._cap = self.requests.welcome.max_frame_bytes
             self.welcome.set_result(self.requests.welcome)
 
     def lost(self, error: LostLink) -> None:
         """The link is lost: end what waits on it."""
         if self.requests.lost is None:
-            unsent, self._outbox = self._outbox, []
-            self._unsent(unsent)
+            self._give_back()
             for pending in self.requests.lose(error):
                 _wake(pending)
             if not self.welcome.done():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Granted, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiostatements import AsyncStatements
+from .chunks import Chunk
 from .failures import interface_error
 from .holding import Holding
 from .requests import Pending
-from .transaction import IsolationLevel, TransactionSteps
+from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
 
 class AsyncLease(Holding, AsyncStatements):
@@ -48,6 +51,21 @@ class AsyncLease(Holding, AsyncStatements):
         """A transaction for `async with`, or with `start`, `commit` and `rollback`; within another, a savepoint."""
         self.require_held("transaction", time.monotonic())
         return AsyncTransaction(self, isolation, readonly, deferrable)
+
+    async def _execute_chunks(
+        self, command: str, first: Chunk, others: AsyncIterator[Chunk], end: float | None
+    ) -> None:
+        begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
+        await self.execute(begin)
+        try:
+            await self._execute_chunk(command, first, end)
+            async for chunk in others:
+                await self._execute_chunk(command, chunk, end)
+            await self.execute(commit)
+        except BaseException:
+            with suppress(Exception):  # it tells less than the error that is on its way
+                await self.execute(rollback)
+            raise
 
     def _token(self) -> Token:
         return self.token

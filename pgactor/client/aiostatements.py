@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from ..messages import Request, Token
 from ..rows import Record
 from . import calls
+from .chunks import Chunk, aiochunked
 from .requests import Pending
 
 
@@ -28,11 +30,24 @@ class AsyncStatements:
         return calls.command_tag(await self._call("execute", request), request)
 
     async def executemany(
-        self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+        self,
+        command: str,
+        args: Iterable[Sequence[object]] | AsyncIterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
     ) -> None:
-        """Run a statement once for each sequence of arguments; all of it happens, or nothing."""
-        request = calls.executemany(command, args, self._limit(timeout), self._token())
-        calls.done(await self._call("executemany", request), request)
+        """Run a statement once for each sequence of arguments; all of it happens, or nothing.
+
+        The arguments may come from any iterable, also an async one, and are taken from it as they are needed: about a
+        megabyte of them is sent at a time, and if there are more, in a transaction. The timeout is for all of it.
+        """
+        end = calls.until(self._limit(timeout))
+        async with aclosing(aiochunked(args)) as chunks:
+            first = await anext(chunks)
+            if first.last:
+                await self._execute_chunk(command, first, end)
+            else:
+                await self._execute_chunks(command, first, chunks, end)
 
     async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Record]:
         """Run a statement and return its rows."""
@@ -56,13 +71,23 @@ class AsyncStatements:
         request = calls.fetchmany(query, args, self._limit(timeout), self._token())
         return calls.rows(await self._call("fetchmany", request), request)
 
+    async def _execute_chunk(self, command: str, chunk: Chunk, end: float | None) -> None:
+        request = calls.executemany(command, chunk.args, calls.remaining(end), self._token())
+        calls.done(await self._call("executemany", request), request, chunk.first)
+
+    @abstractmethod
+    async def _execute_chunks(
+        self, command: str, first: Chunk, others: AsyncIterator[Chunk], end: float | None
+    ) -> None:
+        """Run an executemany of more than one chunk, all or nothing, until the clock shows `end` at the latest."""
+
     def _token(self) -> Token | None:
         """The lease that the statements belong to."""
         return None
 
     def _limit(self, timeout: float | None) -> float | None:
-        return calls.check_timeout(timeout, self._default_timeout)
+        return self._default_timeout if timeout is None else calls.check_timeout(timeout, None)
 
     @abstractmethod
-    async def _call(self, method: str, request: Request) -> Pending:
+    def _call(self, method: str, request: Request) -> Coroutine[Any, Any, Pending]:
         """Send the request and wait for its end."""

@@ -7,12 +7,15 @@ also covers the wait for a backend.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, TypeVar, get_args
 
 from ..errors import PgactorError, UnsupportedType
 from ..messages import (
     Acquire,
+    Batch,
     Done,
     Execute,
     ExecuteMany,
@@ -21,22 +24,33 @@ from ..messages import (
     Fetch,
     FetchMany,
     Granted,
+    IsolationLevel,
     PoolStatus,
     Request,
+    Results,
     Rows,
     Status,
     StatusReport,
     Token,
 )
-from ..rows import Record
+from ..rows import Record, RowDecoder
 from ..values import pack_args
-from .failures import data_error, exception
+from .failures import counted_from, data_error, exception, interface_error, of_statement
 from .requests import Pending, Reply
 
-R = TypeVar("R", Done, Rows, Granted, StatusReport)
+R = TypeVar("R", Done, Rows, Results, Granted, StatusReport)
 
 UNSENT = -1
 """The id and epoch of a request that is not numbered yet."""
+
+_LEVELS = get_args(IsolationLevel)
+_CONTROL = re.compile(
+    r"(?:\s|;|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/)*+"  # white space, comments (not nested)
+    r"((?:begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b)"
+    r"(?!\s+prepared\b)",
+    re.IGNORECASE,
+)
+"""How a statement begins that begins, ends or divides a transaction."""
 
 
 def execute(sql: str, args: Sequence[object], timeout: float | None, lease: Token | None) -> Execute:
@@ -44,11 +58,9 @@ def execute(sql: str, args: Sequence[object], timeout: float | None, lease: Toke
     return Execute(UNSENT, UNSENT, timeout, _sql(sql), _args(args), lease)
 
 
-def executemany(
-    sql: str, args: Iterable[Sequence[object]], timeout: float | None, lease: Token | None
-) -> ExecuteMany:
-    """The request of `executemany`."""
-    return ExecuteMany(UNSENT, UNSENT, timeout, _sql(sql), _many_args(args), lease)
+def executemany(sql: str, args: list[list[Any]], timeout: float | None, lease: Token | None) -> ExecuteMany:
+    """The request of `executemany`, with arguments from `chunks`."""
+    return ExecuteMany(UNSENT, UNSENT, timeout, _sql(sql), args, lease)
 
 
 def fetch(sql: str, args: Sequence[object], timeout: float | None, lease: Token | None, limit: int = 0) -> Fetch:
@@ -58,7 +70,26 @@ def fetch(sql: str, args: Sequence[object], timeout: float | None, lease: Token 
 
 def fetchmany(sql: str, args: Iterable[Sequence[object]], timeout: float | None, lease: Token | None) -> FetchMany:
     """The request of `fetchmany`."""
-    return FetchMany(UNSENT, UNSENT, timeout, _sql(sql), _many_args(args), lease)
+    many = [pack_element(number, each) for number, each in enumerate(args)]
+    return FetchMany(UNSENT, UNSENT, timeout, _sql(sql), many, lease)
+
+
+def batch(
+    statements: Iterable[str | Sequence[object]],
+    timeout: float | None,
+    *,
+    atomic: bool = True,
+    isolation: IsolationLevel | None = None,
+    readonly: bool = False,
+) -> Batch:
+    """The request of `batch`. Raises ValueError, TypeError, asyncpg.DataError or asyncpg.InterfaceError for what
+    cannot be one; those of a statement name its index."""
+    if isolation is not None and isolation not in _LEVELS:
+        raise ValueError(f"isolation is expected to be one of {', '.join(_LEVELS)}; got {isolation!r}")
+    if isinstance(statements, str | bytes):
+        raise TypeError(f"a batch is expected to be an iterable of statements, not {type(statements).__name__}")
+    packed = [_statement(index, each) for index, each in enumerate(statements)]
+    return Batch(UNSENT, UNSENT, timeout, packed, atomic, isolation, readonly)
 
 
 def acquire(timeout: float | None, ttl: float | None) -> Acquire:
@@ -91,12 +122,20 @@ def check_timeout(timeout: float | None, default: float | None) -> float | None:
     return None if seconds == math.inf else max(0.0, seconds)
 
 
+def until(timeout: float | None) -> float | None:
+    """When the timeout ends, by the monotonic clock."""
+    return None if timeout is None else monotonic() + timeout
+
+
+def remaining(end: float | None) -> float | None:
+    """The timeout that is left until then."""
+    return None if end is None else max(0.0, end - monotonic())
+
+
 def rows(pending: Pending, request: Request) -> list[Record]:
     """The rows of a reply."""
     reply = _expect(Rows, pending, request)
-    if pending.rows is None:
-        raise PgactorError(f"the supervisor never told the columns of shape {reply.shape}")
-    return pending.rows.decode(reply.data)
+    return _decode(reply, pending.rows)
 
 
 def first_row(pending: Pending, request: Request) -> Record | None:
@@ -116,9 +155,27 @@ def command_tag(pending: Pending, request: Request) -> str:
     return _expect(Done, pending, request).status or ""
 
 
-def done(pending: Pending, request: Request) -> None:
-    """Nothing, if all went well."""
+def done(pending: Pending, request: Request, first: int = 0) -> None:
+    """Nothing, if all went well. first: how many elements of an executemany other requests brought before."""
+    if isinstance(pending.reply, Failed):
+        counted_from(pending.reply, first)
     _expect(Done, pending, request)
+
+
+def results(pending: Pending, request: Batch) -> list[Any]:
+    """For each statement its rows or its command tag; its error, where it failed and is by itself."""
+    reply = _expect(Results, pending, request)
+    found: list[Any] = []
+    for index, (each, shape) in enumerate(zip(reply.results, pending.shapes, strict=True)):
+        match each:
+            case Rows():
+                found.append(_decode(each, shape))
+            case Done():
+                found.append(each.status or "")
+            case Failed():
+                each.index = index
+                found.append(_failure(each, request))
+    return found
 
 
 def granted(pending: Pending, request: Request) -> Granted:
@@ -143,8 +200,22 @@ def _expect(kind: type[R], pending: Pending, request: Request) -> R:
     if pending.error is not None:
         raise pending.error
     if isinstance(reply, Failed):
-        raise exception(reply, getattr(request, "sql", None))
+        raise _failure(reply, request)
     raise PgactorError(f"the supervisor answered {type(request).__name__} with {type(reply).__name__}")
+
+
+def _failure(failed: Failed, request: Request) -> BaseException:
+    index = failed.index
+    if isinstance(request, Batch) and index is not None and 0 <= index < len(request.statements):
+        sql, _ = request.statements[index]
+        return of_statement(exception(failed, sql), index, sql)
+    return exception(failed, getattr(request, "sql", None))
+
+
+def _decode(reply: Rows, shape: RowDecoder | None) -> list[Record]:
+    if shape is None:
+        raise PgactorError(f"the supervisor never told the columns of shape {reply.shape}")
+    return shape.decode(reply.data)
 
 
 def _sql(sql: str) -> str:
@@ -160,16 +231,39 @@ def _args(args: Sequence[object]) -> list[Any]:
         raise data_error(str(error)) from error
 
 
-def _many_args(args: Iterable[Sequence[object]]) -> list[list[Any]]:
-    packed = []
-    for number, each in enumerate(args):
-        if not isinstance(each, Sequence) or isinstance(each, str | bytes):
-            raise data_error(
-                f"invalid input in executemany() argument sequence element #{number}: "
-                f"expected a sequence, got {type(each).__name__}"
-            )
-        try:
-            packed.append(pack_args(each))
-        except UnsupportedType as error:
-            raise data_error(f"in element #{number} of the argument sequence: {error}") from error
-    return packed
+def pack_element(number: int, element: object) -> list[Any]:
+    """An element of many arguments, ready to be sent. Raises asyncpg.DataError, which names it by its number."""
+    if not isinstance(element, Sequence) or isinstance(element, str | bytes):
+        raise data_error(
+            f"invalid input in executemany() argument sequence element #{number}: "
+            f"expected a sequence, got {type(element).__name__}"
+        )
+    try:
+        return pack_args(element)
+    except UnsupportedType as error:
+        raise data_error(f"in element #{number} of the argument sequence: {error}") from error
+
+
+def _statement(index: int, statement: object) -> tuple[str, list[Any]]:
+    if isinstance(statement, str):
+        sql, args = statement, []
+    elif isinstance(statement, Sequence) and not isinstance(statement, bytes) and statement:
+        sql, *args = statement
+        if not isinstance(sql, str):
+            raise TypeError(f"statement {index} of the batch is expected to be a str, not {type(sql).__name__}")
+    else:
+        raise TypeError(
+            f"statement {index} of the batch is expected to be a str or a sequence (sql, *args), "
+            f"not {type(statement).__name__ if statement else repr(statement)}"
+        )
+    if control := _CONTROL.match(sql):
+        misuse = interface_error(
+            f"statement {index} of the batch is a {control[1].upper()}: a batch begins and ends its transactions "
+            "itself; for your own, use client.transaction()"
+        )
+        raise of_statement(misuse, index, sql)
+    try:
+        return sql, pack_args(args)
+    except UnsupportedType as error:
+        wrong = data_error(f"in statement {index} of the batch: {error}")
+        raise of_statement(wrong, index, sql) from error

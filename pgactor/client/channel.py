@@ -42,10 +42,11 @@ class Channel:
         Raises `SupervisorUnavailable` if it could not be sent, `OutcomeUnknown` if no answer came, `LeaseLost` if
         the link of the lease is gone.
         """
-        deadline = None if request.timeout is None else time.monotonic() + request.timeout
-        connected, pending = self._begin(request, deadline, within)
+        now = time.monotonic()
+        patience = None if request.timeout is None else now + request.timeout + ANSWER_GRACE_SECONDS
+        connected, pending = self._begin(request, now, within)
         try:
-            connected.wait(pending, None if deadline is None else deadline + ANSWER_GRACE_SECONDS)
+            connected.wait(pending, patience)
         except BaseException:
             connected.withdraw(pending)
             raise
@@ -71,21 +72,24 @@ class Channel:
         if inherited is not None:
             inherited.abandon()
 
-    def _begin(self, request: Request, deadline: float | None, within: Connected | None) -> tuple[Connected, Pending]:
-        limit = connect_limit(self.options, time.monotonic(), request.timeout)
-        known = self._connected
+    def _begin(self, request: Request, now: float, within: Connected | None) -> tuple[Connected, Pending]:
+        timeout = request.timeout
+        limit: Limit | None = None
+        known = connected = within or self._connected
         while True:
-            if within is not None and not within.is_current:
-                raise LeaseLost(
-                    "the lease belongs to a link that is lost, or to the parent of this process; acquire again"
-                )
-            connected = within or self._connect(limit)
-            if deadline is not None:
-                request.timeout = max(0.0, deadline - time.monotonic())
+            if connected is None or not connected.is_current:
+                if within is not None:
+                    raise LeaseLost(
+                        "the lease belongs to a link that is lost, or to the parent of this process; acquire again"
+                    )
+                limit = connect_limit(self.options, now, timeout)
+                connected = self._connect(limit)
+                if timeout is not None:
+                    request.timeout = max(0.0, now + timeout - time.monotonic())
             try:
                 return connected, connected.begin(request)
             except LostLink as error:  # nothing of it was acted on: another link may take it
-                if within is None and connected is not known and time.monotonic() >= limit.at:
+                if limit is not None and connected is not known and time.monotonic() >= limit.at:
                     raise unavailable(self.options, limit, str(error)) from None
             except UnicodeEncodeError as error:
                 raise unencodable(request, error)  # noqa: B904  # it has its cause

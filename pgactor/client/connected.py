@@ -90,7 +90,8 @@ class Connected:
 
     def _send(self, messages: list[Message]) -> None:
         self.link.send(encode_frame(messages, self.welcome.max_frame_bytes))
-        self._sent_at = time.monotonic()
+        if self.welcome.heartbeat_seconds:
+            self._sent_at = time.monotonic()
 
     # --- in -----------------------------------------------------------------------------------------------
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..errors import BY_CODE, PgactorError
-from ..messages import ExecuteMany, Failed, FetchMany, Request
+from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
                   "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+
+_ELEMENT = re.compile(r"^((?:invalid input for )?query argument \$\d+ in element #)(\d+)(?= of executemany\(\))")
+"""Where asyncpg names an element."""
 
 
 def exception(failed: Failed, query: str | None = None) -> BaseException:
@@ -40,19 +45,51 @@ def data_error(text: str) -> Exception:
 def unencodable(request: Request, error: UnicodeEncodeError) -> Exception:
     """What asyncpg raises for text that is no Unicode: a DataError that names the argument; where it is the statement
     that cannot be encoded, the error as it is."""
+    if isinstance(request, Batch):
+        for index, (sql, args) in enumerate(request.statements):
+            wrong = unencodable_argument(args, error, f" in statement {index} of the batch")
+            if wrong is not error:
+                return of_statement(wrong, index, sql)
+        return error
     many = isinstance(request, ExecuteMany | FetchMany)
-    args: list[Any] = getattr(request, "args", [])
-    for element, each in enumerate(args if many else [args]):
-        for number, value in enumerate(each, 1):
-            try:
-                msgspec.msgpack.encode(value)
-            except UnicodeEncodeError:
-                words = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
-                place = f" in element #{element} of executemany() sequence" if many else ""
-                wrong = data_error(f"invalid input for query argument ${number}{place}: {words} ({error})")
-                wrong.__cause__ = error
-                return wrong
+    each_args: list[Any] = getattr(request, "args", [])
+    for element, each in enumerate(each_args if many else [each_args]):
+        place = f" in element #{element} of executemany() sequence" if many else ""
+        wrong = unencodable_argument(each, error, place)
+        if wrong is not error:
+            return wrong
     return error
+
+
+def unencodable_argument(args: Sequence[Any], error: UnicodeEncodeError, place: str) -> Exception:
+    """The DataError for the one of these that cannot be encoded; if there is none, the error as it is."""
+    for number, value in enumerate(args, 1):
+        try:
+            msgspec.msgpack.encode(value)
+        except UnicodeEncodeError:
+            words = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
+            wrong = data_error(f"invalid input for query argument ${number}{place}: {words} ({error})")
+            wrong.__cause__ = error
+            return wrong
+    return error
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def of_statement(error: E, index: int, sql: str) -> E:
+    """The error of a statement of a batch, marked as such: `batch_index`, and a note with the statement."""
+    error.batch_index = index  # type: ignore[attr-defined]  # of that one error
+    line = " ".join(sql[:400].split())
+    error.add_note(f"statement {index} of the batch: {line if len(line) <= 100 else line[:97] + '...'}")
+    return error
+
+
+def counted_from(failed: Failed, first: int) -> Failed:
+    """The error of a chunk of executemany's elements, with the element that it names counted from all of them."""
+    if first and failed.code == "asyncpg":
+        failed.message = _ELEMENT.sub(lambda found: f"{found[1]}{int(found[2]) + first}", failed.message)
+    return failed
 
 
 def _rebuild(failed: Failed, query: str | None) -> BaseException:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Granted, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .channel import Channel
+from .chunks import Chunk
 from .connected import Connected
 from .failures import interface_error
 from .holding import Holding
 from .requests import Pending
 from .statements import Statements
-from .transaction import IsolationLevel, TransactionSteps
+from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
 
 class Lease(Holding, Statements):
@@ -57,6 +60,18 @@ class Lease(Holding, Statements):
         """A transaction for `with`, or with `start`, `commit` and `rollback`; within another one, a savepoint."""
         self.require_held("transaction", time.monotonic())
         return Transaction(self, isolation, readonly, deferrable)
+
+    def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
+        begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
+        self.execute(begin)
+        try:
+            for chunk in chunks:
+                self._execute_chunk(command, chunk, end)
+            self.execute(commit)
+        except BaseException:
+            with suppress(Exception):  # it tells less than the error that is on its way
+                self.execute(rollback)
+            raise
 
     def _token(self) -> Token:
         return self.token

@@ -26,6 +26,8 @@ RECEIVE_BYTES = 65536
 LONGEST_POLL_MS = 2**31 - 1
 STUCK_SECONDS = 30
 """How long a supervisor may leave a request unread before the link counts as lost."""
+TICK_SECONDS = 1
+"""How long the kernel lets a thread wait in `recv`; a longer wait is made of such, what is left of it of a `poll`."""
 
 
 class Link(Protocol):
@@ -58,6 +60,7 @@ class IpcLink:
         self._zmtp = Connection("DEALER", max_message_bytes=options.max_frame_bytes)
         self._sending = threading.Lock()
         self._early: list[bytes] = []
+        self._tick = float("inf")
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         _links.add(self)
@@ -75,18 +78,23 @@ class IpcLink:
             self._socket.close()
             raise
         self._socket.settimeout(None)
-        seconds = struct.pack("ll", STUCK_SECONDS, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STUCK_SECONDS, 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", TICK_SECONDS, 0))
+        if type(self._socket).__module__ == "socket":  # not gevent's, which does not wait in the kernel
+            self._tick = float(TICK_SECONDS)
 
     def send(self, frame: bytes) -> None:
         header = frame_header(len(frame))
+        if len(frame) < 65536:
+            self._write(header + frame)
+        else:
+            self._write(header, frame)
+
+    def _write(self, *pieces: bytes) -> None:
         with self._sending:
             try:
-                if len(frame) < 65536:
-                    self._socket.sendall(header + frame)
-                else:
-                    self._socket.sendall(header)
-                    self._socket.sendall(frame)
+                for piece in pieces:
+                    self._socket.sendall(piece)
             except OSError as error:
                 raise LostLink(f"the supervisor has closed the link ({error.strerror or error})") from None
 
@@ -95,11 +103,11 @@ class IpcLink:
             early, self._early = self._early, []
             return early
         try:
-            if timeout is not None and not _readable(self._socket, timeout):
-                return []
-            size = self._socket.recv_into(self._buffer)
+            size = self._receive_into_buffer(timeout)
         except OSError as error:
             raise LostLink(f"the link broke ({error.strerror or error})") from None
+        if size is None:
+            return []
         if not size:
             raise LostLink("the supervisor has closed the link")
         try:
@@ -107,12 +115,18 @@ class IpcLink:
         except ProtocolError as error:
             raise LostLink(str(error), error) from None
         if output := self._zmtp.take_output():
-            with self._sending:
-                try:
-                    self._socket.sendall(output)
-                except OSError as error:
-                    raise LostLink(f"the link broke ({error.strerror or error})") from None
+            self._write(output)
         return [single(parts) for parts in messages]
+
+    def _receive_into_buffer(self, timeout: float | None) -> int | None:
+        """How many bytes there are; None: none in that time."""
+        while timeout is None or timeout >= self._tick:  # nearly always: nothing but one system call
+            try:
+                return self._socket.recv_into(self._buffer)
+            except BlockingIOError:  # a tick has passed
+                if timeout is not None:
+                    timeout -= self._tick
+        return self._socket.recv_into(self._buffer) if _readable(self._socket, timeout) else None
 
     def close(self) -> None:
         with suppress(OSError):  # the supervisor may have been quicker
@@ -230,7 +244,6 @@ class TcpLink:
 
 _abandoned: list[Any] = []
 """Sockets of a parent process, kept from being collected: collecting them would close them."""
-
 
 _links: weakref.WeakSet[IpcLink] = weakref.WeakSet()
 """Those of this process, also while they are being made, when no channel knows them yet."""

@@ -6,9 +6,10 @@ caller gave up is dropped; a lease among it is given back.
 
 from __future__ import annotations
 
-import itertools
 import os
 from typing import Any, Protocol
+
+import msgspec
 
 from .. import wire
 from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError
@@ -18,6 +19,7 @@ from ..messages import (
     Cancel,
     Done,
     Failed,
+    FromSupervisor,
     Granted,
     Heartbeat,
     Hello,
@@ -25,6 +27,7 @@ from ..messages import (
     Message,
     Release,
     Request,
+    Results,
     Rows,
     StatusReport,
     Token,
@@ -35,7 +38,7 @@ from ..version import __version__
 from .failures import exception
 from .options import ANSWER_GRACE_SECONDS, Options
 
-Reply = Done | Rows | Granted | StatusReport | Failed
+Reply = Done | Rows | Results | Granted | StatusReport | Failed
 
 
 class LostLink(ConnectionError):
@@ -59,19 +62,19 @@ class HeldLease(Protocol):
         """A heartbeat for it was sent."""
 
 
-class Pending:
-    """An unanswered request. reply: what came; rows: how to read it. error: why none will come. waiter: whatever the
-    shell waits on. patience: when it stops, in seconds of the monotonic clock."""
+class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
+    """An unanswered request. waiter: whatever the shell waits on. patience: when it stops, by the monotonic clock.
+    link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results.
+    error: why none will come."""
 
-    __slots__ = ("error", "id", "patience", "reply", "rows", "waiter")
-
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.patience: float | None = None
-        self.reply: Reply | None = None
-        self.rows: RowDecoder | None = None
-        self.error: BaseException | None = None
-        self.waiter: Any = None
+    id: int
+    waiter: Any = None
+    patience: float | None = None
+    link: Any = None
+    reply: Reply | None = None
+    rows: RowDecoder | None = None
+    shapes: tuple[RowDecoder | None, ...] = ()
+    error: BaseException | None = None
 
     @property
     def done(self) -> bool:
@@ -88,8 +91,9 @@ class Requests:
         self.leases: dict[int, HeldLease] = {}
         self.lost: BaseException | None = None
         self.pending: dict[int, Pending] = {}
+        self.begun = 0  # how many, and the next one's id
+        self.epoch = 0
         self._shapes: dict[int, RowDecoder] = {}
-        self._ids = itertools.count()
         self._frames = wire.supervisor_frames(max(options.max_frame_bytes, 1024))
 
     def __len__(self) -> int:
@@ -100,12 +104,12 @@ class Requests:
         options = self.options
         return Hello(PROTOCOL_VERSION, options.label, os.getpid(), f"pgactor {__version__}", options.max_frame_bytes)
 
-    def begin(self, request: Request) -> Pending:
+    def begin(self, request: Request, waiter: Any = None, patience: float | None = None, link: Any = None) -> Pending:
         """Number the request and await its reply."""
-        assert self.welcome is not None  # noqa: S101  # nothing is sent before it
-        request.id = next(self._ids)
-        request.epoch = self.welcome.epoch
-        pending = self.pending[request.id] = Pending(request.id)
+        number = request.id = self.begun
+        request.epoch = self.epoch
+        self.begun = number + 1
+        pending = self.pending[number] = Pending(number, waiter, patience, link)
         return pending
 
     def forget(self, pending: Pending) -> Cancel | None:
@@ -130,43 +134,56 @@ class Requests:
         ended: list[Pending] = []
         unwanted: list[Release] = []
         try:
-            self._take_in(frame, ended, unwanted)
+            messages = self._frames.decode(frame)
+        except ProtocolError as error:
+            raise LostLink(str(error), error) from None
+        try:
+            for message in messages:
+                if type(message) is Rows:  # nearly all are
+                    if message.columns is not None:
+                        self._learn(message.shape, RowDecoder(tuple(message.columns)))
+                    pending = self.pending.pop(message.id, None)
+                    if pending is not None:
+                        pending.rows = self._shapes.get(message.shape)
+                        pending.reply = message
+                        ended.append(pending)
+                else:
+                    self._take_in(message, ended, unwanted)
         except LostLink:
             self.pending.update((pending.id, pending) for pending in ended)
             raise
         return ended, unwanted
 
-    def _take_in(self, frame: bytes, ended: list[Pending], unwanted: list[Release]) -> None:
-        try:
-            messages = self._frames.decode(frame)
-        except ProtocolError as error:
-            raise LostLink(str(error), error) from None
-        for message in messages:
-            match message:
-                case Rows(id=id, shape=number):
-                    if message.columns is not None:
-                        self._learn(number, RowDecoder(tuple(message.columns)))
-                    if pending := self.pending.pop(id, None):
-                        pending.rows = self._shapes.get(number)
-                        pending.reply = message
-                        ended.append(pending)
-                case Failed(id=None):
-                    reason = exception(message)
-                    raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
-                case Done() | Failed() | StatusReport() | Granted():
-                    ended_one = self.pending.pop(message.id, None) if message.id is not None else None
-                    if ended_one is not None:
-                        ended_one.reply = message
-                        ended.append(ended_one)
-                    else:
-                        unwanted += self.unwanted(message)
-                case LeaseEnded(lease=token):
-                    if lease := self.leases.pop(token.fence, None):
-                        lease.ended(exception(Failed(None, message.code, message.message)))
-                case Welcome():
-                    self.welcome = message
-                case wire.Malformed(reason=text):
-                    raise LostLink(f"the supervisor sent what cannot be read: {text}")
+    def _take_in(
+        self, message: FromSupervisor | wire.Malformed, ended: list[Pending], unwanted: list[Release]
+    ) -> None:
+        match message:
+            case Results(id=id):
+                results = message.results
+                shapes = tuple([self._shape_of(each) if isinstance(each, Rows) else None for each in results])
+                pending = self.pending.pop(id, None)
+                if pending is not None:
+                    pending.shapes = shapes
+                    pending.reply = message
+                    ended.append(pending)
+            case Failed(id=None):
+                reason = exception(message)
+                raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
+            case Done() | Failed() | StatusReport() | Granted():
+                pending = self.pending.pop(message.id, None) if message.id is not None else None
+                if pending is not None:
+                    pending.reply = message
+                    ended.append(pending)
+                else:
+                    unwanted += self.unwanted(message)
+            case LeaseEnded(lease=token):
+                if lease := self.leases.pop(token.fence, None):
+                    lease.ended(exception(Failed(None, message.code, message.message)))
+            case Welcome():
+                self.welcome = message
+                self.epoch = message.epoch
+            case wire.Malformed(reason=text):
+                raise LostLink(f"the supervisor sent what cannot be read: {text}")
 
     @staticmethod
     def unwanted(reply: Reply) -> list[Release]:
@@ -190,6 +207,12 @@ class Requests:
             )
         self.leases.clear()
         return ended
+
+    def _shape_of(self, rows: Rows) -> RowDecoder | None:
+        """The shape of these rows, learned if it is told with them. Another one may push it out at once."""
+        if rows.columns is not None:
+            self._learn(rows.shape, RowDecoder(tuple(rows.columns)))
+        return self._shapes.get(rows.shape)
 
     def _learn(self, number: int, shape: RowDecoder) -> None:
         if len(self._shapes) >= SHAPES_PER_LINK:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from ..messages import Request, Token
 from ..rows import Record
 from . import calls
+from .chunks import Chunk, chunked
 from .requests import Pending
 
 
@@ -27,9 +29,18 @@ class Statements:
         return calls.command_tag(self._call("execute", request), request)
 
     def executemany(self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
-        """Run a statement once for each sequence of arguments; all of it happens, or nothing."""
-        request = calls.executemany(command, args, self._limit(timeout), self._token())
-        calls.done(self._call("executemany", request), request)
+        """Run a statement once for each sequence of arguments; all of it happens, or nothing.
+
+        The arguments may come from any iterable, and are taken from it as they are needed: about a megabyte of them
+        is sent at a time, and if there are more, in a transaction. The timeout is for all of it.
+        """
+        end = calls.until(self._limit(timeout))
+        chunks = chunked(args)
+        first = next(chunks)
+        if first.last:
+            self._execute_chunk(command, first, end)
+        else:
+            self._execute_chunks(command, chain([first], chunks), end)
 
     def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Record]:
         """Run a statement and return its rows."""
@@ -52,6 +63,14 @@ class Statements:
         """Run a statement once for each sequence of arguments and return all rows; all of it happens, or nothing."""
         request = calls.fetchmany(query, args, self._limit(timeout), self._token())
         return calls.rows(self._call("fetchmany", request), request)
+
+    def _execute_chunk(self, command: str, chunk: Chunk, end: float | None) -> None:
+        request = calls.executemany(command, chunk.args, calls.remaining(end), self._token())
+        calls.done(self._call("executemany", request), request, chunk.first)
+
+    @abstractmethod
+    def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
+        """Run an executemany of more than one chunk, all or nothing, until the clock shows `end` at the latest."""
 
     def _token(self) -> Token | None:
         """The lease that the statements belong to."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import PoolStatus, Request
+from ..messages import IsolationLevel, PoolStatus, Request
 from . import calls
 from .channel import Channel
+from .chunks import Chunk
 from .lease import Lease
 from .options import make_options
 from .requests import Pending
 from .statements import Statements
-from .transaction import IsolationLevel
 
 
 class Client(Statements):
@@ -78,6 +79,30 @@ class Client(Statements):
         ):
             yield lease
 
+    def batch(
+        self,
+        statements: Iterable[str | Sequence[object]],
+        *,
+        atomic: bool = True,
+        isolation: IsolationLevel | None = None,
+        readonly: bool = False,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """Run statements one after another, in one request: `client.batch([("insert ... $1", 1), "delete ..."])`.
+
+        Each is a text, or a sequence of a text and its arguments. Returns for each its rows (`list[Record]`), if it
+        has columns, else its command tag, such as 'UPDATE 3'.
+
+        atomic: all of it happens, in one transaction of this isolation and readonly, or nothing; the first error is
+        raised, with the statement's index as its `batch_index` (it has none if it is the commit that failed).
+        Otherwise each statement is by itself, also after one that failed, and the error of one that failed is
+        returned in its place.
+        """
+        request = calls.batch(statements, self._limit(timeout), atomic=atomic, isolation=isolation, readonly=readonly)
+        if not request.statements:
+            return []
+        return calls.results(self._call("batch", request), request)
+
     def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
         request = calls.status()
@@ -91,6 +116,10 @@ class Client(Statements):
     def close(self) -> None:
         """End the link; leases end with it. The client cannot be used again. Closing twice is allowed."""
         self._channel.close()
+
+    def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
+        with self.acquire(timeout=calls.remaining(end)) as lease:
+            lease._execute_chunks(command, chunks, end)
 
     def _call(self, method: str, request: Request) -> Pending:
         if self._channel.closed:

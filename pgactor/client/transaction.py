@@ -8,11 +8,10 @@ aiolease.py run the SQL that comes out.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
+from ..messages import IsolationLevel
 from .failures import interface_error
-
-IsolationLevel = Literal["read_committed", "read_uncommitted", "repeatable_read", "serializable"]
 
 _LEVELS: dict[str, str] = {
     "read_committed": "READ COMMITTED",
@@ -20,6 +19,15 @@ _LEVELS: dict[str, str] = {
     "repeatable_read": "REPEATABLE READ",
     "serializable": "SERIALIZABLE",
 }
+
+
+CHUNKS = ("BEGIN", "COMMIT", "ROLLBACK")
+CHUNKS_WITHIN = (
+    "SAVEPOINT pgactor_executemany",
+    "RELEASE SAVEPOINT pgactor_executemany",
+    "ROLLBACK TO SAVEPOINT pgactor_executemany; RELEASE SAVEPOINT pgactor_executemany",
+)
+"""What begins, ends and undoes an executemany of more than one request: by itself, and within a transaction."""
 
 
 class _State(Enum):

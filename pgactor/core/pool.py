@@ -216,7 +216,7 @@ class Pool:
         elif holder.newcomers:
             if self.fleet.is_due_to_retire(now, holder):
                 self._claim(now, holder)
-            elif len(self.queue.sharing) and self._share(now, actions, holder):
+            elif len(self.queue.sharing) and (self._share(now, actions, holder) or self.closing):
                 self._move_on(now, actions)
 
     def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:

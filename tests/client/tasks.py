@@ -45,6 +45,11 @@ def call(channel: AioChannel, request: Request | None = None) -> asyncio.Task[tu
     return asyncio.create_task(channel.call(request or calls.execute("x", (), None, None)))
 
 
+async def call_now(channel: AioChannel) -> Pending:
+    """One call, without a task of its own."""
+    return await channel.ask(calls.execute("x", (), None, None))
+
+
 async def connect(channel: AioChannel, supervisor: MemorySupervisor) -> tuple[AioConnected, MemoryAioLink]:
     """Make one call, for its link."""
     task = call(channel)

@@ -406,6 +406,25 @@ def test_a_child_says_nothing_on_its_parents_link_and_makes_its_own(
     run(story())
 
 
+def test_a_child_does_not_wait_for_its_parents_attempt_to_connect(
+    supervisor: MemorySupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        welcome, supervisor.welcome = supervisor.welcome, None
+        channel = AioChannel(options())
+        parents = call(channel)
+        await turns()
+        pid = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+        supervisor.welcome = welcome
+        await connect(channel, supervisor)
+        parents.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await parents
+
+    run(story())
+
+
 def test_a_childs_copy_of_a_socket_is_given_up_but_its_number_is_not(short_tmp: Path) -> None:
     path = str(short_tmp / "s")
 

@@ -8,7 +8,7 @@ import pytest
 
 from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
-from pgactor.client.aioconnected import SWEEP_SECONDS
+from pgactor.client.aioconnected import SWEEP_SECONDS, Unsent
 from pgactor.client.options import ANSWER_GRACE_SECONDS
 from pgactor.client.requests import LostLink
 from pgactor.errors import (
@@ -19,7 +19,7 @@ from pgactor.errors import (
 from pgactor.messages import Cancel, Done, Failed, Heartbeat, Release, Token
 
 from .memory import MemorySupervisor, done, granted, options
-from .tasks import HeldToken, call, connect, kinds, virtual_time
+from .tasks import HeldToken, call, call_now, connect, kinds, virtual_time
 from .virtual import now, run, turns
 
 
@@ -41,6 +41,40 @@ def test_the_requests_of_one_turn_leave_as_one_frame(supervisor: MemorySuperviso
         assert kinds(link) == [["Execute"] * 100]
         await asyncio.gather(call(channel), call(channel))
         assert kinds(link)[1:] == [["Execute"] * 2]
+
+    run(story())
+
+
+def test_who_asks_again_when_woken_is_sent_in_the_same_turn(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel = AioChannel(options())
+        _, link = await connect(channel, supervisor)
+
+        async def twice() -> None:
+            for _ in range(2):
+                await call_now(channel)
+
+        tasks = [asyncio.create_task(twice()) for _ in range(3)]
+        await turns()
+        link.frames.clear()
+        link.say(*(Done(number) for number in (1, 2, 3)))
+        await turns(1)
+        assert kinds(link) == [["Execute"] * 3]
+        link.say(*(Done(number) for number in (4, 5, 6)))
+        await asyncio.gather(*tasks)
+
+    run(story())
+
+
+def test_what_is_asked_after_the_end_of_the_link_was_not_sent(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel = AioChannel(options())
+        connected, link = await connect(channel, supervisor)
+        connected.lost(LostLink("the link broke"))
+        pending = connected.begin(calls.execute("x", (), None, None), None)
+        await pending.waiter
+        assert isinstance(pending.error, Unsent)
+        assert link.told == []
 
     run(story())
 

@@ -17,15 +17,22 @@ from asyncpg.protocol import protocol as asyncpg_protocol
 
 from pgactor import errors, wire
 from pgactor.client import calls
+from pgactor.client.chunks import chunked
 from pgactor.client.failures import unencodable
 from pgactor.client.requests import Pending, Reply
-from pgactor.messages import Done, Failed, Granted, Message, Rows, StatusReport, Token
+from pgactor.messages import Done, ExecuteMany, Failed, Granted, Message, Results, Rows, StatusReport, Token
 from pgactor.rows import RowDecoder
 
 from .memory import COLUMNS, granted, rows
 
 TOKEN = Token(7, 0, 1)
 FETCH = calls.fetch("select n", (), None, None)
+
+
+def executemany(sql: str, args: Any, timeout: float | None, lease: Token | None) -> ExecuteMany:
+    """The request of an executemany that is small enough for one."""
+    (chunk,) = chunked(args)
+    return calls.executemany(sql, chunk.args, timeout, lease)
 
 
 def pending(reply: Reply | None = None, error: BaseException | None = None) -> Pending:
@@ -118,9 +125,11 @@ def test_a_statement_that_is_no_str_is_refused(make: Callable[..., Message], sql
 def test_every_request_can_be_sent_and_understood() -> None:
     requests: list[Any] = [
         calls.execute("e", (1, "x"), 2.0, TOKEN),
-        calls.executemany("em", [(1,), [2]], None, None),
+        executemany("em", [(1,), [2]], None, None),
         calls.fetch("f", (None, 1.5), 0.0, None, limit=1),
         calls.fetchmany("fm", iter([(1,), (2,)]), None, TOKEN),
+        calls.batch(["b", ("b", 1, "x")], 2.0, isolation="serializable", readonly=True),
+        calls.batch(iter([["b", None]]), None, atomic=False),
         calls.acquire(None, 3),
         calls.status(),
         calls.expire(),
@@ -142,14 +151,14 @@ def test_an_argument_that_does_not_cross_is_a_data_error_that_names_it() -> None
     assert isinstance(caught.value.__cause__, errors.UnsupportedType)
 
 
-@pytest.mark.parametrize("make", [calls.executemany, calls.fetchmany])
+@pytest.mark.parametrize("make", [executemany, calls.fetchmany])
 def test_an_argument_in_many_that_does_not_cross_names_its_element_too(make: Callable[..., Message]) -> None:
     with pytest.raises(asyncpg.DataError, match=r"in element #1 of the argument sequence: query argument \$2: "):
         make("x", [(1, 2), (3, object())], None, None)
 
 
 @pytest.mark.parametrize("element", ["ab", b"ab", 5, None, {1: 2}, {1}])
-@pytest.mark.parametrize("make", [calls.executemany, calls.fetchmany])
+@pytest.mark.parametrize("make", [executemany, calls.fetchmany])
 def test_an_element_that_is_no_sequence_is_refused(make: Callable[..., Message], element: Any) -> None:
     place = "invalid input in executemany() argument sequence element #1"
     words = f"{place}: expected a sequence, got {type(element).__name__}"
@@ -164,7 +173,7 @@ def test_elements_are_sequences_of_whatever_kind_and_are_read_once() -> None:
         yield [3, 4]
         yield deque([5, 6])
 
-    assert calls.executemany("x", elements(), None, None).args == [[1, 2], [3, 4], [5, 6]]
+    assert executemany("x", elements(), None, None).args == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_arguments_are_taken_as_they_are_now() -> None:
@@ -182,8 +191,10 @@ def test_text_that_is_no_unicode_is_a_data_error_that_names_its_argument() -> No
     assert isinstance(error, asyncpg.DataError)
     assert "query argument $2" in str(error)
     assert error.__cause__ is caught.value
-    many = calls.executemany("x", [("fine",), ("\ud800",)], None, None)
+    many = calls.fetchmany("x", [("fine",), ("\ud800",)], None, None)
     assert "query argument $1 in element #1 of" in str(unencodable(many, caught.value))
+    with pytest.raises(asyncpg.DataError, match="query argument \\$1 in element #1 of executemany\\(\\) sequence"):
+        executemany("x", [("fine",), ("\ud800",)], None, None)
     statement = calls.execute("select '\ud800'", (), None, None)
     assert unencodable(statement, caught.value) is caught.value
 
@@ -257,4 +268,4 @@ def test_replies_tell_whether_the_lease_is_in_a_transaction(reply: Reply | None,
 
 
 def test_these_are_all_the_replies_there_are() -> None:
-    assert Reply == Done | Rows | Granted | StatusReport | Failed
+    assert Reply == Done | Rows | Results | Granted | StatusReport | Failed

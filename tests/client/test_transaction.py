@@ -13,7 +13,8 @@ from asyncpg.transaction import Transaction as AsyncpgTransaction
 
 from pgactor.client.aiolease import AsyncLease, AsyncTransaction
 from pgactor.client.lease import Lease, Transaction
-from pgactor.client.transaction import IsolationLevel, TransactionSteps
+from pgactor.client.transaction import TransactionSteps
+from pgactor.messages import IsolationLevel
 
 STEPS = ("start", "commit", "rollback")
 ALL_STEPS = (*STEPS, "enter", "exit", "exit after an error")

@@ -18,8 +18,13 @@ from hypothesis import strategies as st
 from pgactor.errors import ProtocolError, UnsupportedType
 from pgactor.rows import Column, ColumnKind, Record, RowDecoder, RowEncoder, kind_of, record_class
 
-ROW = record_class(("id", "name"))((1, "x"))
-TWINS = record_class(("a", "b", "a"))((1, 2, 3))
+
+def record_of(*names: str) -> type[Record]:
+    return record_class(names, (ColumnKind.ANY,) * len(names))
+
+
+ROW = record_of("id", "name")((1, "x"))
+TWINS = record_of("a", "b", "a")((1, 2, 3))
 
 
 def shape(*kinds: ColumnKind) -> tuple[Column, ...]:
@@ -96,7 +101,7 @@ def test_of_columns_of_the_same_name_the_last_one_is_found() -> None:
 
 def test_a_record_compares_and_hashes_as_a_tuple() -> None:
     assert ROW == (1, "x")
-    assert record_class(("other", "names"))((1, "x")) == ROW
+    assert record_of("other", "names")((1, "x")) == ROW
     assert cast("object", [1, "x"]) != ROW
     assert ROW < (2,)
     assert hash(ROW) == hash((1, "x"))
@@ -104,21 +109,21 @@ def test_a_record_compares_and_hashes_as_a_tuple() -> None:
 
 def test_a_record_shows_its_names_and_values() -> None:
     assert repr(ROW) == str(ROW) == "<Record id=1 name='x'>"
-    assert repr(record_class(())(())) == "<Record>"
+    assert repr(record_of()(())) == "<Record>"
 
 
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, *(lambda r, p=p: pickle.loads(pickle.dumps(r, p)) for p in range(6))]
 )
 def test_a_record_can_be_copied_and_pickled(copied: Callable[[Record], Record]) -> None:
-    for record in (ROW, TWINS, record_class(())(())):
+    for record in (ROW, TWINS, record_of()(())):
         twin = copied(record)
         assert type(twin) is type(record)
         assert repr(twin) == repr(record)
 
 
-def test_a_class_is_made_once_for_the_same_names() -> None:
-    assert record_class(("id", "name")) is type(ROW)
+def test_a_class_is_made_once_for_the_same_columns() -> None:
+    assert record_of("id", "name") is type(ROW)
     assert not hasattr(ROW, "__dict__")
 
 
@@ -169,7 +174,8 @@ def test_rows_of_any_shape_come_back_the_same(table: tuple[tuple[Column, ...], l
     columns, rows = table
     got = crossed(columns, rows)
     assert [[(type(v), repr(v)) for v in row] for row in got] == [[(type(v), repr(v)) for v in row] for row in rows]
-    assert all(type(row) is record_class(tuple(column.name for column in columns)) for row in got)
+    names, kinds = tuple(column.name for column in columns), tuple(column.kind for column in columns)
+    assert all(type(row) is record_class(names, kinds) for row in got)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""A blocking link on a real socket."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from pgactor.client import links
+from pgactor.client.options import Options
+from pgactor.client.requests import LostLink
+from pgactor.zmtp import Connection, encode_message
+
+
+@contextmanager
+def linked(folder: Path) -> Iterator[tuple[links.Link, socket.socket]]:
+    """A link, and the socket at its other end."""
+    path = str(folder / "s")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        greeted: list[socket.socket] = []
+
+        def greet() -> None:
+            theirs = listening.accept()[0]
+            zmtp = Connection("ROUTER", max_message_bytes=1000)
+            theirs.sendall(zmtp.take_output())
+            while not zmtp.ready:
+                zmtp.receive(theirs.recv(1000))
+                theirs.sendall(zmtp.take_output())
+            greeted.append(theirs)
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        link = links.connect(Options(f"ipc://{path}"), 5.0)
+        greeting.join()
+        with closing(link), greeted[0] as theirs:
+            yield link, theirs
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.05, links.TICK_SECONDS + 0.05])
+def test_nothing_comes_for_as_long_as_was_asked(short_tmp: Path, timeout: float) -> None:
+    with linked(short_tmp) as (link, _):
+        begun = time.monotonic()
+        assert link.receive(timeout) == []
+        assert timeout - 0.02 <= time.monotonic() - begun < timeout + 0.5
+
+
+@pytest.mark.parametrize("timeout", [0.5, 60.0, None])
+def test_what_comes_is_received_at_once(short_tmp: Path, timeout: float | None) -> None:
+    with linked(short_tmp) as (link, theirs):
+        begun = time.monotonic()
+        timer = threading.Timer(0.05, theirs.sendall, [encode_message(b"x") + encode_message(b"y")])
+        timer.start()
+        assert link.receive(timeout) == [b"x", b"y"]
+        assert time.monotonic() - begun < 0.4
+        timer.join()
+
+
+@pytest.mark.parametrize("timeout", [0.5, None])
+def test_a_wait_goes_on_after_a_tick_and_ends_with_the_link(short_tmp: Path, timeout: float | None) -> None:
+    wait = None if timeout is None else links.TICK_SECONDS + timeout
+    with linked(short_tmp) as (link, theirs):
+        timer = threading.Timer(links.TICK_SECONDS + 0.1, theirs.shutdown, [socket.SHUT_RDWR])
+        timer.start()
+        with pytest.raises(LostLink, match="closed the link"):
+            link.receive(wait)
+        timer.join()
+
+
+def test_a_socket_that_waits_without_the_kernel_is_polled(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Green(socket.socket):
+        """As gevent's: it would wait for ever."""
+
+    monkeypatch.setattr(socket, "socket", Green)
+    with linked(short_tmp) as (link, _):
+        monkeypatch.setattr(links, "_readable", lambda *_: False)
+        assert link.receive(60.0) == []
+
+
+def test_a_signal_does_not_end_a_wait(short_tmp: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        with linked(short_tmp) as (link, theirs):
+            main = threading.main_thread().ident
+            assert main is not None
+            timers = [
+                threading.Timer(0.05, signal.pthread_kill, [main, signal.SIGUSR1]),
+                threading.Timer(0.1, theirs.sendall, [encode_message(b"x")]),
+            ]
+            for timer in timers:
+                timer.start()
+            assert link.receive(60.0) == [b"x"]
+            assert heard == [signal.SIGUSR1]
+            for timer in timers:
+                timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
