@@ -61,7 +61,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pipeline_stall_seconds: float = 0.01
     """Nothing is sent behind a statement that has taken this long."""
     lease_share: float = 0.75
-    """The part of max_size that leases, and statements that travel alone, may hold while other statements are coming."""
+    """The part of max_size that leases, and statements that travel alone, may hold while other statements are
+    coming."""
 
     def __post_init__(self) -> None:
         if self.max_size <= 0:

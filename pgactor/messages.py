@@ -12,7 +12,7 @@ generated from this module.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ SHAPES_PER_LINK = 1024
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+IsolationLevel = Literal["read_committed", "read_uncommitted", "repeatable_read", "serializable"]
+"""asyncpg's names of PostgreSQL's isolation levels."""
 
 
 class Token(msgspec.Struct, array_like=True, frozen=True):
@@ -94,6 +97,23 @@ class FetchMany(Request, tag="fetchmany"):
     sql: str
     args: list[list[Any]]
     lease: Token | None = None
+
+
+class Batch(Request, tag="batch"):
+    """Run statements, each with its arguments, one after another; answered by `Results`.
+
+    atomic: all in one transaction, with this isolation (None: the default) and readonly; the first error undoes all
+    and is the answer (`Failed`, with the statement's index). Otherwise each by itself, also after an error.
+    """
+
+    statements: list[tuple[str, list[Any]]]
+    atomic: bool = True
+    isolation: IsolationLevel | None = None
+    readonly: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.atomic and (self.isolation is not None or self.readonly):
+            raise ValueError("isolation and readonly belong to a transaction: a batch that is not atomic has none")
 
 
 class Acquire(Request, tag="acquire"):
@@ -220,6 +240,7 @@ class Failed(Message, tag="failed"):
     code: the wire code of the error: one of pgactor's own, 'asyncpg' or 'python'.
     error_class: for the last two, the class's name. fields: what else the error carries.
     cause: class name and text of the error behind it.
+    index: of an atomic batch, the statement that failed; None: none of them, the commit for instance.
     """
 
     id: int | None
@@ -229,6 +250,16 @@ class Failed(Message, tag="failed"):
     fields: dict[str, Any] = {}
     cause: tuple[str, str] | None = None
     in_transaction: bool = False
+    index: int | None = None
+
+
+class Results(Reply, tag="results"):
+    """The results of a batch: for each statement a reply of its own, whose id is the statement's index.
+
+    The columns of shapes are told in the statements' order.
+    """
+
+    results: list[Done | Rows | Failed]
 
 
 class LeaseEnded(Message, tag="lease_ended"):
@@ -289,13 +320,25 @@ class PoolStatus(msgspec.Struct):
     workers: list[WorkerStatus]
 
 
-StatementRequest = Execute | ExecuteMany | Fetch | FetchMany
+StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""
 
 FromWorker = (
-    Hello | Execute | ExecuteMany | Fetch | FetchMany | Acquire | Status | Expire | Heartbeat | Release | Cancel | Bye
+    Hello
+    | Execute
+    | ExecuteMany
+    | Fetch
+    | FetchMany
+    | Batch
+    | Acquire
+    | Status
+    | Expire
+    | Heartbeat
+    | Release
+    | Cancel
+    | Bye
 )
 """Whatever a worker may send."""
 
-FromSupervisor = Welcome | Done | Rows | Granted | StatusReport | Failed | LeaseEnded
+FromSupervisor = Welcome | Done | Rows | Results | Granted | StatusReport | Failed | LeaseEnded
 """Whatever a supervisor may send."""

@@ -18,6 +18,7 @@ from pgactor import wire
 from pgactor.messages import (
     PROTOCOL_VERSION,
     Acquire,
+    Batch,
     Bye,
     Cancel,
     Done,
@@ -35,6 +36,7 @@ from pgactor.messages import (
     Message,
     PoolStatus,
     Release,
+    Results,
     Rows,
     Status,
     StatusReport,
@@ -64,6 +66,10 @@ def packed(message: M) -> M:
             return msgspec.structs.replace(message, args=pack_args(message.args))
         case ExecuteMany() | FetchMany():
             return msgspec.structs.replace(message, args=[pack_args(args) for args in message.args])
+        case Batch():
+            return msgspec.structs.replace(
+                message, statements=[(sql, pack_args(args)) for sql, args in message.statements]
+            )
     return message
 
 
@@ -128,6 +134,23 @@ FROM_WORKER = (
     MessageCase(
         "fetchmany", (FetchMany(9, EPOCH, None, "select $1::date", [[date(1, 1, 1)], [date(9999, 12, 31)]]),)
     ),
+    MessageCase(
+        "batch",
+        (
+            Batch(
+                15,
+                EPOCH,
+                5.0,
+                [("insert into t values ($1, $2)", [1, date(2024, 2, 29)]), ("select id from t", [])],
+            ),
+        ),
+    ),
+    MessageCase(
+        "batch in a transaction of its own kind",
+        (Batch(16, EPOCH, None, [("table t", [])], True, "serializable", True),),
+    ),
+    MessageCase("batch of statements by themselves", (Batch(17, EPOCH, None, [("delete from t", [])], False),)),
+    MessageCase("batch of nothing", (Batch(18, EPOCH, None, []),)),
     MessageCase("acquire", (Acquire(10, EPOCH, 5.0),)),
     MessageCase("acquire with a ttl", (Acquire(11, EPOCH, None, 60.0),)),
     MessageCase("status", (Status(12, EPOCH, 2.0),)),
@@ -175,6 +198,32 @@ FROM_SUPERVISOR = (
     MessageCase("rows of a shape that was told before", (rows(2, 1, USERS, [(1, None), (2, "Bob")], first=False),)),
     MessageCase("no rows", (rows(3, 1, USERS, [], first=False),)),
     MessageCase("rows without columns", (rows(4, 2, (), [(), ()]),)),
+    MessageCase(
+        "results: a shape is told with the first rows of it",
+        (
+            Results(
+                15,
+                [
+                    Done(0, "INSERT 0 1"),
+                    rows(1, 1, USERS, [(1, "Ada")]),
+                    rows(2, 1, USERS, [(2, "Bob")], first=False),
+                ],
+            ),
+        ),
+    ),
+    MessageCase(
+        "results: one of the statements failed, by itself",
+        (
+            Results(
+                17,
+                [
+                    Failed(0, "asyncpg", "division by zero", "DivisionByZeroError", {"sqlstate": "22012"}),
+                    Done(1, "DELETE 2"),
+                ],
+            ),
+        ),
+    ),
+    MessageCase("results of nothing", (Results(18, []),)),
     MessageCase("granted", (Granted(10, TOKEN, 30.0, 4242),)),
     MessageCase("status_report", (StatusReport(12, STATUS),)),
     MessageCase(
@@ -210,6 +259,19 @@ FROM_SUPERVISOR = (
                 "DataError",
                 {"detail": None, "hint": None},
                 ("TypeError", "'str' object cannot be interpreted as an integer"),
+            ),
+        ),
+    ),
+    MessageCase(
+        "failed: a statement of an atomic batch",
+        (
+            Failed(
+                15,
+                "asyncpg",
+                "division by zero",
+                "DivisionByZeroError",
+                {"severity": "ERROR", "sqlstate": "22012", "message": "division by zero"},
+                index=1,
             ),
         ),
     ),
@@ -490,6 +552,19 @@ BAD_FRAMES = (
     BadFrame(
         "a token that is too short",
         _forms(["fetch", 1, EPOCH, None, "x", [], 0, [EPOCH, 3]]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame("a batch of texts", _forms(["batch", 1, EPOCH, None, ["table t"]]), read=(1,), replies=_BAD_1),
+    BadFrame(
+        "a batch of an isolation that is none",
+        _forms(["batch", 1, EPOCH, None, [["table t", []]], True, "SERIALIZABLE"]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame(
+        "a batch that is read only and not atomic",
+        _forms(["batch", 1, EPOCH, None, [["table t", []]], False, None, True]),
         read=(1,),
         replies=_BAD_1,
     ),

@@ -345,12 +345,18 @@ def type_text(kind: Any) -> str:
         return " or ".join(type_text(argument) for argument in arguments)
     if origin is list:
         return "array of values" if arguments == (Any,) else f"array of {_plural(type_text(arguments[0]))}"
+    if origin is typing.Literal:
+        return "str"
+    if origin is tuple and len(arguments) == 2 and arguments[0] is not arguments[1]:
+        return f"pair of {' and '.join(type_text(argument) for argument in arguments)}"
     if origin is tuple:
         return f"array of exactly {len(arguments)} {_plural(type_text(arguments[0]))}"
     if origin is dict:
         return f"map of {type_text(arguments[0])} to {type_text(arguments[1])}"
     if kind in _TYPES:
         return _TYPES[kind]
+    if inspect.isclass(kind) and issubclass(kind, messages.Message):
+        return f"[`{tag_of(kind)}`](#{tag_of(kind)})"
     if inspect.isclass(kind) and issubclass(kind, msgspec.Struct):
         return f"[{kind.__name__}](#{kind.__name__.lower()})"
     if kind is ColumnKind:
@@ -359,7 +365,7 @@ def type_text(kind: Any) -> str:
 
 
 def _plural(text: str) -> str:
-    return re.sub(r"^array\b", "arrays", text) if text.startswith("array") else text
+    return re.sub(r"^(array|pair)\b", r"\1s", text)
 
 
 def _errors() -> str:

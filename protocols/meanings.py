@@ -77,6 +77,19 @@ MESSAGES: dict[str, Meaning] = {
         "`rows`",
         {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE},
     ),
+    "batch": Meaning(
+        "request",
+        "Run statements one after another, in one transaction or each by itself.",
+        "`results`; `failed` with `index` if it is atomic and one of them fails",
+        {
+            **_REQUEST,
+            "statements": "Each is one statement, with `$1`, `$2`, … for arguments, and its arguments.",
+            "atomic": "true: in one transaction, all or nothing. false: each by itself, also after one that failed.",
+            "isolation": "Of the transaction: `read_committed`, `read_uncommitted`, `repeatable_read` or "
+            "`serializable`. nil: the default. nil if not atomic.",
+            "readonly": "Whether the transaction is READ ONLY. false if not atomic.",
+        },
+    ),
     "acquire": Meaning(
         "request",
         "Ask for exclusive use of a backend.",
@@ -143,6 +156,16 @@ MESSAGES: dict[str, Meaning] = {
             "in_transaction": _IN_TRANSACTION,
         },
     ),
+    "results": Meaning(
+        "reply",
+        "The results of a batch, one for each statement, in their order.",
+        fields={
+            "id": _ID,
+            "results": "Replies within the reply. The id of each is the index of its statement, from 0. `rows` for a "
+            "statement whose result has columns, else `done` with its command tag; `failed` only if the batch is not "
+            "atomic.",
+        },
+    ),
     "granted": Meaning(
         "reply",
         "The lease is given.",
@@ -168,6 +191,7 @@ MESSAGES: dict[str, Meaning] = {
             "fields": "What else the error carries.",
             "cause": "Class name and text of the error behind this one.",
             "in_transaction": _IN_TRANSACTION,
+            "index": "Which statement of a batch it was, from 0. nil: none of them, as when the commit fails.",
         },
     ),
     "lease_ended": Meaning(

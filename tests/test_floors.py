@@ -38,7 +38,7 @@ LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
     "asyncpg": ("actors demo/witness", "client/failures"),
     "zmq": ("actors/tcp", "client/links client/aiolinks"),
-    "msgspec": ("actors client cli config messages rows values wire", ""),
+    "msgspec": ("actors client cli config core/request messages rows values wire", ""),
     "click": ("cli", ""),
     "rich": ("cli demo display", "cli"),
     "uvloop": ("", "cli"),

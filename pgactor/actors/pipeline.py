@@ -259,6 +259,7 @@ class Pipeline(asyncio.Protocol):
         self._since = turn.began
         for request in back:
             request.statement.learn(seconds)  # type: ignore[union-attr]
+            request.payload = request.work = None  # whoever remembers the request need not remember these
         self._reports.came_back(self._backend, back)
 
     def _messages(self, data: bytes, end: int) -> int:

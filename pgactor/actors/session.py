@@ -39,7 +39,10 @@ def check_asyncpg() -> None:
     needed: tuple[tuple[type, tuple[str, ...]], ...] = (
         (
             asyncpg.Connection,
-            ("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol", "_stmt_exclusive_section"),
+            (
+                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol"),
+                *("_stmt_exclusive_section", "_transport"),
+            ),
         ),
         (
             asyncpg_protocol.BaseProtocol,
