@@ -1,12 +1,30 @@
 """The hands: they carry out what the brain (core/) decides, and report what happened.
 
-supervisor.py  start order, signals, drain
-ipc.py         workers on Unix sockets          tcp.py      workers on TCP
-peer.py        a worker's link, as the conductor sees it, whatever its road
-conductor.py   messages in, actions out: the only one who talks to the brain
-backend.py     one PostgreSQL session and its mailbox: run, reset, close
-session.py     asyncpg's connection, with the little of it that is private
-shapes.py      what result rows look like, each told once to each worker
-failures.py    exceptions -> `Failed` messages
-embedded.py    a PostgreSQL of the supervisor's own
+    supervisor.py   start order, signals, drain
+    embedded.py     a PostgreSQL of the supervisor's own
+
+Workers:
+    ipc.py          those on Unix sockets           tcp.py      those on TCP
+    peer.py         a worker's link, whatever its road
+    dialogue.py     what workers say, as requests to the brain
+    failures.py     exceptions -> `Failed` messages
+    shapes.py       what result rows look like, each told once to each worker
+
+The brain:
+    conductor.py    carries out what it decides, and tells it what backends report
+
+PostgreSQL, the session lane:
+    backend.py      one PostgreSQL session and its mailbox: run, reset, close
+    session.py      asyncpg's connection, with the little of it that is private
+    batches.py      a batch, one statement after another
+
+PostgreSQL, the statement lane:
+    lane.py         who may enter
+    plan.py         how one statement is run             group.py    several of one request, written at once
+    pipeline.py     statements of many workers, one behind the other on one connection
+    describing.py   what PostgreSQL tells of a statement before it first runs
+    pgwire.py       the protocol's messages
+    quicktypes.py   the types that need no Python objects
+    arguments.py    arguments -> Bind                    transcode.py, fields.py   rows -> msgpack
+    turn.py         when a turn of the event loop began
 """

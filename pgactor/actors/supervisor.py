@@ -49,7 +49,7 @@ class Supervisor:
                 gateway = _gateway(endpoint)
                 self._gateways.append(gateway)
                 await gateway.start(
-                    self._conductor,
+                    self._conductor.dialogue,
                     max_frame_bytes=self.settings.max_frame_bytes,
                     max_unsent_bytes=self.settings.max_unsent_bytes,
                 )

@@ -93,7 +93,7 @@ class Dialogue:
 
     def say(self, *messages: FromWorker) -> None:
         """One frame."""
-        self.conductor.frame(self.peer, wire.encode(messages))
+        self.conductor.dialogue.frame(self.peer, wire.encode(messages))
 
     async def hears(self) -> list[Message]:
         """What it was told since it last listened."""
@@ -404,7 +404,7 @@ def test_a_lost_worker_is_told_nothing_more_and_its_statement_is_cancelled() -> 
         dialogue.say(fetch(1))
         await turns()
         dialogue.peer.closed = True
-        bench.conductor.disconnected(dialogue.peer, "its link was closed")
+        bench.conductor.dialogue.disconnected(dialogue.peer, "its link was closed")
         await turns()
         assert "cancel select 1" in bench.sessions[0].history
         assert bench.conductor.pool.roster.all() == []
@@ -569,7 +569,7 @@ def test_goodbye_ends_the_link_and_what_follows_in_the_frame_is_not_done() -> No
         assert dialogue.peer.said_goodbye
         assert dialogue.peer.closed
         assert bench.sessions == []
-        bench.conductor.disconnected(dialogue.peer, "closed")
+        bench.conductor.dialogue.disconnected(dialogue.peer, "closed")
         assert bench.conductor.pool.counters["workers_lost"] == 0
 
     run(story())
@@ -585,7 +585,7 @@ def test_a_malformed_message_costs_only_its_own_request() -> None:
         await dialogue.hears()
         malformed = msgspec.msgpack.encode(["fetch", 1, EPOCH, None, 5])
         parts = [malformed, wire.encode_message(fetch(2)), msgspec.msgpack.encode(["nonsense"])]
-        bench.conductor.frame(dialogue.peer, wire.join(parts))
+        bench.conductor.dialogue.frame(dialogue.peer, wire.join(parts))
         answers = await dialogue.hears()
         failures = [answer for answer in answers if isinstance(answer, Failed)]
         assert [(failure.id, failure.code) for failure in failures] == [(1, "protocol"), (None, "protocol")]
@@ -612,7 +612,7 @@ def test_a_frame_that_is_none_is_refused_and_the_link_goes_on(garbage: bytes) ->
         bench = Bench()
         dialogue = bench.worker()
         await dialogue.hears()
-        bench.conductor.frame(dialogue.peer, garbage)
+        bench.conductor.dialogue.frame(dialogue.peer, garbage)
         (refusal,) = await dialogue.hears()
         assert isinstance(refusal, Failed)
         assert (refusal.id, refusal.code) == (None, "protocol")
@@ -627,7 +627,7 @@ def test_a_flood_of_malformed_messages_is_counted_and_seldom_logged(caplog: pyte
         bench = Bench()
         dialogue = bench.worker()
         for _ in range(100):
-            bench.conductor.frame(dialogue.peer, b"\xc1")
+            bench.conductor.dialogue.frame(dialogue.peer, b"\xc1")
         assert bench.conductor.pool.counters["malformed_messages"] == 100
 
     with caplog.at_level(logging.WARNING, "pgactor.conductor"):

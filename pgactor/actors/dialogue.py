@@ -1,0 +1,282 @@
+"""The dialogue with the workers: what they send becomes requests to the brain.
+
+A worker that has much to say is heard a bit at a time, so that others are not kept waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import asyncpg
+
+from .. import wire
+from ..config import Settings
+from ..core import report
+from ..core.actions import Action
+from ..core.lease import LeaseBusy
+from ..core.pool import Pool
+from ..core.request import Kind, Request
+from ..core.roster import Worker
+from ..core.statement import Statement
+from ..errors import LeaseError, ProtocolError, SupervisorUnavailable
+from ..messages import (
+    PROTOCOL_VERSION,
+    Acquire,
+    Batch,
+    Bye,
+    Cancel,
+    Done,
+    Execute,
+    ExecuteMany,
+    Expire,
+    Fetch,
+    FetchMany,
+    FromWorker,
+    Heartbeat,
+    Hello,
+    Release,
+    StatementRequest,
+    Status,
+    StatusReport,
+    Token,
+    Welcome,
+)
+from ..messages import Request as AnyRequest
+from ..version import __version__
+from . import batches
+from .failures import failed
+from .lane import Lane
+from .peer import Peer
+
+log = logging.getLogger("pgactor.dialogue")
+
+STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany, Batch)
+
+MESSAGES_PER_TURN = 64
+"""How many messages of one worker are heard before others have their turn."""
+
+MAX_BACKLOG = 4096
+"""How many may wait to be heard before no more of the worker's are read."""
+
+_BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+
+
+class Dialogue:
+    """Takes the frames of all workers.
+
+    do: carries out what the brain decides. in_transaction: whether a lease's backend is inside a transaction.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        lane: Lane,
+        *,
+        do: Callable[[list[Action]], None],
+        in_transaction: Callable[[Token | None], bool],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._resets = settings.pool.reset_every_statement
+        self._lane = lane
+        self._do = do
+        self._in_transaction = in_transaction
+        self._frames = wire.worker_frames(settings.max_frame_bytes)
+        self.pool = pool
+
+    def frame(self, peer: Peer, frame: bytes) -> None:
+        """A frame of messages from a worker."""
+        try:
+            messages = self._frames.decode(frame)
+        except ProtocolError as error:
+            self.malformed(peer, str(error))
+            peer.send(failed(None, error))
+            return
+        if peer.backlog:
+            peer.backlog.extend(messages)
+            if len(peer.backlog) > MAX_BACKLOG:
+                peer.pause_reading()
+        elif len(messages) <= MESSAGES_PER_TURN:
+            self._hear(peer, messages)
+        else:
+            peer.backlog.extend(messages)
+            self._hear_more(peer)
+
+    def _hear_more(self, peer: Peer) -> None:
+        """Hear a worker that has much to say, but not for so long that others have to wait."""
+        backlog = peer.backlog
+        self._hear(peer, [backlog.popleft() for _ in range(min(len(backlog), MESSAGES_PER_TURN))])
+        if peer.closed:
+            backlog.clear()
+        elif backlog:
+            self._loop.call_soon(self._hear_more, peer)
+        else:
+            peer.resume_reading()
+
+    def _hear(self, peer: Peer, messages: Sequence[FromWorker | wire.Malformed]) -> None:
+        self._lane.turn.enter()
+        now = self._loop.time()
+        actions: list[Action] = []
+        for message in messages:
+            if peer.closed:
+                break
+            worker = peer.worker
+            if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
+                worker.heard_at = now
+                if message.epoch == self.pool.epoch:
+                    self._statement(now, worker, message, actions)
+                else:
+                    peer.send(failed(message.id, _other_life()))
+                continue
+            self._do(actions)
+            actions.clear()
+            if isinstance(message, wire.Malformed):
+                self.malformed(peer, message.reason)
+                peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
+            elif isinstance(message, Hello):
+                self._hello(peer, message)
+            elif worker is None:
+                self.malformed(peer, "said no hello")
+                no_hello = ProtocolError("the first message on a link is expected to be a hello")
+                peer.send(failed(message.id if isinstance(message, AnyRequest) else None, no_hello))
+            else:
+                self._message(peer, worker, message)
+        self._do(actions)
+
+    def disconnected(self, peer: Peer, reason: str) -> None:
+        """A worker's link has ended."""
+        if peer.worker is not None:
+            self._do(self.pool.lost(self._loop.time(), peer.worker, reason, in_order=peer.said_goodbye))
+
+    def malformed(self, peer: Peer | None, reason: str) -> None:
+        """Something could not be read: counted, and said once in a while."""
+        self.pool.counters["malformed_messages"] += 1
+        count = self.pool.counters["malformed_messages"]
+        if count & (count - 1) == 0:
+            who = peer.worker or f"a stranger (pid {peer.pid})" if peer is not None else "a stranger"
+            log.warning("malformed message %d, from %s: %s", count, who, reason)
+
+    def _hello(self, peer: Peer, hello: Hello) -> None:
+        if hello.version != PROTOCOL_VERSION:
+            error = ProtocolError(
+                f"the worker speaks version {hello.version} of the protocol, this supervisor (pgactor {__version__}) "
+                f"speaks {PROTOCOL_VERSION}: use the same pgactor on both sides"
+            )
+            self.malformed(peer, str(error))
+            peer.send(failed(None, error))
+            peer.close(str(error))
+            return
+        if peer.worker is not None:
+            peer.send(failed(None, ProtocolError("hello was said already on this link")))
+            return
+        peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
+        silence = self._settings.silence_seconds if peer.road == "tcp" else None
+        peer.worker = self.pool.roster.join(
+            now=self._loop.time(),
+            label=hello.label[:200],
+            pid=peer.pid or hello.pid,
+            road=peer.road,
+            silence_limit=silence,
+            link=peer,
+        )
+        peer.send(
+            Welcome(
+                PROTOCOL_VERSION,
+                self.pool.epoch,
+                f"pgactor {__version__}",
+                self._settings.max_frame_bytes,
+                self._settings.heartbeat_seconds if silence else 0.0,
+            )
+        )
+
+    def _message(self, peer: Peer, worker: Worker, message: FromWorker) -> None:
+        worker.heard_at = now = self._loop.time()
+        if isinstance(message, AnyRequest) and message.epoch != self.pool.epoch:
+            peer.send(failed(message.id, _other_life()))
+            return
+        match message:
+            case Acquire():
+                self._acquire(now, worker, message)
+            case Release(lease=token):
+                self._do(self.pool.release(now, worker, token))
+            case Heartbeat(leases=tokens):
+                self.pool.heard(now, worker, tokens)
+            case Cancel(id=id):
+                self._do(self.pool.withdraw(now, worker, id))
+            case Status(id=id):
+                peer.send(StatusReport(id, report.status(self.pool, now)))
+            case Expire(id=id):
+                self._do(self.pool.expire_connections(now))
+                peer.send(Done(id))
+            case Bye():
+                peer.said_goodbye = True
+                peer.close("it said goodbye")
+
+    def _statement(self, now: float, worker: Worker, message: StatementRequest, actions: list[Action]) -> None:
+        if isinstance(message, Batch):
+            self._batch(now, worker, message, actions)
+            return
+        statement = self._lane.statements.get(message.sql)
+        request = Request(
+            worker,
+            message.id,
+            Kind.STATEMENT if statement.leaves_nothing and not self._resets else Kind.SESSION,
+            now,
+            statement,
+            message,
+            None if message.timeout is None else now + message.timeout,
+        )
+        if message.lease is None:
+            self._lane.admit(request)
+            try:
+                self.pool.submit(now, request, actions)
+            except ProtocolError as error:
+                self._refuse_id(worker, error)
+        else:
+            self._on_lease(now, request, message.lease, actions)
+
+    def _batch(self, now: float, worker: Worker, message: Batch, actions: list[Action]) -> None:
+        alone = all(self._lane.statements.get(sql).leaves_nothing for sql, _ in message.statements)
+        kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, kind, now, Statement(batches.in_words(message)), message, deadline)
+        self._lane.admit(request)
+        try:
+            self.pool.submit(now, request, actions)
+        except ProtocolError as error:
+            self._refuse_id(worker, error)
+
+    def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:
+        worker = request.worker
+        self._lane.count("lease")
+        try:
+            actions += self.pool.submit_on_lease(now, request, token)
+        except ProtocolError as error:
+            self._refuse_id(worker, error)
+        except LeaseBusy:
+            worker.link.send(failed(request.id, _BUSY, in_transaction=self._in_transaction(token)))
+        except LeaseError as error:
+            worker.link.send(failed(request.id, error))
+
+    def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
+        ttl = self._settings.pool.lease_ttl_seconds if message.ttl is None else message.ttl
+        deadline = None if message.timeout is None else now + message.timeout
+        actions: list[Action] = []
+        try:
+            request = Request(worker, message.id, Kind.LEASE, now, None, message, deadline, ttl)
+            self.pool.submit(now, request, actions)
+        except ProtocolError as error:
+            self._refuse_id(worker, error)
+        self._do(actions)
+
+    def _refuse_id(self, worker: Worker, error: ProtocolError) -> None:
+        """The request has no id of its own to be answered with."""
+        self.malformed(worker.link, str(error))
+        worker.link.send(failed(None, error))
+
+
+def _other_life() -> SupervisorUnavailable:
+    return SupervisorUnavailable("the request was meant for an earlier life of the supervisor; it was not run")
