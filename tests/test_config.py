@@ -194,6 +194,11 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
         ("reopen_backoff_seconds = -1", _NOT_NEGATIVE),
         ("reopen_backoff_max_seconds = -1", _NOT_NEGATIVE),
         ("database_grace_seconds = -1", _NOT_NEGATIVE),
+        ("pipeline_depth = 0", _POSITIVE),
+        ("pipeline_short_seconds = -1", _NOT_NEGATIVE),
+        ("pipeline_stall_seconds = -1", _NOT_NEGATIVE),
+        ("lease_share = 1.1", "{} is expected to be between 0 and 1"),
+        ("lease_share = -0.1", "{} is expected to be between 0 and 1"),
     ],
 )
 def test_a_setting_of_the_pool_that_cannot_be_is_refused(setting: str, words: str, tmp_path: Path) -> None:
