@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -20,6 +20,9 @@ from pgactor.core.lease import Lease
 from pgactor.core.pool import Pool
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
+from pgactor.core.scheduler import GATHERED_SECONDS, Scheduler
+from pgactor.core.statement import LEAST_SECONDS, Statement, StatementTable
+from pgactor.core.waitqueue import Round
 from pgactor.errors import PgactorError
 from pgactor.messages import Token
 
@@ -31,34 +34,117 @@ Outcome = Lease | Exception | str
 
 @dataclass(eq=False, slots=True)
 class FakeBackend:
-    """One connection, and what the hands were told to do with it and have not done yet."""
+    """One connection, and what the hands were told to do with it and have not done yet.
+
+    flight: what was sent to it and has not come back. interrupted: those of them that were to be cancelled.
+    """
 
     holder: Holder
     incarnation: int
     is_open: bool = False
-    running: Request | None = None
-    interrupted: bool = False
+    flight: list[Request] = field(default_factory=list)
+    interrupted: set[Request] = field(default_factory=set)
     resetting: bool = False
     closing: bool = False
+
+    @property
+    def running(self) -> Request | None:
+        """What it works on."""
+        return self.flight[0] if self.flight else None
+
+
+def has_room(settings: PoolSettings, now: float, holder: Holder, request: Request) -> bool:
+    """Whether the rules allow it to send the request behind those that the holder works on."""
+    return (
+        holder.state is HolderState.BUSY
+        and holder.newcomers  # one that was closed stays so until it has come to rest
+        and request.shares
+        and len(holder.flight) < settings.pipeline_depth
+        and all(other.shares and not may_lock(other) for other in holder.flight)
+        and holder.load + request.cost <= GATHERED_SECONDS
+        and now - holder.head_since <= settings.pipeline_stall_seconds
+    )
+
+
+def may_lock(request: Request) -> bool:
+    """Whether nobody may stand behind the request."""
+    return request.statement is not None and request.statement.may_lock
+
+
+def first_of(round: Round) -> Request:
+    """The request whose turn it is, found without a touch."""
+    left = {worker: line.credit for worker, line in round._lines.items()}
+    while True:
+        worker = next(iter(left))
+        if left[worker] > 1e-9:
+            return round._lines[worker].requests[0]
+        left[worker] = left.pop(worker) + round._credit
+
+
+class WatchedScheduler(Scheduler):
+    """A scheduler under whose eyes nothing is sent that may not be, at that moment.
+
+    together: how many were sent behind others. claims: how many holders were claimed. looks: how often it was looked
+    whether a holder has room.
+    """
+
+    def __init__(self, settings: PoolSettings) -> None:
+        super().__init__(settings)
+        self.settings = settings
+        self.together = 0
+        self.claims = 0
+        self.looks = 0
+
+    def sent(self, now: float, holder: Holder, request: Request) -> None:
+        """As the scheduler's."""
+        assert request not in holder.flight
+        if request.shares:
+            assert holder.state is HolderState.BUSY, "nobody joins one that drains"
+            assert request.kind is Kind.STATEMENT
+            assert request.work is not None
+            assert request.lease is None
+            assert not request.worker.leases, "whoever has a lease stands behind nobody"
+        if holder.flight:
+            assert holder.newcomers
+            assert has_room(self.settings, now, holder, request), "it may not stand behind these"
+            self.together += 1
+        elif request.shares:
+            awake = [other for other in self._sharing if has_room(self.settings, now, other, request)]
+            assert not awake, "nobody is woken while one that is awake has room"
+        super().sent(now, holder, request)
+
+    def _has_room(self, now: float, holder: Holder, request: Request) -> bool:
+        self.looks += 1
+        return super()._has_room(now, holder, request)
+
+    def claim(self, now: float, holders: list[Holder], waiting: int) -> Holder | None:
+        """As the scheduler's."""
+        claimed = super().claim(now, holders, waiting)
+        self.claims += claimed is not None
+        return claimed
 
 
 class Bench:
     """A pool, a clock and a pair of hands.
 
     outcomes: the answer of each request that has one. backends: the connections that exist. past: those that did.
-    told: the leases whose owners were told of their end. opens: how many connections were ordered.
+    told: the leases whose owners were told of their end. opens: how many connections were ordered. sent: what was
+    sent to backends, in order.
     """
 
     def __init__(self, *, seed: int = 1, now: float = 1000.0, **settings: Any) -> None:
         self.now = now
         self.settings = PoolSettings(**settings)
         self.pool = Pool(self.settings, epoch=7, random=Random(seed), started_at=now)
+        self.scheduler = self.pool.scheduler = self.pool.fleet.scheduler = WatchedScheduler(self.settings)
+        self.statements = StatementTable()
         self.outcomes: dict[Request, Outcome] = {}
         self.requests: list[Request] = []
         self.backends: dict[Holder, FakeBackend] = {}
         self.past: list[FakeBackend] = []
         self.told: dict[Lease, PgactorError] = {}
         self.opens = 0
+        self.sent: list[Request] = []
         self._highest_fence = 0
         self._ids = itertools.count(1)
 
@@ -88,9 +174,46 @@ class Bench:
         timeout: float | None = None,
         ttl: float = 30.0,
     ) -> Request:
-        """The worker asks for any backend."""
-        request = self._request(worker, statement, kind, timeout, ttl)
-        self._do(self.pool.submit(self.now, request))
+        """The worker asks for any backend, for what asyncpg runs."""
+        return self.enter(self._request(worker, statement, kind, timeout, ttl))
+
+    def send(
+        self,
+        worker: Worker,
+        sql: str = "select 1",
+        *,
+        seconds: float | None = LEAST_SECONDS,
+        timeout: float | None = None,
+    ) -> Request:
+        """The worker sends what the statement lane runs. seconds: how long it is known to take; None: nothing new."""
+        request = self._request(worker, sql, Kind.STATEMENT, timeout, 0.0)
+        request.work = "bytes"
+        if seconds is not None:
+            self.statement(sql).seconds = seconds
+        return self.enter(request)
+
+    def flood(
+        self, worker: Worker, count: int, sql: str = "select 1", *, seconds: float = LEAST_SECONDS
+    ) -> list[Request]:
+        """The worker sends so many statements at once, in one message."""
+        self.statement(sql).seconds = seconds
+        requests = [self._request(worker, sql, Kind.STATEMENT, None, 0.0) for _ in range(count)]
+        actions: list[Action] = []
+        for request in requests:
+            request.work = "bytes"
+            self.pool.submit(self.now, request, actions)
+        self._do(actions)
+        return requests
+
+    def statement(self, sql: str) -> Statement:
+        """What is known of the statement."""
+        return self.statements.get(sql)
+
+    def enter(self, request: Request) -> Request:
+        """The request comes to the pool."""
+        actions: list[Action] = []
+        self.pool.submit(self.now, request, actions)
+        self._do(actions)
         return request
 
     def acquire(self, worker: Worker, *, timeout: float | None = None, ttl: float = 30.0) -> Request:
@@ -172,11 +295,38 @@ class Bench:
         assert holder is not None, f"{request!r} does not run"
         backend = self.backends[holder]
         assert backend.running is request
-        backend.running = None
-        if not backend.interrupted:
-            self.give_result(request)
-        backend.interrupted = False
+        if request.work is not None:
+            self.come_back(holder, 1)
+            return
+        self._back(backend)
         self._do(self.pool.finished(self.now, holder, backend.incarnation, request, touched=touched))
+
+    def come_back(self, holder: Holder, count: int | None = None) -> list[Request]:
+        """The first so many of those that the statement lane sent to the holder have ended; None: all of them."""
+        backend = self.backends[holder]
+        requests = [self._back(backend) for _ in range(len(backend.flight) if count is None else count)]
+        assert all(request.work is not None for request in requests)
+        actions: list[Action] = []
+        self.pool.came_back(self.now, holder, backend.incarnation, requests, actions)
+        self._do(actions)
+        return requests
+
+    def divert(self, request: Request) -> None:
+        """The statement lane finds that it cannot run the request, which it has been given."""
+        holder = request.holder
+        assert holder is not None, f"{request!r} does not run"
+        backend = self.backends[holder]
+        backend.flight.remove(request)
+        backend.interrupted.discard(request)
+        self._do(self.pool.diverted(self.now, holder, backend.incarnation, request))
+
+    def _back(self, backend: FakeBackend) -> Request:
+        request = backend.flight.pop(0)
+        if request in backend.interrupted:
+            backend.interrupted.remove(request)
+        else:
+            self.give_result(request)
+        return request
 
     def give_result(self, request: Request) -> None:
         """The request's statement has a result; the backend is not quiet yet."""
@@ -198,15 +348,16 @@ class Bench:
         assert backend.closing
         if backend.running is not None:
             self.finish(backend.running)
+        assert not backend.flight
         self._forget(holder)
         self._do(self.pool.closed(self.now, holder, backend.incarnation))
 
-    def cut(self, holder: Holder, *, before_it_ran: bool = False) -> None:
-        """The holder's connection is lost, before or while the statement that was sent to it runs."""
+    def cut(self, holder: Holder, *, unrun: int = 0) -> None:
+        """The holder's connection is lost. unrun: the last so many of those in flight had not begun."""
         backend = self._forget(holder)
         actions: list[Action] = []
-        if before_it_ran and backend.running is not None:
-            actions += self.pool.unrun(self.now, holder, backend.incarnation, backend.running)
+        for request in backend.flight[len(backend.flight) - unrun :]:
+            actions += self.pool.unrun(self.now, holder, backend.incarnation, request)
         actions += self.pool.gone(self.now, holder, backend.incarnation, "the server closed the connection")
         self._do(actions)
 
@@ -222,7 +373,8 @@ class Bench:
             self.open(backend.holder)
         elif backend.resetting:
             self.reset(backend.holder)
-        elif backend.running is not None and backend.interrupted:
+        elif backend.running in backend.interrupted:
+            assert backend.running is not None
             self.finish(backend.running)
         else:
             return False
@@ -266,6 +418,10 @@ class Bench:
         """Whether the request has a backend."""
         return request.holder is not None
 
+    def running_together(self, holder: Holder | None = None) -> int:
+        """How many the holder, or the first one, works on."""
+        return len((holder or self.pool.holders[0]).flight)
+
     def in_state(self, state: HolderState) -> list[Holder]:
         """The holders in this state."""
         return [holder for holder in self.pool.holders if holder.state is state]
@@ -276,12 +432,11 @@ class Bench:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _request(self, worker: Worker, statement: str, kind: Kind, timeout: float | None, ttl: float) -> Request:
+    def _request(self, worker: Worker, sql: str, kind: Kind, timeout: float | None, ttl: float) -> Request:
         worker.heard_at = self.now
         deadline = None if timeout is None else self.now + timeout
-        request = Request(
-            worker, next(self._ids), kind, now=self.now, statement=statement, deadline=deadline, ttl=ttl
-        )
+        statement = self.statement(sql) if sql else None
+        request = Request(worker, next(self._ids), kind, self.now, statement, deadline=deadline, ttl=ttl)
         self.requests.append(request)
         return request
 
@@ -294,15 +449,15 @@ class Bench:
                     self.opens += 1
                 case Close(holder):
                     self.backends[holder].closing = True
-                    self.backends[holder].interrupted = True
+                    self.backends[holder].interrupted.update(self.backends[holder].flight)
                 case Reset(holder):
                     self.backends[holder].resetting = True
-                    self.backends[holder].interrupted = self.backends[holder].running is not None
+                    self.backends[holder].interrupted.update(self.backends[holder].flight)
                 case Run(holder, request):
                     self._run(self.backends[holder], request)
                 case Interrupt(holder, request):
-                    assert self.backends[holder].running is request
-                    self.backends[holder].interrupted = True
+                    assert request in self.backends[holder].flight
+                    self.backends[holder].interrupted.add(request)
                 case Grant(request, lease):
                     assert lease.worker is request.worker
                     assert lease.token.fence > self._highest_fence, "fences only rise"
@@ -317,7 +472,9 @@ class Bench:
 
     def _run(self, backend: FakeBackend, request: Request) -> None:
         assert backend.is_open
-        assert backend.running is None, "a backend runs one statement at a time"
+        if backend.flight:
+            assert request.shares, "only those that share have company"
+            assert all(other.shares for other in backend.flight)
         assert not backend.resetting
         assert not backend.closing
         assert request not in self.outcomes, "an answered request never runs"
@@ -325,8 +482,8 @@ class Bench:
         if request.lease is not None:
             assert request.lease.worker is request.worker
             assert request.lease in self.pool.leases.all()
-        backend.running = request
-        backend.interrupted = False
+        backend.flight.append(request)
+        self.sent.append(request)
 
     def _answered(self, request: Request, outcome: Outcome) -> None:
         assert request not in self.outcomes, f"{request!r} was answered twice"
@@ -351,17 +508,35 @@ class Bench:
         for holder in pool.holders:
             assert (holder in self.backends) == (holder.state is not HolderState.VACANT)
             assert (holder.lease is not None) == (holder.state is HolderState.LEASED)
-            if holder.state is HolderState.BUSY:
-                assert holder.busy_with is not None
-            if holder.state in (HolderState.IDLE, HolderState.OPENING, HolderState.VACANT):
-                assert holder.busy_with is None
+            if holder.state in (HolderState.BUSY, HolderState.DRAINING):
+                assert holder.flight
+            elif holder.state in (HolderState.IDLE, HolderState.OPENING, HolderState.VACANT):
+                assert not holder.flight
+            else:
+                assert len(holder.flight) <= 1
+            self._check_flight(holder)
         for holder, backend in self.backends.items():
             assert holder.incarnation == backend.incarnation
-            assert holder.busy_with is backend.running
+            assert list(holder.flight) == backend.flight
+            assert backend.interrupted <= set(backend.flight)
+        scheduler = self.scheduler
         assert fleet.alive == len(self.backends) <= self.settings.max_size
-        assert set(fleet.idle.snapshot()) == set(self.in_state(HolderState.IDLE))
-        assert len(fleet.idle) == len(self.in_state(HolderState.IDLE))
+        assert set(scheduler.snapshot()) == set(self.in_state(HolderState.IDLE))
+        assert len(scheduler) == len(self.in_state(HolderState.IDLE))
+        assert set(scheduler._sharing) == {holder for holder in pool.holders if holder.newcomers}
+        assert scheduler._current is None or scheduler._current.newcomers
         assert fleet.opener.opening == len(self.in_state(HolderState.OPENING)) <= self.settings.opens_at_once
+
+    def _check_flight(self, holder: Holder) -> None:
+        flight = list(holder.flight)
+        assert len(flight) <= self.settings.pipeline_depth
+        assert abs(holder.load - sum(request.cost for request in flight)) < 1e-12
+        assert len(flight) < 2 or all(request.shares for request in flight), "only those that share have company"
+        assert not any(may_lock(request) for request in flight[:-1]), "nobody stands behind what may lock"
+        if holder.newcomers:
+            assert holder.state is HolderState.BUSY
+            assert not may_lock(flight[-1])
+            assert flight[-1].shares
 
     def _check_leases(self) -> None:
         pool = self.pool
@@ -371,7 +546,7 @@ class Bench:
             assert lease.holder.lease is lease, "a holder has one owner"
             assert lease.worker in pool.roster
             assert lease.worker.leases[lease.token.fence] is lease
-            assert lease.running is lease.holder.busy_with
+            assert lease.running is lease.holder.head
             assert lease in pool.deadlines
             assert lease not in self.told
         assert sum(len(worker.leases) for worker in pool.roster.all()) == len(leases)
@@ -379,30 +554,47 @@ class Bench:
     def _check_requests(self) -> None:
         pool = self.pool
         waiting = list(pool.queue)
-        assert len(waiting) == len(pool.queue) <= self.settings.max_waiting + self.settings.max_size
+        again = self.settings.max_size * self.settings.pipeline_depth  # those that did not begin wait again
+        assert len(waiting) == len(pool.queue) <= self.settings.max_waiting + again
+        assert all(request.shares for request in pool.queue.sharing)
+        assert not any(request.shares for request in pool.queue.alone)
         for request in waiting:
             assert request in pool.deadlines, "whoever waits has a deadline"
         places = [*waiting, *(lease.next for lease in pool.leases.all() if lease.next is not None)]
         for request in places:
             assert request.holder is None
         for holder, backend in self.backends.items():
-            if backend.running is not None:
-                assert backend.running.holder is holder
-                if not backend.running.answered:
-                    places.append(backend.running)
+            for request in backend.flight:
+                assert request.holder is holder
+                if not request.answered:
+                    places.append(request)
         unanswered = [request for worker in pool.roster.all() for request in worker.requests.values()]
         assert len(places) == len(set(places)), "a request is in one place"
         assert set(places) == set(unanswered)
         assert all(not request.answered and request not in self.outcomes for request in unanswered)
 
     def _check_progress(self) -> None:
-        pool, fleet = self.pool, self.pool.fleet
-        assert not (len(pool.queue) and len(pool.idle)), "nobody waits while a backend is idle"
+        pool, fleet, scheduler = self.pool, self.pool.fleet, self.scheduler
+        alone, sharing = pool.queue.alone, pool.queue.sharing
+        if len(sharing):
+            first = first_of(sharing)
+            assert not len(scheduler), "nobody who shares waits while a backend is idle"
+            assert not first.worker.leases
+            for holder in pool.holders:
+                assert not has_room(self.settings, self.now, holder, first), "nobody waits where there is room"
+        if len(alone) and len(scheduler):  # it may not go, since others come that share: as long as they do
+            due = pool.next_deadline()
+            assert scheduler in pool.deadlines
+            assert due is not None
+            assert due <= scheduler.still_coming_until()
+        elif len(alone) and Scheduler.claim(scheduler, self.now, pool.holders, len(alone)) is not None:
+            looked_at_soon = alone in pool.deadlines or self.in_state(HolderState.CLOSING)
+            assert looked_at_soon, "whoever waits alone claims a backend"
         for worker in pool.roster.all():
             assert worker.silence_limit is None or not worker.engaged or worker in pool.deadlines
         assert fleet.winding_down == (pool.closing and not len(pool.queue))
         if fleet.winding_down:
-            assert not len(pool.idle)
+            assert not len(scheduler)
         elif fleet.alive < max(self.settings.min_size, bool(len(pool.queue))):
             assert fleet.opener.opening or fleet.opener in pool.deadlines, "what is missing is opened in time"
 

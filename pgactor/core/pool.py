@@ -437,11 +437,10 @@ class Pool:
     def _move_on(self, now: float, actions: list[Action]) -> None:
         """Bring waiting requests and holders together; open what is missing; wind down when nobody waits."""
         alone, sharing = self.queue.alone, self.queue.sharing
-        going = True
-        while going:
-            while len(alone) and self._alone_may_go(now):
-                self._assign(now, self.scheduler.take(), alone.pop(), actions)
-            going = len(sharing) > 0 and self._share(now, actions)
+        while len(alone) and self._alone_may_go(now):
+            self._assign(now, self.scheduler.take(), alone.pop(), actions)
+        if len(sharing):
+            self._share(now, actions)
         if len(alone) and not len(self.scheduler):
             while (claimed := self.scheduler.claim(now, self.holders, len(alone))) is not None:
                 self._claim(now, claimed)

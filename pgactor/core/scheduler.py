@@ -16,9 +16,9 @@ statement that may wait for locks, before it has come back, nor behind one that 
 be closed.
 
 *Fair shares.* While statements that share are coming, those that travel alone hold no more than `lease_share` of the
-backends that are there (at least one); the rest carries the pipelines. Otherwise they may hold all. Those that wait
-alone claim a backend that others share, up to the same share: it takes no newcomers (DRAINING) and is theirs when it
-has come to rest. Where no backend is left for the others, as where there is only one for both, they take turns.
+backends that are there (at least one, and all but one at most); the rest carries the pipelines. Otherwise they may
+hold all. Those that wait alone claim a backend that others share, up to the same share: it takes no newcomers
+(DRAINING) and is theirs when it has come to rest. Where there is only one backend for both, they take turns.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Scheduler:
         if not sharing and now >= self.still_coming_until():
             return True
         alone, limit, present = self._shares(holders)
-        if limit >= present:
+        if present == 1:
             return not (sharing and self._alone_was_last)
         return alone < limit
 
@@ -188,4 +188,4 @@ class Scheduler:
             present += 1
             head = holder.head
             alone += state in _ALONE or (head is not None and not head.shares)
-        return alone, max(1, int(present * self._lease_share)), present
+        return alone, max(1, min(int(present * self._lease_share), present - 1)), present

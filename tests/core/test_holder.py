@@ -7,6 +7,9 @@ import itertools
 import pytest
 
 from pgactor.core.holder import TRANSITIONS, Holder, HolderEvent, HolderState, InvalidTransition
+from pgactor.core.request import Kind, Request
+from pgactor.core.roster import Worker
+from pgactor.core.statement import Statement
 
 PAIRS = list(itertools.product(HolderState, HolderEvent))
 LISTED = [pair for pair in PAIRS if pair in TRANSITIONS]
@@ -57,11 +60,27 @@ def test_clearing_forgets_the_backend_and_keeps_the_slot() -> None:
     holder = holder_in(HolderState.CLOSING)
     holder.backend_pid = 77
     holder.retire_at = 9.0
-    holder.last_statement = "select 1"
+    holder.last_statement = Statement("select 1")
+    holder.flight[Request(Worker(1, now=0.0), 1, Kind.STATEMENT, 0.0)] = None
+    holder.load = holder.head_since = 3.0
+    holder.newcomers = True
     holder.clear()
     assert not any((holder.uses, holder.backend_pid, holder.retire_at, holder.last_statement))
-    assert not any((holder.busy_with, holder.lease))
+    assert not any((holder.flight, holder.head, holder.load, holder.head_since, holder.newcomers, holder.lease))
     assert (holder.number, holder.incarnation) == (3, 2)
+
+
+def test_the_head_is_what_was_sent_first() -> None:
+    holder = holder_in(HolderState.BUSY)
+    assert holder.head is None
+    first, second = [Request(Worker(1, now=0.0), number, Kind.STATEMENT, 0.0) for number in (1, 2)]
+    holder.flight.update({first: None, second: None})
+    assert holder.head is first
+
+
+def test_one_that_drains_comes_to_rest_before_anything_else() -> None:
+    after = {event for state, event in TRANSITIONS if state is HolderState.DRAINING}
+    assert after == {HolderEvent.DRAINED, HolderEvent.RELEASE, HolderEvent.GONE}
 
 
 def test_its_repr_tells_its_state() -> None:

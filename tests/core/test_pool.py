@@ -84,21 +84,21 @@ def test_a_request_id_that_is_in_use_is_refused_and_changes_nothing() -> None:
     bench = Bench.ready(1)
     worker = bench.worker()
     request = bench.submit(worker)
-    twin = Request(worker, request.id, Kind.STATEMENT, now=bench.now)
+    twin = Request(worker, request.id, Kind.STATEMENT, bench.now)
     with pytest.raises(ProtocolError, match=f"request id {request.id} is in use"):
-        bench.pool.submit(bench.now, twin)
+        bench.enter(twin)
     bench.check()
     assert worker.requests[request.id] is request
     bench.finish(request)
-    bench.pool.submit(bench.now, twin)
+    bench.enter(twin)
     assert worker.requests[request.id] is twin
 
 
 def test_workers_may_use_the_same_ids() -> None:
     bench = Bench.ready(2)
-    requests = [Request(bench.worker(), 5, Kind.STATEMENT, now=bench.now) for _ in range(2)]
+    requests = [Request(bench.worker(), 5, Kind.STATEMENT, bench.now) for _ in range(2)]
     for request in requests:
-        bench.pool.submit(bench.now, request)
+        bench.enter(request)
     assert all(bench.runs(request) for request in requests)
 
 
@@ -189,8 +189,8 @@ def test_a_request_may_bring_a_limit_of_its_own_for_the_queue() -> None:
     bench = Bench.ready(1, queue_timeout_seconds=5.0)
     worker = bench.worker()
     bench.submit(worker)
-    request = Request(worker, 99, Kind.STATEMENT, now=bench.now, queue_deadline=bench.now + 1.0)
-    bench.pool.submit(bench.now, request)
+    request = Request(worker, 99, Kind.STATEMENT, bench.now, queue_deadline=bench.now + 1.0)
+    bench.enter(request)
     bench.advance(1.0)
     assert isinstance(bench.error(request), PoolTimeout)
 
@@ -763,7 +763,7 @@ def test_a_statement_that_did_not_begin_waits_for_another_backend() -> None:
     bench = Bench.ready(1)
     worker = bench.worker()
     request = bench.submit(worker)
-    bench.cut(bench.pool.holders[0], before_it_ran=True)
+    bench.cut(bench.pool.holders[0], unrun=1)
     assert request not in bench.outcomes
     bench.advance(1.0)
     bench.open()
@@ -774,7 +774,7 @@ def test_a_statement_that_did_not_begin_waits_for_another_backend() -> None:
 def test_a_statement_that_did_not_begin_waits_no_longer_than_others() -> None:
     bench = Bench.ready(1, queue_timeout_seconds=5.0, database_grace_seconds=100.0)
     request = bench.submit(bench.worker())
-    bench.cut(bench.pool.holders[0], before_it_ran=True)
+    bench.cut(bench.pool.holders[0], unrun=1)
     bench.advance(5.0)
     assert isinstance(bench.error(request), PoolTimeout)
 
@@ -783,7 +783,7 @@ def test_a_withdrawn_statement_that_did_not_begin_is_not_run_again() -> None:
     bench = Bench.ready(1)
     request = bench.submit(bench.worker())
     bench.withdraw(request)
-    bench.cut(bench.pool.holders[0], before_it_ran=True)
+    bench.cut(bench.pool.holders[0], unrun=1)
     bench.advance(1.0)
     bench.open()
     assert bench.states() == ["idle"]
@@ -801,14 +801,12 @@ def test_a_lease_whose_backend_is_lost_ends() -> None:
         bench.submit_on(lease)
 
 
-@pytest.mark.parametrize(("before_it_ran", "error"), [(False, OutcomeUnknown), (True, LeaseLost)])
-def test_statements_of_a_lease_whose_backend_is_lost_are_answered(
-    before_it_ran: bool, error: type[PgactorError]
-) -> None:
+@pytest.mark.parametrize(("unrun", "error"), [(0, OutcomeUnknown), (1, LeaseLost)])
+def test_statements_of_a_lease_whose_backend_is_lost_are_answered(unrun: int, error: type[PgactorError]) -> None:
     bench = Bench.ready(1)
     lease = bench.lease(bench.worker())
     running = bench.submit_on(lease)
-    bench.cut(lease.holder, before_it_ran=before_it_ran)
+    bench.cut(lease.holder, unrun=unrun)
     assert isinstance(bench.error(running), error)
 
 
@@ -1002,7 +1000,7 @@ def test_a_drain_runs_a_statement_whose_backend_was_lost_before_it_began() -> No
     bench = Bench.ready(1)
     request = bench.submit(bench.worker())
     bench.drain()
-    bench.cut(bench.pool.holders[0], before_it_ran=True)
+    bench.cut(bench.pool.holders[0], unrun=1)
     bench.advance(1.0)
     bench.open()
     bench.finish(request)
@@ -1113,7 +1111,7 @@ def test_a_busy_backend_serves_the_next_statement_without_being_idle() -> None:
     holder = bench.pool.holders[0]
     bench.advance(3.0)
     bench.finish(first)
-    assert (holder.state, holder.busy_with, holder.since) == ("busy", second, bench.now)
+    assert (holder.state, holder.head, holder.since) == ("busy", second, bench.now)
 
 
 def test_a_lease_that_waits_is_not_given_to_a_busy_backend() -> None:

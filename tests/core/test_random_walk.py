@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from pgactor.core.actions import Action
 from pgactor.core.holder import HolderState
 from pgactor.core.lease import Lease, LeaseBusy
 from pgactor.core.request import Kind, Request
@@ -26,6 +27,18 @@ T = TypeVar("T")
 STEPS = 4000
 MAX_WORKERS = 8
 
+KNOWN = {
+    "select 1": 10e-6,
+    "select 2": 60e-6,
+    "select 3": 0.0003,
+    "select 4": 0.0009,
+    "select 5": 0.3,
+    "select 6 for update": 30e-6,
+    "update t set a = 1": 0.0002,
+    "insert into t values (1)": 2.0,
+}
+"""Statements that the statement lane runs, and how long each is known to take."""
+
 
 def settings_by(random: Random) -> dict[str, float | int | None]:
     """Small limits of all kinds, so that each of them is met often."""
@@ -37,12 +50,16 @@ def settings_by(random: Random) -> dict[str, float | int | None]:
         "max_inactive_connection_lifetime": random.choice([0, 0.7, 5.0]),
         "max_lifetime_seconds": random.choice([0, 20.0]),
         "max_lifetime_jitter": random.choice([0.0, 0.1, 1.0]),
-        "max_waiting": random.choice([3, 20]),
+        "max_waiting": random.choice([3, 20, 200]),
         "queue_timeout_seconds": random.choice([1.0, 10.0]),
         "max_hold_seconds": random.choice([None, 4.0]),
         "opens_at_once": random.randint(1, 3),
         "reopen_backoff_seconds": random.choice([0.0, 0.1, 1.0]),
         "database_grace_seconds": random.choice([0.0, 3.0]),
+        "pipeline_depth": random.choice([1, 2, 5, 32]),
+        "pipeline_short_seconds": random.choice([0.001, 0.001, 0.001, 0.0001, 0.0, 1.0]),
+        "pipeline_stall_seconds": random.choice([0.0, 0.01, 0.01, 0.01, 5.0]),
+        "lease_share": random.choice([0.0, 0.5, 0.75, 0.75, 1.0]),
     }
 
 
@@ -54,12 +71,17 @@ class Walk:
         self.bench = Bench(seed=seed, now=self.random.uniform(0.0, 1e5), **settings_by(self.random))
         self.trace: deque[str] = deque(maxlen=30)
         self.outage = False
+        self.moments = self.random.choice([[0.001, 0.05, 0.2, 1.0], [0.00002, 0.0005, 0.02, 0.3], [0.0, 0.0002, 0.2]])
         self.steps: list[Callable[[], str]] = [
             *[self.time_passes] * 6,
-            *[self.a_worker_asks] * 10,
+            *[self.a_worker_asks] * 5,
+            *[self.a_worker_sends] * 10,
+            *[self.a_worker_sends_many] * 2,
             *[self.an_owner_uses_its_lease] * 8,
             *[self.an_order_is_carried_out] * 14,
-            *[self.a_statement_ends] * 10,
+            *[self.a_statement_ends] * 6,
+            *[self.some_come_back] * 12,
+            *[self.a_statement_is_diverted] * 2,
             *[self.an_owner_releases] * 2,
             *[self.a_worker_withdraws] * 3,
             *[self.a_worker_is_heard] * 3,
@@ -132,6 +154,24 @@ class Walk:
         kind = self.random.choice([Kind.STATEMENT, Kind.STATEMENT, Kind.SESSION, Kind.LEASE])
         ttl = self.random.choice([0.3, 2.0, 30.0])
         return repr(self.bench.submit(worker, kind=kind, timeout=self.any_timeout(), ttl=ttl))
+
+    def a_worker_sends(self) -> str:
+        worker = self.any_worker()
+        return "" if worker is None else repr(self.send(worker, self.random.choice(list(KNOWN))))
+
+    def a_worker_sends_many(self) -> str:
+        worker = self.any_worker()
+        if worker is None:
+            return ""
+        sqls = [self.random.choice(list(KNOWN)[:3]) for _ in range(self.random.randint(2, 40))]
+        for sql in sqls:
+            self.send(worker, sql)
+        return f"{len(sqls)} by {worker!r}"
+
+    def send(self, worker: Worker, sql: str) -> Request:
+        if self.chance(0.05):
+            sql += f" -- never run: {len(self.bench.requests)}"
+        return self.bench.send(worker, sql, seconds=KNOWN.get(sql), timeout=self.any_timeout())
 
     def an_owner_uses_its_lease(self) -> str:
         lease = self.any_lease()
@@ -224,7 +264,8 @@ class Walk:
             bench.open(holder)
 
     def a_statement_ends(self) -> str:
-        request = self.one_of([b.running for b in self.bench.backends.values() if b.running is not None])
+        running = [b.running for b in self.bench.backends.values() if b.running is not None]
+        request = self.one_of([request for request in running if request.work is None])
         if request is None:
             return ""
         if self.chance(0.2) and not request.answered:
@@ -233,29 +274,62 @@ class Walk:
         self.bench.finish(request, touched=self.chance(0.1))
         return repr(request)
 
+    def any_in_the_lane(self) -> FakeBackend | None:
+        """A backend on which the statement lane works."""
+        backends = self.bench.backends.values()
+        return self.one_of([b for b in backends if b.running is not None and b.running.work is not None])
+
+    def some_come_back(self) -> str:
+        backend = self.any_in_the_lane()
+        if backend is None:
+            return ""
+        if self.chance(0.1):
+            assert backend.running is not None
+            if not backend.running.answered:
+                self.bench.give_result(backend.running)
+            return f"{backend.running!r}, but it is not quiet"
+        count = self.random.randint(1, len(backend.flight))
+        return repr(self.bench.come_back(backend.holder, count)[-5:])
+
+    def a_statement_is_diverted(self) -> str:
+        backend = self.any_in_the_lane()
+        if backend is None:
+            return ""
+        request = self.random.choice(backend.flight)
+        self.bench.divert(request)
+        return repr(request)
+
     def a_backend_is_lost(self) -> str:
         backend = self.one_of(list(self.bench.backends.values()))
         if backend is None or self.chance(0.3):
             return ""
-        self.bench.cut(backend.holder, before_it_ran=self.chance(0.4))
+        self.cut(backend)
         return repr(backend.holder)
+
+    def cut(self, backend: FakeBackend) -> None:
+        unrun = self.random.choice([0, 0, len(backend.flight), self.random.randint(0, len(backend.flight))])
+        self.bench.cut(backend.holder, unrun=unrun)
 
     def a_late_report_comes(self) -> str:
         backend, request = self.one_of(self.bench.past[-20:]), self.one_of(self.bench.requests[-20:])
         if backend is None or request is None:
             return ""
         pool, now, holder, incarnation = self.bench.pool, self.bench.now, backend.holder, backend.incarnation
+        actions: list[Action] = []
         reports: list[Callable[[], object]] = [
             lambda: pool.opened(now, holder, incarnation, 1),
             lambda: pool.open_failed(now, holder, incarnation, "late"),
             lambda: pool.finished(now, holder, incarnation, request, touched=True),
             lambda: pool.unrun(now, holder, incarnation, request),
+            lambda: pool.diverted(now, holder, incarnation, request),
+            lambda: pool.came_back(now, holder, incarnation, [request], actions),
             lambda: pool.reset_done(now, holder, incarnation),
             lambda: pool.closed(now, holder, incarnation),
             lambda: pool.gone(now, holder, incarnation, "late"),
         ]
         before = (self.bench.states(), pool.counters.copy(), len(pool.queue))
         assert not self.random.choice(reports)(), "a late report has no consequences"
+        assert not actions
         assert before == (self.bench.states(), pool.counters, len(pool.queue))
         self.bench.check()
         return repr(holder)
@@ -263,7 +337,7 @@ class Walk:
     # --- the rest of the world ------------------------------------------------------------------------------
 
     def time_passes(self) -> str:
-        seconds = self.random.choice([0.001, 0.05, 0.2, 1.0])
+        seconds = self.random.choice(self.moments)
         if self.chance(0.03):
             seconds *= 10
         if self.chance(0.1):
@@ -275,8 +349,8 @@ class Walk:
     def the_database_comes_or_goes(self) -> str:
         self.outage = not self.outage and self.chance(0.4)
         if self.outage and self.chance(0.5):
-            for holder in list(self.bench.backends):
-                self.bench.cut(holder, before_it_ran=self.chance(0.5))
+            for backend in list(self.bench.backends.values()):
+                self.cut(backend)
         return "it is gone" if self.outage else "it is there"
 
     def expire(self) -> str:
@@ -292,7 +366,11 @@ class Walk:
             for lease in bench.pool.leases.all():
                 bench.release(lease)
             for backend in list(bench.backends.values()):
-                if bench.backends.get(backend.holder) is backend and backend.running is not None:
+                if bench.backends.get(backend.holder) is not backend or backend.running is None:
+                    continue
+                if backend.running.work is not None:
+                    bench.come_back(backend.holder)
+                else:
                     bench.finish(backend.running, touched=self.chance(0.2))
             bench.settle()
             bench.advance(0.1)
@@ -337,8 +415,9 @@ class Walk:
         assert not len(pool.queue)
         assert not len(pool.leases)
         assert not any(worker.requests or worker.leases for worker in pool.roster.all())
-        timers = len(bench.in_state(HolderState.IDLE)) + len(pool.roster) + 1
-        assert len(pool.deadlines) <= timers, "only holders, workers and the opener may still have a timer"
+        timers = [*bench.in_state(HolderState.IDLE), *pool.roster.all()]
+        timers += [pool.fleet.opener, pool.scheduler, pool.queue.alone]
+        assert set(pool.deadlines._living) <= set(timers), "nobody else may still have one"
 
 
 def assert_answered(request: Request, outcome: Outcome | None) -> None:

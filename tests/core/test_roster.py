@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Roster, Worker
+from pgactor.core.statement import Statement
 
 
 def join(roster: Roster, label: str = "") -> Worker:
@@ -53,12 +54,13 @@ def test_it_is_called_by_its_label_and_pid_as_far_as_they_are_known() -> None:
 def test_a_worker_is_engaged_while_it_awaits_something() -> None:
     worker = Worker(1, now=0.0)
     assert not worker.engaged
-    worker.requests[1] = Request(worker, 1, Kind.STATEMENT, now=0.0)
+    worker.requests[1] = Request(worker, 1, Kind.STATEMENT, 0.0)
     assert worker.engaged
 
 
 def test_a_request_tells_who_wants_what() -> None:
     worker = Worker(1, now=0.0, label="web")
-    request = Request(worker, 7, Kind.SESSION, now=0.0, statement="select " + "x" * 100)
+    request = Request(worker, 7, Kind.SESSION, 0.0, Statement("select " + "x" * 100))
     assert repr(request).startswith("<Request 7 of web SESSION 'select xxx")
     assert len(repr(request)) < 90
+    assert repr(Request(worker, 8, Kind.LEASE, 0.0)) == "<Request 8 of web LEASE ''>"

@@ -1,4 +1,4 @@
-"""Which statements are known to leave nothing in the session."""
+"""Which statements are known to leave nothing in the session, and what is learned of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import time
 
 import pytest
 
-from pgactor.core.statement import leaves_nothing
+from pgactor.core.statement import (
+    LEAST_SECONDS,
+    REMEMBERED_LENGTH,
+    REMEMBERED_STATEMENTS,
+    Statement,
+    StatementTable,
+    leaves_nothing,
+)
 
 NOTHING = [
     "select 1",
@@ -186,3 +193,115 @@ def test_a_long_text_is_not_kept_alive() -> None:
     references = sys.getrefcount(text)
     assert leaves_nothing(text)
     assert sys.getrefcount(text) == references
+
+
+# --- what may wait for locks, and what is learned -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into t values (1)",
+        "UPDATE t SET a = 1",
+        "delete from t",
+        "merge into t using s on t.id = s.id when matched then delete",
+        "with a as (delete from t returning *) select * from a",
+        "select * from t for update",
+        "select * from t for no key update skip locked",
+        "select * from t FOR SHARE",
+        "select * from t for key share",
+        "select pg_advisory_xact_lock(1)",
+        "select pg_try_advisory_xact_lock_shared(1)",
+    ],
+)
+def test_what_writes_or_locks_may_have_to_wait(sql: str) -> None:
+    assert Statement(sql).may_lock
+
+
+@pytest.mark.parametrize(
+    "sql", ["select 1", "table users", "values (1)", "select updated, shared_by, insert_at from t"]
+)
+def test_what_only_reads_waits_for_nobody(sql: str) -> None:
+    assert not Statement(sql).may_lock
+
+
+def test_what_is_known_of_a_statement() -> None:
+    statement = Statement("/* by id */ SELECT * from t where id = $1")
+    assert (statement.leaves_nothing, statement.verb, statement.seconds, statement.plan) == (
+        True,
+        "select",
+        None,
+        None,
+    )
+    assert repr(statement) == "<Statement '/* by id */ SELECT * from t where id = $'>"
+    assert Statement("set a = 1").verb == ""
+
+
+def test_a_statement_that_has_never_run_has_no_duration() -> None:
+    statement = Statement("select 1")
+    assert statement.seconds is None
+    statement.learn(0.004)
+    assert statement.seconds == 0.004
+
+
+def test_the_average_rises_quickly_and_falls_slowly() -> None:
+    statement = Statement("select 1")
+    statement.learn(0.0001)
+    statement.learn(0.0101)
+    assert statement.seconds == pytest.approx(0.0026), "one slow time in a hundred short ones counts"
+    times = 0
+    while statement.seconds is not None and statement.seconds >= 0.001:
+        statement.learn(0.0001)
+        times += 1
+    assert times == pytest.approx(34, abs=2)
+
+
+def test_the_average_comes_to_what_is_true_at_last() -> None:
+    statement = Statement("select 1")
+    statement.learn(5.0)
+    for _ in range(500):
+        statement.learn(0.0002)
+    assert statement.seconds == pytest.approx(0.0002, rel=0.1)
+    for _ in range(30):
+        statement.learn(0.3)
+    assert statement.seconds == pytest.approx(0.3, rel=0.1)
+
+
+def test_no_statement_counts_for_less_than_the_shortest() -> None:
+    statement = Statement("select 1")
+    assert statement.cost == LEAST_SECONDS
+    statement.learn(1e-6)
+    assert statement.cost == LEAST_SECONDS
+    statement.learn(0.1)
+    assert statement.cost == statement.seconds == pytest.approx(0.025, rel=0.01)
+
+
+def test_a_statement_that_was_met_is_known() -> None:
+    table = StatementTable()
+    statement = table.get("select 1")
+    assert table.get("select 1") is statement
+    assert table.get("select 2") is not statement
+
+
+def test_a_statement_in_use_is_not_forgotten_however_many_others_are_met() -> None:
+    table = StatementTable()
+    statement = table.get("select 1")
+    for n in range(3 * REMEMBERED_STATEMENTS):
+        table.get(f"select {n}, {n}")
+        if n % 1000 == 0:
+            assert table.get("select 1") is statement
+
+
+def test_no_more_statements_are_remembered_than_are_meant_to() -> None:
+    table = StatementTable()
+    first = table.get("select 1")
+    for n in range(2 * REMEMBERED_STATEMENTS):
+        table.get(f"select {n}, {n}")
+    assert len(table._young) + len(table._old) <= REMEMBERED_STATEMENTS
+    assert table.get("select 1") is not first
+
+
+def test_a_very_long_statement_is_met_for_the_first_time_each_time() -> None:
+    table = StatementTable()
+    long = "select 1 --" + "x" * REMEMBERED_LENGTH
+    assert table.get(long) is not table.get(long)
