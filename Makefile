@@ -3,15 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check format bench schema clean
+.PHONY: demo test check format bench soak schema clean
 
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
 
-test: $(STAMP)          ## every test; core/ must be covered to the last branch by its own
+test: $(STAMP)          ## every test, with the statement lane and without; core/ covered to the last branch by its own
 	$(BIN)/coverage run --data-file=.coverage.core --source=pgactor/core -m pytest -q tests/core
 	$(BIN)/coverage report --data-file=.coverage.core --fail-under=100
 	$(BIN)/pytest tests --ignore=tests/core
+	PGACTOR_TEST_STATEMENT_LANE=off $(BIN)/pytest tests/integration tests/endtoend
 
 check: $(STAMP)         ## lint, format, types, and the generated schema
 	$(BIN)/ruff check .
@@ -28,6 +29,9 @@ schema: $(STAMP)        ## writes protocols/schema from messages.py
 
 bench: $(STAMP) .venv/.bench    ## peers side by side, in one run: make bench ARGS="--scenario a --pgbouncer PATH"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)          ## every row and every write of a million requests is judged, while backends and workers die
+	$(BIN)/python -m benchmarks.soak --requests 1000000 $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -19,6 +19,10 @@ from typing import Any
 _numbers = itertools.count()
 
 
+LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
+"""The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways."""
+
+
 class SupervisorProcess:
     """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
     `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes."""
@@ -40,7 +44,7 @@ class SupervisorProcess:
         self.tcp = f"tcp://127.0.0.1:{free_port()}"
         self.log = folder / f"{number}.log"
         config = folder / f"{number}.toml"
-        pool = {"min_size": min_size, "max_size": max_size, **(pool or {})}
+        pool = {"min_size": min_size, "max_size": max_size, "statement_lane": LANE, **(pool or {})}
         tables = {"pool": pool, "connect": {"dsn": dsn, **(connect or {})}}
         top.setdefault("endpoints", [self.ipc, self.tcp])
         config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()))
