@@ -177,6 +177,9 @@ class Backend:
 
     def _begin_pipeline(self, request: Request) -> None:
         lane = self._lane
+        if self._session.is_closed():
+            self._post(request)  # which will find it out
+            return
         if lane is None or not self._session.speaks_utf8:
             if lane is not None:
                 lane.switch_off("encoding", "texts are not UTF-8 in this database")
@@ -267,9 +270,6 @@ class Backend:
         if session.is_closed():
             return self._never_began(request)
         self._running = request
-        if self._lane is not None and self._lane.wanted:
-            asked = list(self._lane.wanted)
-            self._lane.learn(asked, await session.types_of(asked))
         try:
             synced = await self._answer(request)
         except NeverBegan:
@@ -292,6 +292,8 @@ class Backend:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
+            if self._lane is not None and self._lane.wanted:
+                await self._look_types_up(self._lane)
             reply, shape = await self._perform(message)
         except asyncio.CancelledError:
             if not self._interrupted:
@@ -307,6 +309,17 @@ class Backend:
             return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
         self._reports.answer(request, reply, shape)
         return not isinstance(message, ExecuteMany | FetchMany) or bool(message.args)
+
+    async def _look_types_up(self, lane: Lane) -> None:
+        """While the session is at hand: what the statement lane wants to know of types."""
+        asked = list(lane.wanted)
+        try:
+            lane.learn(asked, await self._session.types_of(asked))
+        except EXPECTED as error:
+            if self._session.is_closed():
+                raise NeverBegan from None
+            log.warning("types could not be looked up: %s", in_words(error))
+            lane.learn(asked, ())
 
     def _never_began(self, request: Request) -> bool:
         self._mailbox.appendleft(request)

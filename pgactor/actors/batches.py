@@ -144,7 +144,7 @@ def results_of(id: int, group: Group) -> Results:
         assert result is not None  # noqa: S101  # it has ended, and not with an error
         if result.error is not None:
             results.append(statement_failed(index, as_exception(result.error, group.statements[index][0].sql)))
-        elif result.plan.has_rows:
+        elif result.plan.width:
             shape = result.plan.shape
             rows = msgspec.Raw(array_header(len(result.rows)) + b"".join(result.rows))
             results.append(Rows(index, shape.number, shape.columns, rows))

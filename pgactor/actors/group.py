@@ -8,6 +8,7 @@ Statements that are to be independent have a Sync each.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +50,8 @@ class _Step:
 class Group:
     """The statements of one request, on their way.
 
-    begin, commit: the statements around them, in an atomic batch. synced: whether each has its own Sync.
+    begin, commit: the statements around them, in an atomic batch. synced: whether each has its own Sync. paced:
+    whether each is sent only when the one before has ended, so that a timeout finds the rest unsent.
     wants_results: whether anybody asks what each came to. error: what failed all, with the index of the statement.
     waits: for how many descriptions, and attempts: how often it has; why_not: why, by one of them, asyncpg is to run
     it all.
@@ -63,6 +65,7 @@ class Group:
         begin: Statement | None = None,
         commit: Statement | None = None,
         synced: bool = False,
+        paced: bool = False,
         wants_results: bool = True,
     ) -> None:
         self.request = request
@@ -70,6 +73,7 @@ class Group:
         self.begin = begin
         self.commit = commit
         self.synced = synced
+        self.paced = paced
         self.wants_results = wants_results
         self.waits = 0
         self.attempts = 0
@@ -77,11 +81,14 @@ class Group:
         self.again = False
         self._todo: Sequence[int] = range(len(statements))
         self.results: list[Result | None] = [None] * len(statements)
+        self._later: deque[bytes] = deque()
         self._steps: list[_Step] = []
         self._at = 0
         self._result: Result | None = None  # of the step that has begun
         self.error: tuple[int | None, dict[str, str] | Exception] | None = None
         self.began = False
+        self._outside = False  # BEGIN itself has failed, and there is no transaction
+        self._begin_refused: dict[str, str] | None = None
 
     def needs(self) -> set[Statement]:
         """All statements that PostgreSQL is to have prepared."""
@@ -91,6 +98,8 @@ class Group:
     def message(self) -> bytes:
         """What to send. Raises `NotQuick` for arguments that are not exactly of the expected types."""
         self._steps, self._at, self._result, self.error, self.began = [], 0, None, None, False
+        self._outside, self._begin_refused = False, None
+        self._later.clear()
         pieces: list[bytes] = []
 
         def add(statement: Statement, args: Args, index: int | None) -> None:
@@ -108,12 +117,23 @@ class Group:
             add(*self.statements[index], index)
             if self.synced:
                 sync()
+                if self.paced:
+                    self._later.append(b"".join(pieces))
+                    pieces.clear()
+        if self._later:
+            return self._later.popleft()
         if not self.synced:
             sync()
         if self.commit is not None:
             add(self.commit, (), None)
             sync()
         return b"".join(pieces)
+
+    def next_message(self) -> bytes:
+        """What to send now that what was sent has come back; nothing, if it is not at a Sync or has been sent."""
+        if self._later and self._steps[self._at - 1].plan is None and self._result is None:
+            return self._later.popleft()
+        return b""
 
     @property
     def index(self) -> int | None:
@@ -192,6 +212,9 @@ class Group:
             result = self.results[step.index] = Result(step.plan)
             result.error = fields
             result.never_ran = refused
+        if self._at == 0 and self.begin is not None:
+            self._outside = True
+            self._begin_refused = fields if refused else None
         if self.error is None and not self.synced:
             self.error = (step.index, fields)
         self._result = None
@@ -204,7 +227,8 @@ class Group:
         self._at += 1
         last = self._at == len(self._steps)
         status = message[5:6]
-        if status != (b"I" if last or self.commit is None else b"T" if self.error is None else b"E"):
+        outside = last or self.commit is None or self._outside
+        if status != (b"I" if outside else b"T" if self.error is None else b"E"):
             raise Doubt(f"a batch left its session in state {status!r}")
         return last
 
@@ -212,15 +236,21 @@ class Group:
 
     def run_again(self, is_refusal: Callable[[dict[str, str]], bool]) -> set[Statement]:
         """Prepare for another try, once, of what PostgreSQL has refused to begin, as `is_refusal` tells of an error's
-        fields. Returns the statements that it has refused, which are to be described anew; none: no other try."""
+        fields. Returns the statements that are to be described anew; none: no other try.
+
+        Where statements are not independent these are all of them: PostgreSQL has skipped those behind the refused
+        one, and may have to refuse them as well (after a DEALLOCATE ALL all names are lost).
+        """
         refused = [
             index
             for index, result in enumerate(self.results)
             if result is not None and result.never_ran and isinstance(result.error, dict) and is_refusal(result.error)
         ]
-        if self.again:
+        begin = self._begin_refused is not None and is_refusal(self._begin_refused)
+        if self.again or not (refused or begin):
             return set()
         self.again = True
-        if self.synced:
-            self._todo = refused
+        if not self.synced:
+            return self.needs()
+        self._todo = refused
         return {self.statements[index][0] for index in refused}

@@ -43,6 +43,7 @@ class Lane:
         self.wanted: set[int] = set()
         self.command_timeout = settings.connect.command_timeout or 0.0
         self._off = "off" if settings.pool.statement_lane == "off" else "" if self.size else "prepare_never"
+        self._short_seconds = settings.pool.pipeline_short_seconds
         self._resets = settings.pool.reset_every_statement
         self._shapes = shapes
         self._counters = counters
@@ -95,7 +96,8 @@ class Lane:
             begin, commit = self.statements.get(begin_transaction(message)), self.statements.get("COMMIT")
             request.work = Group(request, statements, begin=begin, commit=commit)
         else:
-            request.work = Group(request, statements, synced=True)
+            short = all(each.seconds is not None and each.seconds < self._short_seconds for each in different)
+            request.work = Group(request, statements, synced=True, paced=not short)
         return ""
 
     def count(self, why_not: str) -> None:
@@ -146,12 +148,12 @@ class Lane:
         plan.why_not = why_not
 
     def learn(self, asked: Iterable[int], types: Iterable[tuple[int, str, str, int]]) -> None:
-        """What was found of the types asked for: (oid, name, typtype, oid of the element)."""
-        found = {oid: (name, kind, element) for oid, name, kind, element in types}
-        for oid in asked:
-            name, kind, element = found.get(oid, ("?", "?", 0))  # one that is dropped already
+        """What was found of the types asked for, as quicktypes.LOOKUP tells it."""
+        for oid, name, kind, element in types:
             self._types.learn(oid, name, kind, element)
-            self.wanted.discard(oid)
+        for oid in self._types.unknown(asked):  # they are dropped already
+            self._types.learn(oid, "?", "?", 0)
+        self.wanted.difference_update(asked)
         for statement in self._undecided:
             statement.plan = None  # it has another try
         self._undecided.clear()

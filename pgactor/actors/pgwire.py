@@ -75,7 +75,7 @@ class Field(NamedTuple):
 
 def parameter_types(body: bytes) -> tuple[int, ...]:
     """The types' oids of a ParameterDescription. Raises `ValueError` for what is none."""
-    (count,) = struct.unpack_from(">H", body)
+    count = int.from_bytes(body[:2])
     if len(body) != 2 + 4 * count:
         raise ValueError("a ParameterDescription of a wrong length")
     return struct.unpack_from(f">{count}I", body, 2)
@@ -83,7 +83,7 @@ def parameter_types(body: bytes) -> tuple[int, ...]:
 
 def fields(body: bytes) -> tuple[Field, ...]:
     """The columns of a RowDescription. Raises `ValueError` for what is none."""
-    (count,) = struct.unpack_from(">H", body)
+    count = int.from_bytes(body[:2])
     found = []
     at = 2
     try:
@@ -93,7 +93,7 @@ def fields(body: bytes) -> tuple[Field, ...]:
             at = end + 19
     except struct.error:
         raise ValueError("a RowDescription that breaks off") from None
-    if at != len(body):
+    if at != len(body):  # nor is an empty one any
         raise ValueError("a RowDescription of a wrong length")
     return tuple(found)
 

@@ -53,6 +53,13 @@ bound)."""
 _ANY_TIME = (pgwire.NOTICE, pgwire.PARAMETER_STATUS, pgwire.NOTIFICATION)
 """Messages that may come at any time, and belong to no statement."""
 
+_MAY_BE_LONG = frozenset(
+    (*_ANY_TIME, pgwire.DATA_ROW, pgwire.ERROR, pgwire.ROW_DESCRIPTION, pgwire.PARAMETER_DESCRIPTION)
+)
+_LONG = 30000
+_LONGEST = 2**30
+"""How long messages may be: a length beyond that is none."""
+
 _NEVER_RAN = {
     "26000": "FetchPreparedStatement",
     "0A000": "RevalidateCachedQuery",
@@ -62,7 +69,9 @@ _NEVER_RAN = {
 
 def _is_refusal(error: dict[str, str]) -> bool:
     """Whether the error, if it came in the place of BindComplete, is that the prepared statement cannot be used."""
-    return _NEVER_RAN.get(error.get("C", "")) == error.get("R")
+    code = error.get("C", "")
+    inside = "W" in error  # of a function, evaluated while its call was planned: it tells where
+    return code in _NEVER_RAN and _NEVER_RAN[code] == error.get("R") and not inside
 
 
 _CANCELED = "57014"
@@ -109,7 +118,9 @@ class Pipeline(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None  # while the connection is ours
         self._known: dict[Statement, Plan] = {}  # what PostgreSQL has prepared, the first described first
         self._describing: dict[Statement, Describing] = {}
+        self._left_over: list[bytes] = []  # names of plans that nobody uses any more
         self._lost = False
+        self._is_cut = False
         # what was sent
         self._flight: deque[Request | Describing | Group] = deque()
         self._out: list[bytes] = []
@@ -120,6 +131,7 @@ class Pipeline(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._read_bytes = 0
         self._needed_bytes = 0
+        self._paused = False
         # the reply of the first of them
         self._awaited = _BIND
         self._rows: list[bytes] = []
@@ -134,6 +146,7 @@ class Pipeline(asyncio.Protocol):
         self._cancelled: Request | None = None  # until it has ended and the cancel request's connection has, too
         self._canceling: asyncio.Task[None] | None = None
         self._exposed: set[Request] = set()  # whom the cancel request may hit instead
+        self._held: list[Request] = []  # which has ended, but the cancel request's connection has not
 
     def __repr__(self) -> str:
         return f"<Pipeline of backend {self._backend.holder.number}: {len(self._flight)} in flight>"
@@ -143,23 +156,38 @@ class Pipeline(asyncio.Protocol):
     def send(self, request: Request) -> None:
         """Send the request's statement behind those in flight; the reports follow."""
         if self._transport is None and not self._lost:
-            self._transport = self._session.lend(self)
+            if self._session.is_closed():
+                self._lost = True
+            else:
+                self._transport = self._session.lend(self)
         work = request.work
         if type(work) is Group:
             self._send_group(work)
-        elif work[1] is not None and self._known.get(request.statement) is work[0]:  # type: ignore[arg-type]
+            return
+        statement = request.statement
+        assert statement is not None  # noqa: S101  # only leases have none
+        known = self._known.get(statement)
+        if known is work[0] and work[1] is not None:
             self._write(request, work[1])
+        elif known is not None and not known.why_not and (work[1] is None or known is statement.plan):
+            self._run_described(request, known)  # it has been described since the request came
         else:
-            self._describe(request.statement, request)  # type: ignore[arg-type]  # only leases have none
+            self._describe(statement, request)
 
     def _send_group(self, group: Group) -> None:
         """Write the group, or have described first what is not known here."""
-        missing = [each for each in group.needs() if each.plan is None or self._known.get(each) is not each.plan]
+        missing = {each for each in group.needs() if each.plan is None or self._known.get(each) is not each.plan}
+        if group.begin in missing and group.commit is not None:
+            missing.add(group.commit)  # if PostgreSQL has lost it, the transaction could not be ended
         group.waits = len(missing)
         group.attempts += 1
         for statement in missing:
             self._describe(statement, group.request)
-        if not missing:
+        if missing:
+            return
+        if why_not := next((each.plan.why_not for each in group.needs() if each.plan.why_not), ""):
+            self._divert(group.request, why_not)
+        else:
             try:
                 self._write(group, group.message())
             except NotQuick:
@@ -172,10 +200,15 @@ class Pipeline(asyncio.Protocol):
         if unit := self._describing.get(statement):
             unit.requests.append(request)
             return
-        self._known.pop(statement, None)
+        plan: Plan = statement.plan or self._lane.new_plan(statement)
+        before = self._known.pop(statement, plan)
+        if before is not plan:
+            forget += (before.name,)
+        if self._left_over:
+            forget += tuple(name for name in self._left_over if name != plan.name)
+            self._left_over.clear()
         if len(self._known) >= self._lane.size:
             forget += (self._known.pop(next(iter(self._known))).name,)
-        plan = statement.plan or self._lane.new_plan(statement)
         unit = self._describing[statement] = Describing(statement, plan, request, attempt=attempt)
         self._write(unit, unit.messages(forget=forget))
 
@@ -188,7 +221,7 @@ class Pipeline(asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what has gathered; not while a cancel request is out, which might hit it."""
-        if self._transport is None or self._cancelled is not None or not self._out:
+        if self._transport is None or self._cancelled is not None or self._is_cut or not self._out:
             return
         if len(self._unsent) == len(self._flight):
             self._since = monotonic()
@@ -202,14 +235,22 @@ class Pipeline(asyncio.Protocol):
         """asyncpg has the connection again. Nothing is in flight."""
         if self._transport is None:
             return
-        if self._flight or self._pieces or self._transport.get_write_buffer_size():
+        if self._flight or self._cancelled is not None or self._transport.get_write_buffer_size():
             raise RuntimeError(f"{self!r} cannot give the connection back now")
+        if self._pieces:  # of messages that nobody asked for
+            self._session.pass_on(b"".join(self._pieces))
+            self._pieces.clear()
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
         self._transport = None
         self._session.take_back()
 
     # --- receiving ----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self._is_cut:
+            return
         self._lane.turn.enter()
         if self._pieces:
             self._pieces.append(data)
@@ -231,7 +272,9 @@ class Pipeline(asyncio.Protocol):
         except (Doubt, ValueError, IndexError) as doubt:
             self._cut(str(doubt))
             return
-        if at < len(data) and not self._lost:
+        if at < len(data) and self._transport is None:  # it was given back meanwhile
+            self._session.pass_on(data[at:])
+        elif at < len(data):
             self._pieces.append(data[at:])
             self._read_bytes = len(data) - at
             self._needed_bytes = 1 + pgwire.header(data, at)[1] if self._read_bytes >= 5 else 5
@@ -242,11 +285,14 @@ class Pipeline(asyncio.Protocol):
 
     def _pause(self) -> None:
         assert self._transport is not None  # noqa: S101  # what is read comes from it
+        self._paused = True
         self._transport.pause_reading()
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and self._paused:
+            self._lane.turn.enter()
+            self._paused = False
             self._transport.resume_reading()
             data = b"".join(self._pieces)
             self._pieces.clear()
@@ -260,7 +306,14 @@ class Pipeline(asyncio.Protocol):
         for request in back:
             request.statement.learn(seconds)  # type: ignore[union-attr]
             request.payload = request.work = None  # whoever remembers the request need not remember these
-        self._reports.came_back(self._backend, back)
+        if self._again or self._exposed:
+            self._again.difference_update(back)
+            self._exposed.difference_update(back)
+        if self._canceling is not None and self._cancelled in back:
+            back.remove(self._cancelled)
+            self._held = [self._cancelled]
+        if back:
+            self._reports.came_back(self._backend, back)
 
     def _messages(self, data: bytes, end: int) -> int:
         """Take in the whole messages before `end`; returns where they end."""
@@ -268,19 +321,22 @@ class Pipeline(asyncio.Protocol):
         at = 0
         while at < end:
             head = flight[0] if flight else None
-            if type(head) is Request and self._error is None:
+            error = self._error
+            if type(head) is Request and error is None:
                 if self._awaited == _BIND and data.startswith(BOUND, at):
                     at += len(BOUND)
                     self._awaited = _ROWS
                 if self._awaited == _ROWS:
                     plan = head.work[0]
-                    if type(head.payload) is Fetch:
+                    if type(head.payload) is Fetch and plan.has_rows:
                         at = self._take_rows(plan, data, at, end)
+                        if self._error is not None:
+                            continue
                     if data.startswith(plan.end, at):  # as nearly all do
                         at += len(plan.end)
                         self._succeeded(head, plan.usual_tag)
                         continue
-                    if data.startswith(SUSPENDED_IDLE, at):
+                    if data.startswith(SUSPENDED_IDLE, at) and self._may_suspend(head):
                         at += len(SUSPENDED_IDLE)
                         self._succeeded(head, b"")
                         continue
@@ -289,6 +345,8 @@ class Pipeline(asyncio.Protocol):
             if end - at < 5:
                 break
             kind, length = pgwire.header(data, at)
+            if not 4 <= length <= _LONG and (not 4 <= length <= _LONGEST or kind not in _MAY_BE_LONG):
+                raise Doubt(f"{chr(kind)!r} came with a length of {length}")
             stop = at + 1 + length
             if stop > end:
                 break
@@ -314,6 +372,11 @@ class Pipeline(asyncio.Protocol):
             )
         return stop
 
+    def _may_suspend(self, head: Request) -> bool:
+        """Whether there may be more rows than were asked for: it has been so many."""
+        limit: int = head.payload.limit if type(head.payload) is Fetch else 0
+        return limit > 0 and (self._error is not None or len(self._rows) == limit)
+
     def _take(self, head: Request | Describing | Group | None, kind: int, message: bytes) -> None:
         """Take in one message, by the grammar of what it answers."""
         if kind in _ANY_TIME:
@@ -323,7 +386,8 @@ class Pipeline(asyncio.Protocol):
         if kind == pgwire.ERROR:
             fields = pgwire.error_fields(body)
             if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
-                self._fatal = fields
+                if "R" in fields:  # PostgreSQL's own word; a pooler's is no goodbye of PostgreSQL
+                    self._fatal = fields
                 return
         if head is None:
             raise Doubt(f"{chr(kind)!r} came, and nothing had been asked")
@@ -338,9 +402,13 @@ class Pipeline(asyncio.Protocol):
                 self._flight.popleft()
                 self._begin_next()
                 self._group_ended(head)
+            elif head.paced and (more := head.next_message()):
+                self._go_on_with(head, more)
             return
         plan, awaited = head.work[0], self._awaited
         if kind == pgwire.ERROR:
+            if isinstance(self._error, dict):
+                raise Doubt("two errors came for one statement")
             self._error = fields
             self._awaited = _SYNC_AFTER_REFUSAL if awaited == _BIND else _SYNC
         elif kind == pgwire.READY and awaited >= _SYNC:
@@ -354,10 +422,12 @@ class Pipeline(asyncio.Protocol):
             if not plan.may_end_with(self._tag):
                 raise Doubt(f"{self._tag!r} is no answer to {head.statement!r}")
             self._awaited = _SYNC
-        elif kind in (pgwire.PORTAL_SUSPENDED, pgwire.EMPTY_QUERY):
+        elif kind == pgwire.EMPTY_QUERY or (kind == pgwire.PORTAL_SUSPENDED and self._may_suspend(head)):
             self._awaited = _SYNC
         elif kind != pgwire.DATA_ROW or not plan.has_rows or not (self._error or type(head.payload) is Execute):
             raise Doubt(f"{chr(kind)!r} came in the place of rows")
+        elif int.from_bytes(body[:2]) != plan.width:
+            raise Doubt("another number of columns")
 
     # --- what statements come to --------------------------------------------------------------------------
 
@@ -426,7 +496,8 @@ class Pipeline(asyncio.Protocol):
             self._divert(head, "names_lost" if code == "26000" else "schema")
 
     def _described(self, unit: Describing) -> None:
-        statement, plan = unit.statement, unit.plan
+        statement, plan, ended = unit.statement, unit.plan, unit.requests
+        waiting = [request for request in ended if not request.answered]
         del self._describing[statement]
         if unit.error is not None:
             why_not = "unprepared"
@@ -436,13 +507,14 @@ class Pipeline(asyncio.Protocol):
         elif self._lane.described(statement, plan, unit.types, unit.fields):
             self._known[statement] = plan
             why_not = plan.why_not
-        elif unit.attempt < MAX_ATTEMPTS:
-            self._describe(statement, unit.requests[0], attempt=unit.attempt + 1, forget=(plan.name,))
-            self._describing[statement].requests[1:] = unit.requests[1:]
-            return
+        elif unit.attempt < MAX_ATTEMPTS and waiting:
+            self._describe(statement, waiting[0], attempt=unit.attempt + 1, forget=(plan.name,))
+            self._describing[statement].requests[1:] = waiting[1:]
+            ended = [request for request in unit.requests if request.answered]
+            why_not = ""
         else:
             why_not = "schema"
-        for request in unit.requests:
+        for request in ended:
             if type(request.work) is Group:
                 self._described_for_group(request.work, why_not)
             elif request.answered:
@@ -452,7 +524,7 @@ class Pipeline(asyncio.Protocol):
             else:
                 self._run_described(request, plan)
         if self._unwanted or self._cancelled is not None:
-            self._look_after_cancelled(unit.requests)
+            self._look_after_cancelled(ended)
 
     def _run_described(self, request: Request, plan: Plan) -> None:
         message = request.payload
@@ -476,11 +548,21 @@ class Pipeline(asyncio.Protocol):
         else:
             self._send_group(group)
 
+    def _go_on_with(self, group: Group, message: bytes) -> None:
+        """Send the next statement of a batch, unless nobody waits for it any more."""
+        if group.request.answered:
+            self._flight.popleft()
+            self._group_ended(group)
+        else:
+            self._flight.popleft()
+            self._write(group, message)
+
     def _group_ended(self, group: Group) -> None:
         request = group.request
         if not request.answered and (refused := group.run_again(_is_refusal)):
             for statement in refused:
-                self._known.pop(statement, None)
+                if plan := self._known.pop(statement, None):
+                    self._left_over.append(plan.name)
             self._send_group(group)
             return
         self._reports.results(request, group)
@@ -489,6 +571,8 @@ class Pipeline(asyncio.Protocol):
             self._look_after_cancelled((request,))
 
     def _divert(self, request: Request, why_not: str) -> None:
+        self._again.discard(request)
+        self._exposed.discard(request)
         self._lane.count(why_not)
         self._reports.diverted(self._backend, request)
 
@@ -502,6 +586,8 @@ class Pipeline(asyncio.Protocol):
             at = self._unsent.index(unit)
             del self._unsent[at], self._out[at]
             self._flight.remove(unit)
+            self._again.discard(request)
+            self._exposed.discard(request)
             self._loop.call_soon(self._reports.came_back, self._backend, [request])
         elif self._is_first(request, alone=True):
             self._cancel_first(request)
@@ -509,7 +595,9 @@ class Pipeline(asyncio.Protocol):
             self._unwanted.add(request)
 
     def _cancel_first(self, request: Request) -> None:
-        if self._cancelled is None and not self._lost:
+        if self._cancelled is not None or self._flight[0] in self._unsent:
+            self._unwanted.add(request)
+        elif not self._lost:
             self._cancelled = request
             self._exposed = {unit for unit in self._flight if type(unit) is Request} - {request}
             self._canceling = self._loop.create_task(self._cancel(request))
@@ -518,9 +606,13 @@ class Pipeline(asyncio.Protocol):
         """Ask PostgreSQL to cancel what it runs; then nothing is written before that has ended, for the request
         names a backend and not a statement."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience) as patience:
                 await self._session.cancel_running()
         except TimeoutError:
+            pass
+        except Exception as error:
+            self._cut(f"a statement could not be cancelled: {type(error).__name__}: {error}")
+        if patience.expired():  # asyncpg may have kept the TimeoutError for itself
             self._cut(f"a statement could not be cancelled within {self._patience:g} s")
         self._canceling = None
         if self._cancelled is request and self._is_first(request):
@@ -533,37 +625,47 @@ class Pipeline(asyncio.Protocol):
         self._unwanted.difference_update(ended)
         if self._cancelled in ended and self._canceling is None:
             self._resume()
-        if self._flight and (head := self._flight[0]) in self._unwanted and type(head) is Request:
-            self._unwanted.discard(head)
-            self._loop.call_later(SOON_SECONDS, self._cancel_if_first, head)
+        self._look_at_first()
+
+    def _look_at_first(self) -> None:
+        """Have the first one cancelled if nobody wants it and it does not end at once."""
+        requests = _requests_of(self._flight[0]) if self._flight else []
+        if requests and self._unwanted.issuperset(requests):
+            self._loop.call_later(SOON_SECONDS, self._cancel_if_first, requests[0])
 
     def _resume(self) -> None:
         self._cancelled = None
         self._flush()
+        self._look_at_first()
+        held, self._held = self._held, []
+        if held:
+            self._reports.came_back(self._backend, held)
 
     def _check_command_timeout(self) -> None:
         """End what has run for longer than the connection's command_timeout."""
         self._watch = None
         head = self._flight[0] if self._flight else None
-        if head is None or self._lost:
+        if head is None or self._lost or (head in self._unsent and self._cancelled is None):
             return
         limit = self._lane.command_timeout
         left = self._since + limit - monotonic()
-        if left <= 0 and not isinstance(head, Describing) and self._cancelled is None:
-            self._reports.failed(_request_of(head), TimeoutError())
-            self._cancel_first(_request_of(head))
+        if left <= 0 and self._cancelled is None:
+            requests = list(_requests_of(head))
+            for request in requests:
+                self._reports.failed(request, TimeoutError())
+            self._cancel_first(requests[0])
             left = limit
-        self._watch = self._loop.call_later(max(left, 0.001), self._check_command_timeout)
+        self._watch = self._loop.call_later(max(left, SOON_SECONDS), self._check_command_timeout)
 
     def _is_first(self, request: Request, *, alone: bool = False) -> bool:
         """Whether PostgreSQL works on the request now, or describes its statement (for nobody else)."""
         head = self._flight[0] if self._flight else None
         if isinstance(head, Describing):
-            return head.requests == [request] if alone else request in head.requests
+            return request in head.requests and not (alone and any(not each.answered for each in head.requests))
         return head is not None and _request_of(head) is request
 
     def _cancel_if_first(self, request: Request) -> None:
-        if self._is_first(request):
+        if self._is_first(request, alone=True):
             self._cancel_first(request)
 
     def _cut_if_first(self, request: Request) -> None:
@@ -574,10 +676,16 @@ class Pipeline(asyncio.Protocol):
 
     def _cut(self, why: str) -> None:
         """Give the connection up: what it says, or does not say, cannot be trusted any more."""
+        if self._lost or self._is_cut:
+            return
         log.error("backend %d (pid %d) is cut: %s", self._backend.holder.number, self._backend.pid, why)
+        self._is_cut = True
+        self._fatal = None
         self._pieces.clear()
         if self._transport is not None:
             self._transport.abort()
+        else:  # it has just been given back
+            self._session.terminate()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -588,7 +696,8 @@ class Pipeline(asyncio.Protocol):
         elif self._fatal is not None and type(head) is Group and head.began and not head.may_have_happened:
             head.error = (head.index, self._fatal)
             self._reports.results(head.request, head)
-        self._session.lost(exc)
+        if not self._session.is_closed():  # or asyncpg has cut it
+            self._session.lost(exc)
 
     def never_ran(self) -> list[Request]:
         """Once the connection is lost: the requests that PostgreSQL certainly did not begin.
@@ -600,10 +709,18 @@ class Pipeline(asyncio.Protocol):
         head = units[0] if units else None
         if self._fatal is not None and (head.began if type(head) is Group else self._awaited != _BIND):
             units = units[1:]
-        requests = [_request_of(unit) for unit in units if not isinstance(unit, Describing)]
+        requests = [
+            _request_of(unit)
+            for unit in units
+            if not isinstance(unit, Describing) and not (isinstance(unit, Group) and unit.began)
+        ]
         waiting = [request for unit in self._describing.values() for request in unit.requests]
         return list(dict.fromkeys(requests + waiting))  # a group may wait for many
 
 
 def _request_of(unit: Request | Group) -> Request:
     return unit if isinstance(unit, Request) else unit.request
+
+
+def _requests_of(unit: Request | Describing | Group) -> list[Request]:
+    return unit.requests if isinstance(unit, Describing) else [_request_of(unit)]

@@ -33,13 +33,16 @@ class Plan:
     """How a statement is run.
 
     described: whether PostgreSQL has told of it. why_not: why the statement lane cannot run it, "" if it can.
-    shape: of its rows. rows: makes msgpack of them. end: what comes after the rows most often, with the usual_tag.
+    has_rows: whether it returns rows, be it none, and of how many columns (width). shape: of its rows. rows: makes
+    msgpack of them. end: what comes after the rows most often, with the usual_tag.
     """
 
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.described = False
         self.why_not = ""
+        self.has_rows = False
+        self.width = 0
         self.shape: Shape
         self.rows: Callable[[bytes, int, int, list[bytes]], int]
         self.end = b""
@@ -54,11 +57,6 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan {self.name.decode()}>"
-
-    @property
-    def has_rows(self) -> bool:
-        """Whether it returns rows, be it none."""
-        return bool(self._fields)
 
     def matches(self, types: tuple[int, ...], fields: tuple[Field, ...]) -> bool:
         """Whether a backend's description is what the plan was made for."""
@@ -76,12 +74,14 @@ class Plan:
             self.why_not = "types"
             return
         self.why_not = ""
+        self.width = len(fields)
         self.shape = shapes.get(
             tuple(Column(field.name, kind.kind, kind.name) for field, kind in zip(fields, columns, strict=True))
         )
         self.rows = row_transcoder(tuple(columns))
         self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
         self._tags = tuple(tags)
+        self.has_rows = bool(fields) or b"SELECT " in tags  # it may have rows without columns
         self.end = command_complete(self.usual_tag) + READY_IDLE
         self._encode = argument_encoder(tuple(parameters))
         self._head = b"\0" + self.name + b"\0" + formats(parameters)

@@ -16,6 +16,7 @@ from asyncpg.protocol import protocol as asyncpg_protocol
 
 from ..errors import ConfigError
 from ..rows import Column, kind_of
+from .quicktypes import LOOKUP
 from .shapes import Shape, ShapeTable
 
 RESET_QUERY = (
@@ -25,11 +26,6 @@ RESET_QUERY = (
 """What makes a session new: PostgreSQL's DISCARD ALL without what would take asyncpg's prepared statements away."""
 
 _SQL_PREPARED = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
-
-_TYPES = (
-    "SELECT oid, typname::text, typtype::text, CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END "
-    "FROM pg_catalog.pg_type WHERE oid = ANY($1::oid[])"
-)
 
 _MAX_REMEMBERED_SHAPES = 4096
 
@@ -255,9 +251,8 @@ class Session(asyncpg.Connection):
         await self._cancel(asyncio.get_running_loop().create_future())
 
     async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
-        """(oid, name, typtype, oid of the element) of types, as pg_type has them."""
-        found = await self.fetch(_TYPES, list(oids))
-        return [(row[0], row[1], row[2], row[3]) for row in found]
+        """What pg_type has of these types, as `QuickTypes.learn` takes it."""
+        return [(row[0], row[1], row[2], row[3]) for row in await self.fetch(LOOKUP, list(oids))]
 
     # --- what is left behind ------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
 from pgactor.rows import Column, ColumnKind
 
+from .scripts import FakeTransport
+
 COLUMNS = (Column("n", ColumnKind.INT, "int8"),)
 
 
@@ -30,6 +32,13 @@ class FakeSession:
         self.closes = True
         self.rows_found: list[tuple[int, ...]] = [(1,), (2,)]
         self._listeners: list[Callable[[Any], None]] = []
+        # for the statement lane
+        self.utf8 = True
+        self.transport = FakeTransport()
+        self.lent = False
+        self.passed_on = b""
+        self.cancels = 0
+        self.types: list[tuple[int, str, str, int]] = []
 
     # --- what the test does ---------------------------------------------------------------------------------
 
@@ -49,6 +58,10 @@ class FakeSession:
 
     def lose(self) -> None:
         """The connection breaks."""
+        if self.lent and not self.closed:
+            self.lent = False
+            self.transport.lose()
+            return
         self.closed = True
         if self.runs:
             self.end(asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"))
@@ -90,6 +103,9 @@ class FakeSession:
     async def executemany(self, sql: str, args: list[list[Any]]) -> None:
         await self._statement(sql)
 
+    def give_up(self) -> bool:
+        return False
+
     async def quiet(self) -> None:
         await self._take("quiet", self.quiets)
 
@@ -106,7 +122,44 @@ class FakeSession:
 
     def terminate(self) -> None:
         self.history.append("terminate")
+        self.closed = True
+        self.transport.abort()
         self.lose()
+
+    # --- for the statement lane -----------------------------------------------------------------------------
+
+    @property
+    def speaks_utf8(self) -> bool:
+        if self.closed:
+            raise asyncpg.InterfaceError("connection is closed")
+        return self.utf8
+
+    def lend(self, protocol: Any) -> FakeTransport:
+        assert not self.lent
+        assert not self.runs
+        self.lent = True
+        self.transport.set_protocol(protocol)
+        return self.transport
+
+    def take_back(self) -> None:
+        assert self.lent
+        self.lent = False
+        self.transport.set_protocol(None)
+
+    def pass_on(self, message: bytes) -> None:
+        self.passed_on += message
+
+    def lost(self, error: Exception | None) -> None:
+        assert not self.closed
+        self.lent = False
+        self.lose()
+
+    async def cancel_running(self) -> None:
+        self.cancels += 1
+
+    async def types_of(self, oids: list[int]) -> list[tuple[int, str, str, int]]:
+        await self._take("types", True)
+        return self.types
 
     async def _take(self, step: str, at_all: bool) -> None:
         self.history.append(step)

@@ -41,6 +41,8 @@ from pgactor.messages import (
 )
 from tests.client.virtual import run, turns
 
+from .scripts import BOUND, CLOSED, IDLE, described, error, fatal, ran, split
+from .scripts import number as row_of
 from .sessions import COLUMNS, FakeSession
 from .test_peer import MemoryPeer
 
@@ -50,8 +52,8 @@ EPOCH = 77
 class Bench:
     """A conductor and the sessions that it opened. refusal: opening fails with this."""
 
-    def __init__(self, **pool: float) -> None:
-        given = {"min_size": 0, "max_size": 2, **pool}
+    def __init__(self, **pool: float | str) -> None:
+        given = {"min_size": 0, "max_size": 2, "statement_lane": "off", **pool}
         settings = Settings(pool=msgspec.convert(given, PoolSettings), heartbeat_seconds=3.0, silence_seconds=10.0)
         self.sessions: list[FakeSession] = []
         self.refusal: Exception | None = None
@@ -408,6 +410,214 @@ def test_a_lost_worker_is_told_nothing_more_and_its_statement_is_cancelled() -> 
         await turns()
         assert "cancel select 1" in bench.sessions[0].history
         assert bench.conductor.pool.roster.all() == []
+        await bench.drained()
+
+    run(story())
+
+
+# --- the statement lane -------------------------------------------------------------------------------------
+
+
+def by_itself(session: FakeSession) -> None:
+    """The session answers what comes down the lane: each statement with a row of its place among all."""
+    loop, place = asyncio.get_running_loop(), 0
+
+    def write(data: bytes) -> None:
+        nonlocal place
+        said = b""
+        for kind, _ in split(data):
+            if kind == "P":
+                said += described()
+            elif kind == "B":
+                place += 1
+                said += ran(row_of(place))
+        loop.call_soon(session.transport.protocol.data_received, said)
+
+    session.transport.write = write  # type: ignore[method-assign]  # of this one
+
+
+async def lane(**pool: float | str) -> tuple[Bench, Dialogue, FakeSession]:
+    """A pool of one connection with a statement lane, and a worker."""
+    bench = Bench(**{"statement_lane": "on", "min_size": 1, "max_size": 1, **pool})
+    dialogue = bench.worker()
+    await dialogue.hears()
+    (session,) = bench.sessions
+    return bench, dialogue, session
+
+
+def values(message: Message) -> list[list[int]]:
+    assert isinstance(message, Rows)
+    found: list[list[int]] = msgspec.msgpack.decode(message.data)
+    return found
+
+
+def test_statements_of_many_workers_travel_down_one_lane_and_each_gets_its_own_rows() -> None:
+    async def story() -> None:
+        bench, first, session = await lane()
+        by_itself(session)
+        second = bench.worker()
+        await second.hears()
+        heard: list[list[Message]] = [[], []]
+        for turn in range(3):
+            for dialogue in (first, second):
+                dialogue.say(*(fetch(10 * turn + each) for each in range(10)))
+            await turns(100)
+            for each, dialogue in enumerate((first, second)):
+                heard[each] += await dialogue.hears()
+        everything = [value for message in heard[0] + heard[1] for (value,) in values(message)]
+        assert sorted(everything) == list(range(1, 61))
+        for messages in heard:
+            assert sorted(message.id for message in messages if isinstance(message, Rows)) == list(range(30))
+            assert [isinstance(message, Rows) and message.columns is not None for message in messages] == [
+                True,
+                *[False] * 29,
+            ], "the shape is told once"
+        assert session.history == []
+        assert bench.conductor.pool.counters["statements_pipelined"] == 60
+        await bench.drained()
+
+    run(story())
+
+
+def test_a_shape_is_the_same_in_both_lanes() -> None:
+    async def story() -> None:
+        bench, dialogue, session = await lane()
+        by_itself(session)
+        session.instantly = True
+        quick = await dialogue.ask(fetch(1, "select n from t"))
+        assert isinstance(quick, Rows)
+        assert quick.columns is not None
+        token = await acquire(dialogue, 2)
+        slow = await dialogue.ask(fetch(3, "select n from t", lease=token))
+        assert isinstance(slow, Rows)
+        assert slow.columns == list(COLUMNS), "an int8, which was not told yet"
+        dialogue.say(Release(token))
+        await turns()
+        again = await dialogue.ask(fetch(4, "select n from t"))
+        assert isinstance(again, Rows)
+        assert (again.shape, again.columns) == (quick.shape, None)
+        await bench.drained()
+
+    run(story())
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65535, 65536])
+def test_any_number_of_rows_is_a_whole_message(count: int) -> None:
+    async def story() -> None:
+        bench, dialogue, session = await lane()
+        dialogue.say(fetch(1))
+        await turns()
+        session.transport.protocol.data_received(described())
+        await turns()
+        session.transport.protocol.data_received(ran(*[row_of(7)] * count))
+        await turns(100)
+        (answer,) = await dialogue.hears()
+        assert values(answer) == [[7]] * count
+        assert isinstance(answer, Rows)
+        assert not answer.in_transaction
+        await bench.drained()
+
+    run(story())
+
+
+def test_rows_of_the_lane_that_are_too_large_to_send_are_an_error_and_the_shape_is_told_with_the_next() -> None:
+    async def story() -> None:
+        bench = Bench(statement_lane="on", min_size=1, max_size=1)
+        dialogue = bench.worker(max_frame_bytes=1024)
+        await dialogue.hears()
+        (session,) = bench.sessions
+        dialogue.say(fetch(1))
+        await turns()
+        session.transport.protocol.data_received(described())
+        await turns()
+        session.transport.protocol.data_received(ran(*[row_of(7)] * 1000))
+        (answer,) = await dialogue.hears()
+        assert isinstance(answer, Failed)
+        assert answer.code == "message_too_large"
+        by_itself(session)
+        again = await dialogue.ask(fetch(2))
+        assert isinstance(again, Rows)
+        assert again.columns is not None
+        await bench.drained()
+
+    run(story())
+
+
+def test_a_tag_and_an_error_come_through_the_lane() -> None:
+    async def story() -> None:
+        bench, dialogue, session = await lane()
+        dialogue.say(execute(1, "select 1"))
+        await turns()
+        session.transport.protocol.data_received(described())
+        await turns()
+        session.transport.protocol.data_received(ran(row_of(1)))
+        assert await dialogue.hears() == [Done(1, "SELECT 1")]
+        dialogue.say(execute(2, "select 1"))
+        await turns()
+        session.transport.protocol.data_received(BOUND + error("22012", text="division by zero") + IDLE)
+        (failure,) = await dialogue.hears()
+        assert isinstance(failure, Failed)
+        assert (failure.id, failure.error_class, failure.message) == (2, "DivisionByZeroError", "division by zero")
+        await bench.drained()
+
+    run(story())
+
+
+def test_what_the_lane_cannot_run_is_answered_by_asyncpg() -> None:
+    async def story() -> None:
+        bench, dialogue, session = await lane()
+        session.instantly = True
+        dialogue.say(fetch(1))
+        await turns()
+        session.transport.protocol.data_received(CLOSED + error("42P01") + IDLE)
+        (answer,) = await dialogue.hears()
+        assert values(answer) == [[1], [2]]
+        assert session.history == ["select 1"]
+        assert bench.conductor.pool.counters["in_session_unprepared"] == 1
+        await bench.drained()
+
+    run(story())
+
+
+def test_a_withdrawn_statement_of_the_lane_is_answered_at_once_and_cancelled() -> None:
+    async def story() -> None:
+        bench, dialogue, session = await lane()
+        dialogue.say(fetch(1))
+        await turns()
+        session.transport.protocol.data_received(described())
+        await turns()
+        dialogue.say(Cancel(1))
+        (answer,) = await dialogue.hears()
+        assert isinstance(answer, Failed)
+        assert answer.code == "request_cancelled"
+        assert session.cancels == 1
+        session.transport.protocol.data_received(BOUND + error("57014") + IDLE)
+        assert await dialogue.hears() == []
+        await bench.drained()
+
+    run(story())
+
+
+def test_when_the_lanes_connection_is_lost_each_request_ends_once() -> None:
+    async def story() -> None:
+        bench, dialogue, session = await lane(reopen_backoff_seconds=0.1)
+        by_itself(session)
+        for turn in range(3):  # so it is known to be short
+            await dialogue.ask(fetch(100 + turn))
+        session.transport.write = lambda data: None  # type: ignore[method-assign]  # of this one
+        dialogue.say(*(fetch(each) for each in range(5)))
+        await turns()
+        session.transport.protocol.data_received(BOUND + fatal())
+        session.lose()
+        await asyncio.sleep(1.0)
+        by_itself(bench.sessions[1])
+        (failure,) = await dialogue.hears()
+        assert isinstance(failure, Failed)
+        assert (failure.id, failure.error_class) == (0, "AdminShutdownError")
+        bench.sessions[1].transport.protocol.data_received(described())
+        await turns(100)
+        again = await dialogue.hears()
+        assert sorted(message.id for message in again if isinstance(message, Rows)) == [1, 2, 3, 4]
         await bench.drained()
 
     run(story())

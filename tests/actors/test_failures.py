@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from pgactor import wire
-from pgactor.actors.failures import failed, in_words
+from pgactor.actors.failures import failed, in_words, statement_failed
 from pgactor.actors.session import open_session
 from pgactor.config import ConnectSettings
-from pgactor.errors import ConfigError
+from pgactor.errors import ConfigError, OutcomeUnknown, RequestTimeout
 
 SECRET = "s3cr3tWORD"
 
@@ -86,3 +86,21 @@ def test_an_error_keeps_its_request_and_the_state_of_its_lease() -> None:
 @pytest.mark.parametrize("error", [ValueError(), ValueError(1), ValueError("a", "b"), OSError(2, "gone")], ids=repr)
 def test_the_text_of_an_error_is_text_whatever_its_arguments_are(error: Any) -> None:
     assert failed(1, error).message == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TimeoutError(), "request_timeout"),
+        (asyncpg.ConnectionDoesNotExistError("lost"), "outcome_unknown"),
+        (ConnectionResetError(), "outcome_unknown"),
+        (OutcomeUnknown("why"), "outcome_unknown"),
+        (RequestTimeout("late"), "request_timeout"),
+        (asyncpg.UniqueViolationError("twice"), "asyncpg"),
+        (OverflowError("date value out of range"), "python"),
+    ],
+    ids=repr,
+)
+def test_an_error_that_ended_a_statement_tells_what_became_of_it(error: Exception, code: str) -> None:
+    message = statement_failed(7, error, index=3)
+    assert (message.id, message.code, message.index) == (7, code, 3)

@@ -219,3 +219,42 @@ def test_a_reply_that_may_not_wait_takes_the_waiting_ones_along() -> None:
         assert len(peer.frames) == 1
 
     run(story())
+
+
+def test_a_reply_that_is_encoded_already_is_sent_like_any_other() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        assert peer.send_encoded(0, wire.encode_message(Done(0)))
+        peer.send(Done(1))
+        assert peer.send_encoded(2, wire.encode_message(sized(2, CAP - 8)))
+        await turns()
+        assert [message for frame in peer.said for message in frame] == [Done(0), Done(1), sized(2, CAP - 8)]
+        assert all(len(frame) <= CAP for frame in peer.frames)
+
+    run(story())
+
+
+def test_such_a_reply_that_is_too_large_becomes_an_error_of_its_request() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        assert not peer.send_encoded(5, wire.encode_message(sized(5, CAP - 7)))
+        await turns()
+        ((failure,),) = peer.said
+        assert isinstance(failure, Failed)
+        assert (failure.id, failure.code, failure.in_transaction) == (5, MessageTooLarge.code, False)
+
+    run(story())
+
+
+def test_such_a_reply_may_wait_for_others_but_not_on_a_closed_link() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.send_encoded(1, wire.encode_message(Done(1)), may_wait=True)
+        await turns()
+        assert peer.frames == []
+        await asyncio.sleep(GATHER_SECONDS)
+        assert peer.said == [[Done(1)]]
+        peer.close("enough")
+        assert not peer.send_encoded(2, wire.encode_message(Done(2)))
+
+    run(story())

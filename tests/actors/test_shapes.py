@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from pgactor import wire
 from pgactor.actors.shapes import MAX_SHAPES, ShapeTable
+from pgactor.messages import Rows
 from pgactor.rows import Column, ColumnKind
 
 
@@ -47,3 +49,10 @@ def test_a_number_is_never_used_again() -> None:
     numbers = [table.get(column(str(number))).number for number in range(MAX_SHAPES + 10)]
     numbers += [table.get(column(str(number))).number for number in range(5)]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_a_shape_is_told_as_it_is_in_a_message() -> None:
+    shape = ShapeTable().get(column("a"))
+    for encoded, columns in ((shape.as_known, None), (shape.as_told, shape.columns)):
+        message = Rows(5, shape.number, columns, msgspec.Raw(b"\x90"))
+        assert encoded in wire.encode_message(message)
