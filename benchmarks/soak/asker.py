@@ -29,6 +29,8 @@ class Answer:
     outcome: Outcome
     value: Any = None
     error: BaseException | None = None
+    as_expected: bool = False
+    """Whether it is the error that it had to be."""
 
     @property
     def ok(self) -> bool:
@@ -38,12 +40,14 @@ class Answer:
 
 @dataclass
 class Shared:
-    """What the askers of a process share. left: how many requests are still to be made."""
+    """What the askers of a process share. left: how many requests are still to be made. awake: how many of the askers
+    ask at all now. cancels: whether requests can be cancelled."""
 
     worker: int
     client: Any
     ledger: Ledger
     left: int
+    awake: int
     cancels: bool
 
 
@@ -61,6 +65,7 @@ class Asker:
         self.asked: tuple[float, str] | None = None
         """Since when what has been asked, while it is not answered."""
         self.deletable: list[int] = []
+        self.number = number
         self._name = f"{shared.worker}.{number}"
         self._tags = 0
 
@@ -87,7 +92,7 @@ class Asker:
         if timeout is None and not calm:
             dice = self.random.random()
             if dice < HASTY and method not in ("start", "commit", "rollback"):
-                timeout, hasty = self.random.choice((0.0005, 0.003, 0.02)), True
+                timeout, hasty = self.random.choice((0.0005, 0.003, 0.02, 0.1)), True
             elif HASTY <= dice < 2 * HASTY and self.shared.cancels:
                 cancelled = True
         if timeout is not None:
@@ -102,9 +107,11 @@ class Asker:
         except (Exception, asyncio.CancelledError) as error:
             answer.error = error
             self.errors[type(error).__name__] += 1
-            answer.outcome = judge(
-                error, expected=expected, hasty=hasty, cancelled=cancelled, on_lease=on is not None
-            )
+            leased = (
+                on is not None or method == "executemany"
+            )  # which takes a lease for what is more than one request
+            answer.outcome = judge(error, expected=expected, hasty=hasty, cancelled=cancelled, leased=leased)
+            answer.as_expected = expected is not None and type(error) is expected
             if answer.outcome is Outcome.WRONG:
                 wanted = "an answer" if expected is None else expected.__name__
                 self._violation(f"{method}{args!r:.400} (timeout {timeout})", wanted, in_words(error))
@@ -119,25 +126,29 @@ class Asker:
         if answer.outcome is not Outcome.WRONG:
             self.counts[self.kind, answer.outcome.value] -= 1
             self.counts[self.kind, Outcome.WRONG.value] += 1
+            answer.outcome = Outcome.WRONG
         self._violation(asked, expected, got)
 
     def must(self, answer: Answer, asked: str, expected: object) -> bool:
         """Whether it is an answer; it must be this one."""
         if answer.ok and answer.value != expected:
             self.wrong(answer, asked, expected, answer.value)
+            return False
         return answer.ok
 
     def _violation(self, asked: str, expected: object, got: object) -> None:
         if len(self.violations) < MAX_VIOLATIONS:
             when = time.strftime("%H:%M:%S")
             self.violations.append(
-                f"{when} asker {self._name}, {self.kind}: {asked}\n    expected {expected!s:.900}\n    got      {got!s:.900}"
+                f"{when} asker {self._name}, {self.kind}: {asked}\n"
+                f"    expected {expected!s:.900}\n    got      {got!s:.900}"
             )
 
     async def _cancelled(self, call: Any) -> Any:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(call)
-        timer = loop.call_later(self.random.choice((0.0, 0.001, 0.005, 0.03)) * self.random.random(), task.cancel)
+        task = asyncio.ensure_future(call)
+        delay = self.random.choice((0.0, 0.001, 0.005, 0.03, 0.2)) * self.random.random()
+        timer = loop.call_later(delay, task.cancel)
         try:
             return await task
         finally:

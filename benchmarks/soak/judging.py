@@ -22,10 +22,10 @@ def judge(
     expected: type[BaseException] | None,
     hasty: bool,
     cancelled: bool,
-    on_lease: bool,
+    leased: bool,
 ) -> Outcome:
     """What the error promises. expected: the error that the statement must end in. hasty: it had a short timeout.
-    cancelled: the asker withdrew it. on_lease: it needs a lease, which may be lost."""
+    cancelled: the asker withdrew it. leased: it used a lease, which may be lost."""
     match error:
         case asyncio.CancelledError() if cancelled:
             return Outcome.UNKNOWN
@@ -35,9 +35,9 @@ def judge(
             return Outcome.UNKNOWN
         case asyncpg.AdminShutdownError():
             return Outcome.UNKNOWN
-        case errors.PoolTimeout() if hasty:
+        case errors.PoolTimeout() | errors.SupervisorUnavailable() if hasty:
             return Outcome.NO
-        case errors.LeaseError() if on_lease:
+        case errors.LeaseError() if leased:
             return Outcome.NO
     return Outcome.NO if expected is not None and type(error) is expected else Outcome.WRONG
 

@@ -21,7 +21,8 @@ LEFT_BEHIND = """select $1::text as tag, coalesce(current_setting('soak.mark', t
     to_regclass('pg_temp.soak_tmp')::text as temporary, current_setting('lock_timeout') as lock_timeout,
     (select count(*) from pg_prepared_statements where name like 'soak%') as prepared,
     (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks,
-    (select count(*) from pg_cursors) as cursors, (select count(*) from pg_listening_channels()) as channels"""
+    (select count(*) from pg_cursors where name <> '') as cursors,
+    (select count(*) from pg_listening_channels()) as channels"""
 CLEAN = ("", None, "0", 0, 0, 0, 0)
 """What it must answer, after the tag, to whoever does not hold the lease."""
 
@@ -47,8 +48,7 @@ async def _lease(me: Asker, ttl: float | None = None) -> AsyncIterator[Any]:
     """A lease; a loss of it ends the block."""
     answer = await me.ask("acquire", ttl=ttl)
     if not answer.ok:
-        return_early: Any = None
-        yield return_early
+        yield None
         return
     try:
         yield answer.value
@@ -67,34 +67,31 @@ async def _step(me: Asker, lease: Any, method: str, *args: Any, **named: Any) ->
 
 
 async def _lookup(me: Asker, lease: Any) -> None:
-    tag, id = me.tag(), me.random.randint(1, ROWS)
-    answer = await me.ask("fetch", _LOOKUP, tag, id, on=lease)
-    if not check(me, answer, _LOOKUP, (tag, id), [(tag, *values(id, QUICK))]):
+    tag, key = me.tag(), me.random.randint(1, ROWS)
+    answer = await me.ask("fetch", _LOOKUP, tag, key, on=lease)
+    if not check(me, answer, _LOOKUP, (tag, key), [(tag, *values(key, QUICK))]):
         raise Stop
 
 
 async def transaction(me: Asker) -> None:
     """Two rows, a counter and a look-up; committed, but for some. What never sent its COMMIT did not happen."""
-    id = counter(me)
-    tag = me.ledger.begin(me.kind, inserts=[0, 1], counts=[id])
+    key = counter(me)
+    tag = me.ledger.begin(me.kind, inserts=[0, 1], counts=[key])
     outcome = Outcome.NO
     async with _lease(me) as lease:
-        if lease is None:
-            raise_nothing = Outcome.NO
-            me.ledger.end(tag, raise_nothing)
-            return
-        work = lease.transaction(isolation=me.random.choice((None, "read_committed")))
-        await _step(me, work, "start")
-        await _step(me, lease, "execute", INSERT, *row(tag))
-        await _lookup(me, lease)
-        await _step(me, lease, "execute", COUNT, id)
-        if me.random.random() < 0.1:
-            await _step(me, lease, "fetchval", "select pg_sleep(0.005)")
-        await _step(me, lease, "execute", INSERT, *row(tag + 1))
-        if me.random.random() < 0.7:
-            outcome = (await me.ask("commit", on=work)).outcome
-        elif me.random.random() < 0.7:
-            await me.ask("rollback", on=work)
+        if lease is not None:
+            work = lease.transaction(isolation=me.random.choice((None, "read_committed")))
+            await _step(me, work, "start")
+            await _step(me, lease, "execute", INSERT, *row(tag))
+            await _lookup(me, lease)
+            await _step(me, lease, "execute", COUNT, key)
+            if me.random.random() < 0.1:
+                await _step(me, lease, "fetchval", "select pg_sleep(0.005)")
+            await _step(me, lease, "execute", INSERT, *row(tag + 1))
+            if me.random.random() < 0.7:
+                outcome = (await me.ask("commit", on=work)).outcome
+            elif me.random.random() < 0.7:
+                await me.ask("rollback", on=work)
     me.ledger.end(tag, outcome)
 
 
@@ -115,7 +112,7 @@ async def savepoint(me: Asker) -> None:
                 failed = await me.ask(
                     "fetchval", "select 1 / $1::int", 0, on=lease, expected=asyncpg.DivisionByZeroError
                 )
-                if failed.outcome is not Outcome.NO or isinstance(failed.error, LeaseError):
+                if not failed.as_expected:
                     raise Stop
             await _step(me, inner, "rollback")
             await _step(me, lease, "execute", INSERT, *row(tag + 2))
@@ -126,22 +123,22 @@ async def savepoint(me: Asker) -> None:
 
 async def row_lock(me: Asker) -> None:
     """Holds a row's lock, while others wait for it, and asks by other ways meanwhile."""
-    id = counter(me)
-    number = me.ledger.begin(me.kind, counts=[id])
+    key = counter(me)
+    number = me.ledger.begin(me.kind, counts=[key])
     outcome = Outcome.NO
     async with _lease(me) as lease:
         if lease is not None:
             work, tag = lease.transaction(), me.tag()
             await _step(me, work, "start")
-            answer = await me.ask("fetch", _LOCK, tag, id, on=lease)
-            if not check(me, answer, _LOCK, (tag, id), [(tag, id)]):
+            answer = await me.ask("fetch", _LOCK, tag, key, on=lease)
+            if not check(me, answer, _LOCK, (tag, key), [(tag, key)]):
                 raise Stop
             if me.random.random() < 0.3:  # which must not stand behind one that waits for this lease's lock
-                asked, key = me.tag(), me.random.randint(1, ROWS)
-                answer = await me.ask("fetch", _LOOKUP, asked, key, timeout=0.5)
-                check(me, answer, _LOOKUP, (asked, key), [(asked, *values(key, QUICK))])
+                asked, other = me.tag(), me.random.randint(1, ROWS)
+                answer = await me.ask("fetch", _LOOKUP, asked, other, timeout=0.5)
+                check(me, answer, _LOOKUP, (asked, other), [(asked, *values(other, QUICK))])
             await _step(me, lease, "fetchval", "select pg_sleep($1)", me.random.random() * 0.01)
-            await _step(me, lease, "execute", COUNT, id)
+            await _step(me, lease, "execute", COUNT, key)
             outcome = (await me.ask("commit", on=work)).outcome
     me.ledger.end(number, outcome)
 

@@ -1,7 +1,7 @@
 """Every write, noted before it is sent and when it is answered.
 
-A note is one `write` to a file, which a killed process cannot take back: what it began and did not end is unknown, and
-what it never began must not be there.
+A note is one `write` to a file, which a killed process cannot take back: what it began and did not end is unknown,
+and what it never began must not be there.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _DEEDS: list[tuple[str, float, Deed]] = [
     ("raised", 10, failing.raised),
     ("deferred", 4, failing.deferred),
     ("nonsense", 1, failing.nonsense),
-    ("slow", 15, failing.slow),
+    ("slow", 40, failing.slow),
     ("locked", 10, failing.locked),
     ("changing table", 20, failing.changing),
 ]

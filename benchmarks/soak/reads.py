@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import time as clock
 from datetime import timedelta
 from typing import Any
-
-import asyncpg
 
 from .asker import Answer, Asker
 from .truth import QUICK, ROWS, same, values
@@ -24,8 +23,8 @@ _NULLS = (
     "null::timestamptz as e, null::int[] as f"
 )
 _MANY_TYPES = (
-    "select $1::text as tag, $2::interval as span, row($3::int, $1::text) as pair, int4range($3, $3 + 5) as range, "
-    "null::int4range as nothing"
+    "select $1::text as tag, $2::interval as span, row($3::int, $1::text) as pair, "
+    "make_time(1, 2, $3 % 60) as time, null::inet as nothing"
 )
 _BIG = "select $1::text as tag, g as id, repeat(md5(g::text), 256) as txt from generate_series(1, $2::int) g"
 _COUNTED = "select g, $1::text from generate_series(1, $2::int) g"
@@ -64,44 +63,44 @@ async def _read(me: Asker, sql: str, args: Sequence[Any], expected: Sequence[Seq
         me.must(await me.ask("execute", sql, *args, **named), f"{sql} {args}", f"SELECT {len(expected)}")
 
 
-def _id(me: Asker) -> int:
+def _key(me: Asker) -> int:
     return me.random.randint(1, ROWS)
 
 
 async def lookup(me: Asker) -> None:
-    tag, id = me.tag(), _id(me)
-    await _read(me, _LOOKUP, (tag, id), [(tag, *values(id, QUICK))])
+    tag, key = me.tag(), _key(me)
+    await _read(me, _LOOKUP, (tag, key), [(tag, *values(key, QUICK))])
 
 
 async def lookup_by_number(me: Asker) -> None:
-    tag, id = me.ledger.number(), _id(me)
-    await _read(me, _LOOKUP_BY_NUMBER, (tag, id), [(tag, *values(id, "id, txt, maybe, num"))])
+    tag, key = me.ledger.number(), _key(me)
+    await _read(me, _LOOKUP_BY_NUMBER, (tag, key), [(tag, *values(key, "id, txt, maybe, num"))])
 
 
 async def lookup_all_columns(me: Asker) -> None:
-    tag, id = me.tag(), _id(me)
-    await _read(me, _LOOKUP_ALL, (tag, id), [(tag, *values(id, "*"))])
+    tag, key = me.tag(), _key(me)
+    await _read(me, _LOOKUP_ALL, (tag, key), [(tag, *values(key, "*"))])
 
 
 async def value(me: Asker) -> None:
-    tag, id = me.tag(), _id(me)
-    await _read(me, _VALUE, (tag, id), [(f"{tag}:{values(id, 'txt')[0]}",)])
+    tag, key = me.tag(), _key(me)
+    await _read(me, _VALUE, (tag, key), [(f"{tag}:{values(key, 'txt')[0]}",)])
 
 
 async def several(me: Asker) -> None:
-    tag, first = me.tag(), _id(me)
+    tag, first = me.tag(), _key(me)
     last = min(ROWS, first + int(me.random.expovariate(1 / 15)))
-    expected = [(tag, *values(id, "id, big, num, maybe, at")) for id in range(first, last + 1)]
+    expected = [(tag, *values(key, "id, big, num, maybe, at")) for key in range(first, last + 1)]
     await _read(me, _RANGE, (tag, first, last), expected)
 
 
 async def listed(me: Asker) -> None:
-    tag, ids = me.tag(), sorted({_id(me) for _ in range(me.random.randrange(12))})
-    await _read(me, _ANY, (tag, ids), [(tag, *values(id, "id, txt, raw")) for id in ids])
+    tag, ids = me.tag(), sorted({_key(me) for _ in range(me.random.randrange(12))})
+    await _read(me, _ANY, (tag, ids), [(tag, *values(key, "id, txt, raw")) for key in ids])
 
 
 async def nobody(me: Asker) -> None:
-    await _read(me, _NOBODY, (me.tag(), _id(me)), [])
+    await _read(me, _NOBODY, (me.tag(), _key(me)), [])
 
 
 async def nulls(me: Asker) -> None:
@@ -111,13 +110,13 @@ async def nulls(me: Asker) -> None:
 
 
 async def many_types(me: Asker) -> None:
-    tag, id = me.tag(), _id(me)
-    span = timedelta(days=id, microseconds=id)
-    expected = [(tag, span, (id, tag), asyncpg.Range(id, id + 5), None)]
-    answer = await me.ask("fetch", _MANY_TYPES, tag, span, id)
+    tag, key = me.tag(), _key(me)
+    span = timedelta(days=key, microseconds=key)
+    expected = [(tag, span, (key, tag), clock(1, 2, key % 60), None)]
+    answer = await me.ask("fetch", _MANY_TYPES, tag, span, key)
     if answer.ok:
         answer.value = [(*row[:2], tuple(row[2]), *row[3:]) for row in answer.value]
-    check(me, answer, _MANY_TYPES, (tag, span, id), expected)
+    check(me, answer, _MANY_TYPES, (tag, span, key), expected)
 
 
 async def big(me: Asker) -> None:
@@ -144,16 +143,16 @@ async def batch(me: Asker) -> None:
     statements: list[tuple[Any, ...]] = []
     expected: list[list[tuple[Any, ...]]] = []
     for _ in range(me.random.randint(1, 6)):
-        tag, id = me.tag(), _id(me)
+        tag, key = me.tag(), _key(me)
         if me.random.random() < 0.5:
-            statements.append((_LOOKUP, tag, id))
-            expected.append([(tag, *values(id, QUICK))])
+            statements.append((_LOOKUP, tag, key))
+            expected.append([(tag, *values(key, QUICK))])
         elif me.random.random() < 0.9:
-            statements.append((_ANY, tag, [id]))
-            expected.append([(tag, *values(id, "id, txt, raw"))])
+            statements.append((_ANY, tag, [key]))
+            expected.append([(tag, *values(key, "id, txt, raw"))])
         else:  # the session lane's, for one of its types
-            statements.append((_LOOKUP_ALL, tag, id))
-            expected.append([(tag, *values(id, "*"))])
+            statements.append((_LOOKUP_ALL, tag, key))
+            expected.append([(tag, *values(key, "*"))])
     answer = await me.ask("batch", statements, atomic=me.random.random() < 0.5)
     if answer.ok and len(answer.value) != len(expected):
         me.wrong(answer, f"batch {statements}", expected, answer.value)

@@ -56,37 +56,37 @@ drop function if exists soak_slow(text, float8)
 
 
 @cache
-def truth(id: int) -> dict[str, Any]:
-    """The row of soak_t with that id."""
-    digest = hashlib.sha256(b"%d" % id).digest()
+def truth(key: int) -> dict[str, Any]:
+    """The row of soak_t with that key as its id."""
+    digest = hashlib.sha256(b"%d" % key).digest()
     big = int.from_bytes(digest[:8], signed=True)
     word = digest.hex()
     return {
-        "id": id,
-        "small": id * 7919 % 65536 - 32768,
+        "id": key,
+        "small": key * 7919 % 65536 - 32768,
         "big": big,
         "real": big / 1000003,
         "num": Decimal(big).scaleb(-4),
-        "txt": "" if id % 7 == 0 else word * 50 if id % 97 == 0 else "é漢 " + (word * 4)[: id % 200],
-        "maybe": None if id % 3 == 0 else word[: id % 40],
-        "flag": None if id % 5 == 0 else id % 2 == 0,
-        "day": date(1900, 1, 1) + timedelta(days=id * 41),
-        "at": datetime(1955, 1, 1, tzinfo=UTC) + timedelta(hours=id * 977, microseconds=id * 31337 % 1_000_000),
-        "plain": datetime(1970, 1, 1) + timedelta(minutes=id * 7717, microseconds=id),  # noqa: DTZ001
-        "ints": [id, None, -id, id * 1000][: id % 5],
-        "texts": ["", 'a "quoted", {word}', word[:5], None][: id % 5],
-        "raw": digest[: id % 33],
+        "txt": "" if key % 7 == 0 else word * 50 if key % 97 == 0 else "é漢 " + (word * 4)[: key % 200],
+        "maybe": None if key % 3 == 0 else word[: key % 40],
+        "flag": None if key % 5 == 0 else key % 2 == 0,
+        "day": date(1900, 1, 1) + timedelta(days=key * 41),
+        "at": datetime(1955, 1, 1, tzinfo=UTC) + timedelta(hours=key * 977, microseconds=key * 31337 % 1_000_000),
+        "plain": datetime(1970, 1, 1) + timedelta(minutes=key * 7717, microseconds=key),
+        "ints": [key, None, -key, key * 1000][: key % 5],
+        "texts": ["", 'a "quoted", {word}', word[:5], None][: key % 5],
+        "raw": digest[: key % 33],
         "u": UUID(bytes=digest[:16]),
-        "js": f'{{"id": {id}}}',
-        "nums": [Decimal(id).scaleb(-2), None][: id % 3],
-        "span": timedelta(days=id, seconds=id * 7, microseconds=id * 3),
+        "js": f'{{"id": {key}}}',
+        "nums": [Decimal(key).scaleb(-2), None][: key % 3],
+        "span": timedelta(days=key, seconds=key * 7, microseconds=key * 3),
     }
 
 
 @cache
-def values(id: int, columns: str) -> tuple[Any, ...]:
+def values(key: int, columns: str) -> tuple[Any, ...]:
     """Of these columns of that row."""
-    row = truth(id)
+    row = truth(key)
     return tuple(row.values()) if columns == "*" else tuple(row[name] for name in columns.split(", "))
 
 
@@ -95,9 +95,9 @@ def note_of(tag: int) -> str:
     return f"{tag * 2654435761 % 1000003} {'x' * (tag % 61)}"
 
 
-def side_of(id: int) -> dict[str, Any]:
-    """The row of soak_s with that id; its columns come, go and change their types."""
-    return {"id": id, "v": id * 13 % 1000, "note": f"side {id}", "extra": 7}
+def side_of(key: int) -> dict[str, Any]:
+    """The row of soak_s with that key as its id; its columns come, go and change their types."""
+    return {"id": key, "v": key * 13 % 1000, "note": f"side {key}", "extra": 7}
 
 
 def same(got: Sequence[Any], expected: Sequence[Any]) -> bool:
@@ -110,11 +110,11 @@ async def fill(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(SCHEMA)
-        await connection.copy_records_to_table("soak_t", records=[values(id, "*") for id in range(1, ROWS + 1)])
-        await connection.executemany("insert into soak_c values ($1, 0)", [(id,) for id in range(COUNTERS)])
+        await connection.copy_records_to_table("soak_t", records=[values(key, "*") for key in range(1, ROWS + 1)])
+        await connection.executemany("insert into soak_c values ($1, 0)", [(key,) for key in range(COUNTERS)])
         side = [(row["id"], row["v"], row["note"]) for row in map(side_of, range(1, SIDE_ROWS + 1))]
         await connection.executemany("insert into soak_s values ($1, $2, $3)", side)
-        await connection.executemany("insert into soak_u values ($1, 'first')", [(id,) for id in range(TAKEN)])
+        await connection.executemany("insert into soak_u values ($1, 'first')", [(key,) for key in range(TAKEN)])
         await connection.execute("analyze soak_t; analyze soak_c; analyze soak_s")
     finally:
         await connection.close()

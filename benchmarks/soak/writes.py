@@ -56,15 +56,15 @@ async def delete(me: Asker) -> None:
 
 
 async def count(me: Asker) -> None:
-    id = counter(me)
-    number = me.ledger.begin(me.kind, counts=[id])
+    key = counter(me)
+    number = me.ledger.begin(me.kind, counts=[key])
     if me.random.random() < 0.7:
-        answer = await me.ask("execute", COUNT, id)
-        me.must(answer, f"{COUNT} {id}", "UPDATE 1")
+        answer = await me.ask("execute", COUNT, key)
+        me.must(answer, f"{COUNT} {key}", "UPDATE 1")
     else:
         tag = me.tag()
-        answer = await me.ask("fetchrow", _COUNT_RETURNING, id, tag)
-        me.must(answer, f"{_COUNT_RETURNING} {id} {tag}", (tag, id))
+        answer = await me.ask("fetchrow", _COUNT_RETURNING, key, tag)
+        me.must(answer, f"{_COUNT_RETURNING} {key} {tag}", (tag, key))
     me.ledger.end(number, answer.outcome)
 
 
@@ -98,10 +98,7 @@ async def very_many(me: Asker) -> None:
     rows = [(*row(tag + offset), "x" * 2000) for offset in range(TAGS)]
     sql = "insert into soak_w select $1, $2, $3 where length($4::text) = 2000"
     answer = await me.ask("executemany", sql, rows)
-    if isinstance(answer.error, asyncpg.PostgresError | None):
-        me.ledger.end(tag, answer.outcome)
-    else:  # whether it was a piece or the commit that failed cannot be told
-        me.ledger.end(tag, Outcome.UNKNOWN)
+    me.ledger.end(tag, answer.outcome)
 
 
 async def batch(me: Asker) -> None:
@@ -126,13 +123,13 @@ async def batch(me: Asker) -> None:
 
 async def batch_that_fails(me: Asker) -> None:
     """Nothing of it happens, wherever the failure is."""
-    id, tag_of_error = counter(me), me.tag()
-    tag = me.ledger.begin(me.kind, inserts=[0, 1], counts=[id])
-    statements: list[tuple[Any, ...]] = [(INSERT, *row(tag)), (COUNT, id), (INSERT, *row(tag + 1))]
+    key, tag_of_error = counter(me), me.tag()
+    tag = me.ledger.begin(me.kind, inserts=[0, 1], counts=[key])
+    statements: list[tuple[Any, ...]] = [(INSERT, *row(tag)), (COUNT, key), (INSERT, *row(tag + 1))]
     at = me.random.randint(0, 3)
     statements.insert(at, (_FAILS, tag_of_error, 0))
     answer = await me.ask("batch", statements, expected=asyncpg.DivisionByZeroError)
-    if answer.outcome is Outcome.NO and (index := getattr(answer.error, "batch_index", None)) != at:
+    if answer.as_expected and (index := getattr(answer.error, "batch_index", None)) != at:
         me.wrong(answer, f"batch {statements}", f"an error of statement {at}", f"an error of statement {index}")
     me.ledger.end(tag, answer.outcome)
 
@@ -141,12 +138,8 @@ async def loose_batch(me: Asker) -> None:
     """Statements that are independent of each other, some of which fail."""
     size = me.random.randint(2, 6)
     failing = {at for at in range(size) if me.random.random() < 0.3}
-    tags = [
-        me.ledger.begin(me.kind, inserts=[0]) if at not in failing else me.ledger.number() for at in range(size)
-    ]
-    statements = [
-        (_FAILS, me.tag(), 0) if at in failing else (INSERT, *row(tag)) for at, tag in enumerate(tags)
-    ]
+    tags = [me.ledger.begin(me.kind, inserts=[0]) if at not in failing else me.ledger.number() for at in range(size)]
+    statements = [(_FAILS, me.tag(), 0) if at in failing else (INSERT, *row(tag)) for at, tag in enumerate(tags)]
     answer = await me.ask("batch", statements, atomic=False)
     for at, tag in enumerate(tags):
         if at not in failing:

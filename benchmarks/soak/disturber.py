@@ -1,0 +1,90 @@
+"""Ends backends at random, changes a table, replaces connections: by a connection of its own, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from random import Random
+from types import TracebackType
+
+import asyncpg
+
+from pgactor import AsyncClient
+
+from .supervisor import Supervisor
+
+CHANGE_SECONDS = 1.0
+"""At least so long between two changes of the table: who meets one three times in a row is told so, as by asyncpg."""
+
+_PIDS = "select pid from pg_stat_activity where application_name = $1"
+_CHANGES = (
+    "alter table soak_s alter v type int8",
+    "alter table soak_s add extra int default 7",
+    "alter table soak_s alter v type numeric",
+    "alter table soak_s drop extra",
+    "alter table soak_s alter v type float8",
+    "alter table soak_s alter v type int",
+)
+
+
+class Disturber:
+    """It is at work inside of `with`. done: what it has done, and how often. failed: the error that has ended it."""
+
+    def __init__(self, dsn: str, supervisor: Supervisor, seed: int) -> None:
+        self._dsn = dsn
+        self._supervisor = supervisor
+        self._random = Random(f"{seed} disturber")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.done: Counter[str] = Counter()
+        self.failed: BaseException | None = None
+        self._changed_at = 0.0
+
+    def __enter__(self) -> Disturber:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._disturb())
+        except BaseException as error:
+            self.failed = error
+
+    async def _disturb(self) -> None:
+        connection = await asyncpg.connect(self._dsn)
+        await connection.execute("set lock_timeout = '3s'")
+        async with AsyncClient(self._supervisor.ipc, label="disturber") as client:
+            while not self._stopped.is_set():
+                await asyncio.sleep(self._random.random() * 0.4)
+                dice = self._random.random()
+                if dice < 0.7:
+                    await self._terminate(connection, 1)
+                elif dice < 0.72:
+                    await self._terminate(connection, 3)
+                elif dice < 0.95 and time.monotonic() - self._changed_at > CHANGE_SECONDS:
+                    await self._change(connection)
+                    self._changed_at = time.monotonic()
+                elif dice >= 0.95:
+                    await client.expire_connections()
+                    self.done["all connections replaced"] += 1
+        await connection.close()
+
+    async def _terminate(self, connection: asyncpg.Connection, count: int) -> None:
+        pids = [row[0] for row in await connection.fetch(_PIDS, self._supervisor.name)]
+        for pid in self._random.sample(pids, min(count, len(pids))):
+            self.done["backends terminated"] += await connection.fetchval("select pg_terminate_backend($1)", pid)
+
+    async def _change(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.execute(_CHANGES[self.done["tables changed"] % len(_CHANGES)])
+            self.done["tables changed"] += 1
+        except asyncpg.LockNotAvailableError:
+            self.done["changes given up"] += 1
