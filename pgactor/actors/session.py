@@ -181,6 +181,13 @@ class Session(asyncpg.Connection):
         self._protocol._request_cancel()
         return True
 
+    def wake_writer(self) -> None:
+        """The connection has ended: end a statement whose many arguments were still being sent. asyncpg waits for room
+        for them, which nobody tells it of any more."""
+        if self._feed is not None:
+            self._feed.given_up = True
+            self._protocol.resume_writing()
+
     async def _run(self, sql: str, run: Any, shapes: ShapeTable) -> tuple[Any, Shape]:
         with self._stmt_exclusive_section:
             result, statement = await self._do_execute(sql, run, self._protocol._get_timeout(None))
