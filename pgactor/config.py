@@ -60,9 +60,17 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Only a statement that takes less than this, on average, travels with others."""
     pipeline_stall_seconds: float = 0.01
     """Nothing is sent behind a statement that has taken this long."""
+    worker_window: int = 0
+    """How many statements of one worker may travel with others' at the same time; what it has more waits in the
+    supervisor, where nobody stands behind it. 0: pipeline_depth, or max_size if that is more."""
     lease_share: float = 0.75
-    """The part of max_size that leases, and statements that travel alone, may hold while other statements are
-    coming."""
+    """The part of the connections that leases may hold while statements are coming; at least one, and all but one at
+    most."""
+
+    @property
+    def most_in_flight(self) -> int:
+        """How many statements of one worker share backends with others' at the same time, at most."""
+        return self.worker_window or max(self.pipeline_depth, self.max_size)
 
     def __post_init__(self) -> None:
         if self.max_size <= 0:
@@ -92,6 +100,7 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "database_grace_seconds",
             "pipeline_short_seconds",
             "pipeline_stall_seconds",
+            "worker_window",
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is expected to be greater or equal to zero")

@@ -8,10 +8,14 @@ with each other and with what the hands have seen.
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
+
+import pytest
 
 from pgactor.config import PoolSettings
 from pgactor.core.actions import Action, Close, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
@@ -20,9 +24,9 @@ from pgactor.core.lease import Lease
 from pgactor.core.pool import Pool
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
-from pgactor.core.scheduler import GATHERED_SECONDS, Scheduler
+from pgactor.core.scheduler import GATHERED_SECONDS, STILL_COMING_SECONDS, Scheduler
 from pgactor.core.statement import LEAST_SECONDS, Statement, StatementTable
-from pgactor.core.waitqueue import Round
+from pgactor.core.waitqueue import Round, WaitQueue
 from pgactor.errors import PgactorError
 from pgactor.messages import Token
 
@@ -36,7 +40,8 @@ Outcome = Lease | Exception | str
 class FakeBackend:
     """One connection, and what the hands were told to do with it and have not done yet.
 
-    flight: what was sent to it and has not come back. interrupted: those of them that were to be cancelled.
+    flight: what was sent to it and has not come back. interrupted: those of them that were to be cancelled. touched:
+    something may have been left in its session. in_transaction: the session is inside a transaction.
     """
 
     holder: Holder
@@ -44,6 +49,8 @@ class FakeBackend:
     is_open: bool = False
     flight: list[Request] = field(default_factory=list)
     interrupted: set[Request] = field(default_factory=set)
+    touched: bool = False
+    in_transaction: bool = False
     resetting: bool = False
     closing: bool = False
 
@@ -71,14 +78,18 @@ def may_lock(request: Request) -> bool:
     return request.statement is not None and request.statement.may_lock
 
 
-def first_of(round: Round) -> Request:
-    """The request whose turn it is, found without a touch."""
-    left = {worker: line.credit for worker, line in round._lines.items()}
-    while True:
+def first_of(round: Round, now: float) -> Request | None:
+    """The request whose turn it is, found without a touch; None if all are parked, or are to be."""
+    window = round._window
+    open_ones = [worker for worker in round._lines if window is None or window.is_open(worker)]
+    left = {worker: round._lines[worker].credit for worker in open_ones}
+    while left:
         worker = next(iter(left))
         if left[worker] > 1e-9:
-            return round._lines[worker].requests[0]
+            requests = round._lines[worker].requests
+            return requests[0] if now < requests[0].half_time else requests[-1]
         left[worker] = left.pop(worker) + round._credit
+    return None
 
 
 class WatchedScheduler(Scheduler):
@@ -117,9 +128,9 @@ class WatchedScheduler(Scheduler):
         self.looks += 1
         return super()._has_room(now, holder, request)
 
-    def claim(self, now: float, holders: list[Holder], waiting: int) -> Holder | None:
+    def claim(self, now: float, holders: list[Holder], queue: WaitQueue) -> Holder | None:
         """As the scheduler's."""
-        claimed = super().claim(now, holders, waiting)
+        claimed = super().claim(now, holders, queue)
         self.claims += claimed is not None
         return claimed
 
@@ -134,9 +145,11 @@ class Bench:
 
     def __init__(self, *, seed: int = 1, now: float = 1000.0, **settings: Any) -> None:
         self.now = now
-        self.settings = PoolSettings(**settings)
+        self.settings = PoolSettings(**{"worker_window": 10**6} | settings)
         self.pool = Pool(self.settings, epoch=7, random=Random(seed), started_at=now)
-        self.scheduler = self.pool.scheduler = self.pool.fleet.scheduler = WatchedScheduler(self.settings)
+        self.scheduler = WatchedScheduler(self.settings)
+        self.scheduler.window = self.pool.window
+        self.pool.scheduler = self.pool.fleet.scheduler = self.pool.dealing.scheduler = self.scheduler
         self.statements = StatementTable()
         self.outcomes: dict[Request, Outcome] = {}
         self.requests: list[Request] = []
@@ -144,6 +157,7 @@ class Bench:
         self.past: list[FakeBackend] = []
         self.told: dict[Lease, PgactorError] = {}
         self.opens = 0
+        self.most_workers = 0
         self.sent: list[Request] = []
         self._highest_fence = 0
         self._ids = itertools.count(1)
@@ -160,6 +174,7 @@ class Bench:
 
     def worker(self, label: str = "", *, pid: int = 0, silence_limit: float | None = None) -> Worker:
         """A worker says hello; with a silence_limit its end cannot be seen, as on tcp."""
+        self.most_workers += 1
         road = "ipc" if silence_limit is None else "tcp"
         return self.pool.roster.join(
             now=self.now, label=label, pid=pid, road=road, silence_limit=silence_limit, link=None
@@ -236,7 +251,9 @@ class Bench:
         timeout: float | None = None,
     ) -> Request:
         """The lease's owner, or another worker, sends a statement with its token, or another one."""
-        request = self._request(worker or lease.worker, statement, Kind.SESSION, timeout, 0.0)
+        clean = self.statement(statement).keeps_clean and not self.settings.reset_every_statement
+        kind = Kind.STATEMENT if clean else Kind.SESSION
+        request = self._request(worker or lease.worker, statement, kind, timeout, 0.0)
         try:
             self._do(self.pool.submit_on_lease(self.now, request, token or lease.token))
         except Exception:
@@ -290,7 +307,8 @@ class Bench:
         self._do(self.pool.open_failed(self.now, holder, backend.incarnation, error, permanent=permanent))
 
     def finish(self, request: Request, *, touched: bool = False) -> None:
-        """The request's statement has ended, well or because it was interrupted, and the backend is quiet."""
+        """The request's statement has ended, well or because it was interrupted, and the backend is quiet. touched: a
+        transaction is open."""
         holder = request.holder
         assert holder is not None, f"{request!r} does not run"
         backend = self.backends[holder]
@@ -299,6 +317,8 @@ class Bench:
             self.come_back(holder, 1)
             return
         self._back(backend)
+        backend.touched |= request.kind is Kind.SESSION
+        backend.in_transaction = touched
         self._do(self.pool.finished(self.now, holder, backend.incarnation, request, touched=touched))
 
     def come_back(self, holder: Holder, count: int | None = None) -> list[Request]:
@@ -339,7 +359,7 @@ class Bench:
         assert backend.resetting
         if backend.running is not None:
             self.finish(backend.running)
-        backend.resetting = False
+        backend.resetting = backend.touched = backend.in_transaction = False
         self._do(self.pool.reset_done(self.now, holder, backend.incarnation))
 
     def close(self, holder: Holder) -> None:
@@ -458,8 +478,10 @@ class Bench:
                 case Interrupt(holder, request):
                     assert request in self.backends[holder].flight
                     self.backends[holder].interrupted.add(request)
+                    self.backends[holder].touched |= request.lease is not None
                 case Grant(request, lease):
                     assert lease.worker is request.worker
+                    self._assert_clean(self.backends[lease.holder])
                     assert lease.token.fence > self._highest_fence, "fences only rise"
                     self._highest_fence = lease.token.fence
                     self._answered(request, lease)
@@ -482,8 +504,14 @@ class Bench:
         if request.lease is not None:
             assert request.lease.worker is request.worker
             assert request.lease in self.pool.leases.all()
+        else:
+            self._assert_clean(backend)
         backend.flight.append(request)
         self.sent.append(request)
+
+    def _assert_clean(self, backend: FakeBackend) -> None:
+        assert not backend.touched, "nobody meets what another one left behind"
+        assert not backend.in_transaction, "nobody gets into another one's transaction"
 
     def _answered(self, request: Request, outcome: Outcome) -> None:
         assert request not in self.outcomes, f"{request!r} was answered twice"
@@ -501,6 +529,7 @@ class Bench:
         self._check_holders()
         self._check_leases()
         self._check_requests()
+        self._check_window()
         self._check_progress()
 
     def _check_holders(self) -> None:
@@ -515,6 +544,9 @@ class Bench:
             else:
                 assert len(holder.flight) <= 1
             self._check_flight(holder)
+            if holder.leased != (holder.state is HolderState.LEASED):
+                assert holder.leased
+                assert holder.state in (HolderState.RESETTING, HolderState.CLOSING)
         for holder, backend in self.backends.items():
             assert holder.incarnation == backend.incarnation
             assert list(holder.flight) == backend.flight
@@ -555,9 +587,11 @@ class Bench:
         pool = self.pool
         waiting = list(pool.queue)
         again = self.settings.max_size * self.settings.pipeline_depth  # those that did not begin wait again
-        assert len(waiting) == len(pool.queue) <= self.settings.max_waiting + again
+        # where it is full, whoever has less than a worker's share of it may yet come
+        assert len(waiting) == len(pool.queue) <= 2 * self.settings.max_waiting + again + self.most_workers
         assert all(request.shares for request in pool.queue.sharing)
-        assert not any(request.shares for request in pool.queue.alone)
+        assert all(not request.shares and request.kind is not Kind.LEASE for request in pool.queue.alone)
+        assert all(not request.shares and request.kind is Kind.LEASE for request in pool.queue.leases)
         for request in waiting:
             assert request in pool.deadlines, "whoever waits has a deadline"
         places = [*waiting, *(lease.next for lease in pool.leases.all() if lease.next is not None)]
@@ -573,23 +607,41 @@ class Bench:
         assert set(places) == set(unanswered)
         assert all(not request.answered and request not in self.outcomes for request in unanswered)
 
+    def _check_window(self) -> None:
+        pool, sharing = self.pool, self.pool.queue.sharing
+        out = Counter(request.worker for holder in pool.holders for request in holder.flight if request.shares)
+        assert pool.window.load == pytest.approx(sum(worker.load for worker in out), abs=1e-9)
+        assert pool.window.workers == len(out)
+        for worker in {*pool.roster.all(), *out}:
+            assert worker.flying == out[worker]
+            assert (worker.load > 0) == (worker.flying > 0)
+        for worker, line in sharing._parked.items():
+            assert worker.flying > 0, "what is parked is looked at again when one of its worker's comes back"
+            assert line.requests
+        assert sharing.count == sum(len(line.requests) for line in sharing._lines.values())
+
     def _check_progress(self) -> None:
-        pool, fleet, scheduler = self.pool, self.pool.fleet, self.scheduler
-        alone, sharing = pool.queue.alone, pool.queue.sharing
-        if len(sharing):
-            first = first_of(sharing)
+        pool, fleet, scheduler, queue = self.pool, self.pool.fleet, self.scheduler, self.pool.queue
+        first = first_of(queue.sharing, self.now)
+        if first is not None:
             assert not len(scheduler), "nobody who shares waits while a backend is idle"
             assert not first.worker.leases
-            for holder in pool.holders:
-                assert not has_room(self.settings, self.now, holder, first), "nobody waits where there is room"
-        if len(alone) and len(scheduler):  # it may not go, since others come that share: as long as they do
-            due = pool.next_deadline()
-            assert scheduler in pool.deadlines
-            assert due is not None
-            assert due <= scheduler.still_coming_until()
-        elif len(alone) and Scheduler.claim(scheduler, self.now, pool.holders, len(alone)) is not None:
-            looked_at_soon = alone in pool.deadlines or self.in_state(HolderState.CLOSING)
-            assert looked_at_soon, "whoever waits alone claims a backend"
+            if first is first_of(queue.sharing, -math.inf):  # whoever comes is not looked at even if it goes first
+                for holder in pool.holders:
+                    assert not has_room(self.settings, self.now, holder, first), "nobody waits where there is room"
+        look_again_at = pool.dealing._look_again_at if scheduler in pool.deadlines else math.inf
+        for waiting in (queue.alone, queue.leases):
+            if not len(waiting):
+                continue
+            if len(scheduler):  # it may not go, since others come: as long as they do
+                first = first_of(waiting, self.now)
+                assert first is not None
+                may_go = scheduler.may_take(self.now, first, pool.holders, queue)
+                assert not may_go or look_again_at <= self.now, "nobody waits for what may be had"
+                assert look_again_at <= self.now + STILL_COMING_SECONDS
+            elif Scheduler.claim(scheduler, self.now, pool.holders, queue) is not None:
+                looked_at_soon = look_again_at < math.inf or self.in_state(HolderState.CLOSING)
+                assert looked_at_soon, "whoever waits alone claims a backend"
         for worker in pool.roster.all():
             assert worker.silence_limit is None or not worker.engaged or worker in pool.deadlines
         assert fleet.winding_down == (pool.closing and not len(pool.queue))

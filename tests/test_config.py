@@ -197,6 +197,7 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
         ("pipeline_depth = 0", _POSITIVE),
         ("pipeline_short_seconds = -1", _NOT_NEGATIVE),
         ("pipeline_stall_seconds = -1", _NOT_NEGATIVE),
+        ("worker_window = -1", _NOT_NEGATIVE),
         ("lease_share = 1.1", "{} is expected to be between 0 and 1"),
         ("lease_share = -0.1", "{} is expected to be between 0 and 1"),
     ],

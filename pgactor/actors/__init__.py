@@ -20,11 +20,19 @@ PostgreSQL, the session lane:
 
 PostgreSQL, the statement lane:
     lane.py         who may enter
-    plan.py         how one statement is run             group.py    several of one request, written at once
-    pipeline.py     statements of many workers, one behind the other on one connection
-    describing.py   what PostgreSQL tells of a statement before it first runs
-    pgwire.py       the protocol's messages
+    plan.py         how one statement is run
     quicktypes.py   the types that need no Python objects
     arguments.py    arguments -> Bind                    transcode.py, fields.py   rows -> msgpack
     turn.py         when a turn of the event loop began
+
+The statement lane on one backend:
+    pipeline.py     statements of many workers, one behind the other on one connection: joins what follows
+    prepared.py     what PostgreSQL has prepared there   flight.py   what is on its way
+    connection.py   asyncpg's connection, borrowed       reader.py   bytes -> messages, and whom they answer
+    cancelling.py   ends what nobody wants or what takes too long
+    reports.py      who hears of what comes of it
+    unit.py         what is sent as one: a request's statement, or one of these
+        describing.py   what PostgreSQL tells of a statement before it first runs
+        group.py        several of one request, written at once
+    reply.py        what a statement may be answered     pgwire.py   the protocol's messages
 """

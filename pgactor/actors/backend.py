@@ -37,7 +37,7 @@ from .batches import run_batch
 from .failures import in_words, statement_failed
 from .lane import Lane
 from .pipeline import Pipeline
-from .pipeline import Reports as StatementReports
+from .reports import Reports as StatementReports
 from .session import Session, never_began
 from .shapes import Shape, ShapeTable
 
@@ -147,7 +147,7 @@ class Backend:
                     self.task.cancel()
         elif request in self._mailbox:
             self._mailbox.remove(request)
-            self._loop.call_soon(self._reports.finished, self, request, False)
+            self._loop.call_soon(self._reports.finished, self, request, self.in_transaction)
 
     def _cut(self, request: Request) -> None:
         """The request was given up a while ago: it must have ended."""
@@ -292,7 +292,7 @@ class Backend:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
-            if self._lane is not None and self._lane.wanted:
+            if self._lane is not None and self._lane.wanted and request.lease is None:
                 await self._look_types_up(self._lane)
             reply, shape = await self._perform(message)
         except asyncio.CancelledError:
@@ -353,6 +353,7 @@ class Backend:
 
     def _ended(self, _: object) -> None:
         """asyncpg's word that the connection is closed."""
+        self._session.wake_writer()
         self._post(Order.LOST)
 
     def _lost(self, reason: str) -> None:

@@ -1,7 +1,7 @@
 """The conductor: carries out what the brain decides, and tells it what backends report.
 
-What workers send comes to the brain by way of dialogue.py. All of it happens in the callbacks of one event loop, so the
-brain is never asked twice at once.
+What workers send comes to the brain by way of dialogue.py. All of it happens in the callbacks of one event loop, so
+the brain is never asked twice at once.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Conductor:
         self._timer_due = 0.0
         self._drained: asyncio.Event = asyncio.Event()
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
-        self._lane = Lane(settings, self._shapes, self.pool.counters)
+        self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
         self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
 
     # --- life ---------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ log = logging.getLogger("pgactor.dialogue")
 
 STATEMENTS = (Fetch, Execute, ExecuteMany, FetchMany, Batch)
 
-MESSAGES_PER_TURN = 64
+MESSAGES_PER_TURN = 32
 """How many messages of one worker are heard before others have their turn."""
 
 MAX_BACKLOG = 4096
@@ -220,10 +220,11 @@ class Dialogue:
             self._batch(now, worker, message, actions)
             return
         statement = self._lane.statements.get(message.sql)
+        clean = statement.leaves_nothing if message.lease is None else statement.keeps_clean
         request = Request(
             worker,
             message.id,
-            Kind.STATEMENT if statement.leaves_nothing and not self._resets else Kind.SESSION,
+            Kind.STATEMENT if clean and not self._resets else Kind.SESSION,
             now,
             statement,
             message,

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 
 from ..config import Settings
+from ..core.pace import Pace
 from ..core.request import Request
 from ..core.statement import REMEMBERED_LENGTH, Statement, StatementTable
 from ..messages import Batch, Execute, ExecuteMany, Fetch
@@ -31,13 +32,16 @@ MAX_GROUP = 1000
 class Lane:
     """What the statement lanes of all backends have in common.
 
-    turn: of the event loop. statements: those that were met last. wanted: types that nothing is known of; whoever
-    has a session at hand looks them up. size: how many statements one backend keeps prepared. command_timeout: for
-    how many seconds one may run, as asyncpg has it; 0: no limit.
+    turn: of the event loop. pace: of all statements. statements: those that were met last. wanted: types that
+    nothing is known of; whoever has a session at hand looks them up. size: how many statements one backend keeps
+    prepared. command_timeout: for how many seconds one may run, as asyncpg has it; 0: no limit.
     """
 
-    def __init__(self, settings: Settings, shapes: ShapeTable, counters: dict[str, int]) -> None:
+    def __init__(
+        self, settings: Settings, shapes: ShapeTable, counters: dict[str, int], pace: Pace | None = None
+    ) -> None:
         self.turn = Turn()
+        self.pace = pace or Pace()
         self.statements = StatementTable()
         self.size = min(settings.connect.statement_cache_size, 4096)
         self.wanted: set[int] = set()

@@ -182,8 +182,8 @@ class Session(asyncpg.Connection):
         return True
 
     def wake_writer(self) -> None:
-        """The connection has ended: end a statement whose many arguments were still being sent. asyncpg waits for room
-        for them, which nobody tells it of any more."""
+        """The connection has ended: end a statement whose many arguments were still being sent. asyncpg waits for
+        room for them, which nobody tells it of any more."""
         if self._feed is not None:
             self._feed.given_up = True
             self._protocol.resume_writing()

@@ -11,13 +11,17 @@ from .actions import Action, Interrupt, Refuse
 from .deadlines import Deadlines
 from .request import Request
 from .waitqueue import WaitQueue
+from .window import Window
 
 
 class Desk:
-    """The unanswered requests of all workers. queue: those that wait for a backend."""
+    """The unanswered requests of all workers. queue: those that wait for a backend. closing: no others are taken."""
 
-    def __init__(self, settings: PoolSettings, deadlines: Deadlines[object], counters: dict[str, int]) -> None:
-        self.queue = WaitQueue()
+    def __init__(
+        self, settings: PoolSettings, window: Window, deadlines: Deadlines[object], counters: dict[str, int]
+    ) -> None:
+        self.queue = WaitQueue(window)
+        self.closing = False
         self._settings = settings
         self._deadlines = deadlines
         self._counters = counters
@@ -48,20 +52,24 @@ class Desk:
 
     def wait(self, now: float, request: Request) -> None:
         """Let the request wait for a backend, as long as it and the pool's settings allow."""
-        self.queue.push(request)
-        limit = now + self._settings.queue_timeout_seconds
-        if request.queue_deadline is None or request.queue_deadline > limit:
-            request.queue_deadline = limit
-        if request.deadline is not None and request.deadline < request.queue_deadline:
-            request.queue_deadline = request.deadline
-        self._deadlines.set(request, request.queue_deadline)
+        self.queue.round_of(request).push(request)
+        until, own, deadline = now + self._settings.queue_timeout_seconds, request.queue_deadline, request.deadline
+        if own is not None and own < until:
+            until = own
+        if deadline is not None and deadline < until:
+            until = deadline
+        request.queue_deadline = until
+        request.half_time = (request.since + until) / 2
+        self._deadlines.set(request, until)
 
     def withdraw(self, request: Request, error: PgactorError, actions: list[Action]) -> None:
         """End an unanswered request: queued, it never runs; running, it is cancelled."""
         if request.holder is not None:
             actions.append(Interrupt(request.holder, request))
+            if request.lease is not None:
+                request.lease.touched = True  # who knows how far it came
         elif request.lease is not None:
             request.lease.next = None
         else:
-            self.queue.remove(request)
+            self.queue.round_of(request).remove(request)
         self.refuse(request, error, actions)

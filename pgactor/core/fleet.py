@@ -1,4 +1,4 @@
-"""The fleet: all holders, those that are idle or vacant, and when one is opened or retired.
+"""The fleet: all holders, those that are idle or vacant, what is sent to them, and when one is opened or retired.
 
 As in asyncpg.Pool: min_size is kept up, max_size never exceeded, and a backend is retired when it comes back after
 max_queries requests, after its lifetime, or from an earlier generation; one that idles for too long is retired where
@@ -7,13 +7,15 @@ more than min_size are open.
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 from ..config import PoolSettings
-from .actions import Action, Close, Open
+from .actions import Action, Close, Open, Run
 from .deadlines import Deadlines
 from .holder import Holder, HolderEvent, HolderState
 from .opener import Opener
+from .request import Request
 from .scheduler import Scheduler
 
 
@@ -51,6 +53,16 @@ class Fleet:
         """Whether what is said of this incarnation is out of date."""
         return holder.incarnation != incarnation or holder.state is HolderState.VACANT
 
+    def refuses(self, now: float) -> bool:
+        """Whether PostgreSQL has refused every connection for so long that waiting is in vain; a new attempt is worth
+        waiting for."""
+        return (
+            self.opener.failures > 0
+            and self.opener.failing_for(now) >= self.settings.database_grace_seconds
+            and now < self.opener.not_before
+            and not self.alive
+        )
+
     def open_more(self, now: float, waiting: int, actions: list[Action]) -> None:
         """Open connections: as many as min_size and the waiting requests need, and as may be opened at once."""
         if not self._vacant:
@@ -66,6 +78,18 @@ class Fleet:
             needed -= 1
         if needed > 0 and self._vacant and now < self.opener.not_before:
             self._deadlines.set(self.opener, self.opener.not_before)
+
+    def send(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
+        """Send the request to the holder: an idle one, one that others share, or its lease's."""
+        if holder.state is HolderState.IDLE:
+            holder.apply(HolderEvent.RUN, now)
+        holder.uses += 1
+        holder.last_statement = request.statement
+        request.holder = holder
+        self.scheduler.sent(now, holder, request)
+        if request.deadline is not None and request.half_time == math.inf:
+            self._deadlines.set(request, request.deadline)  # if it has waited, `tick` does so when that time is over
+        actions.append(Run(holder, request))
 
     def opened(self, now: float, holder: Holder, backend_pid: int) -> None:
         """The holder has a new backend; it is to be settled next."""
@@ -105,6 +129,14 @@ class Fleet:
         for holder in self.scheduler.snapshot():
             self.scheduler.remove(holder)
             self.retire(now, holder, actions)
+
+    def wind_down(self, now: float, actions: list[Action]) -> None:
+        """Retire every holder that works for nobody; the others are retired as they come back."""
+        self.winding_down = True
+        self.retire_idle(now, actions)
+        for holder in self.holders:
+            if holder.state in (HolderState.OPENING, HolderState.RESETTING):
+                self.retire(now, holder, actions)
 
     def vacate(self, now: float, holder: Holder, event: HolderEvent) -> None:
         """The holder's backend is no more."""

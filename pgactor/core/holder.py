@@ -5,6 +5,7 @@ TRANSITIONS is the whole life of a holder. A pair that is not listed is a bug: i
     VACANT -open> OPENING -opened> IDLE -run> BUSY (1..depth in flight) -drained> IDLE
                                               BUSY -claim> DRAINING (no newcomers) -drained> IDLE
                                    IDLE -grant> LEASED -release> RESETTING -reset_done> IDLE
+                                                LEASED -return> IDLE        (nothing was left behind)
                                    BUSY | DRAINING -release> RESETTING        (it may have touched the session)
      OPENING | IDLE | LEASED | RESETTING -retire> CLOSING -closed> VACANT
      any but VACANT -gone> VACANT                                             (the backend died)
@@ -47,6 +48,7 @@ class HolderEvent(StrEnum):
     DRAINED = "drained"
     GRANT = "grant"
     RELEASE = "release"
+    RETURN = "return"
     RESET_DONE = "reset_done"
     RETIRE = "retire"
     CLOSED = "closed"
@@ -66,6 +68,7 @@ TRANSITIONS: dict[tuple[HolderState, HolderEvent], HolderState] = {
     (_S.DRAINING, _E.RELEASE): _S.RESETTING,
     (_S.IDLE, _E.GRANT): _S.LEASED,
     (_S.LEASED, _E.RELEASE): _S.RESETTING,
+    (_S.LEASED, _E.RETURN): _S.IDLE,
     (_S.RESETTING, _E.RESET_DONE): _S.IDLE,
     **{(state, _E.RETIRE): _S.CLOSING for state in (_S.OPENING, _S.IDLE, _S.LEASED, _S.RESETTING)},
     (_S.CLOSING, _E.CLOSED): _S.VACANT,
@@ -84,7 +87,8 @@ class Holder:
     generation: the pool's when the backend was opened. uses: how many requests the backend has served.
     flight: the requests that were sent to the backend and have not come back, in the order of their sending. load:
     how many seconds they are expected to take together. head_since: when the first of them had nobody before it any
-    more. newcomers: whether others may be sent behind them. lease: whose exclusive use it is in.
+    more. newcomers: whether others may be sent behind them. lease: whose exclusive use it is in. leased: it is in
+    somebody's, or being made ready again after that.
     """
 
     __slots__ = (
@@ -95,6 +99,7 @@ class Holder:
         "incarnation",
         "last_statement",
         "lease",
+        "leased",
         "load",
         "newcomers",
         "number",
@@ -123,6 +128,7 @@ class Holder:
         self.head_since = 0.0
         self.newcomers = False
         self.lease: Lease | None = None
+        self.leased = False
 
     def __repr__(self) -> str:
         return f"<Holder {self.number} {self.state} incarnation={self.incarnation} uses={self.uses}>"

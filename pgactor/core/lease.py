@@ -27,6 +27,7 @@ class Lease:
 
     ttl: seconds that it lives without a word of its owner; expires_at: when that ends. held_until: when it ends
     even so (max_hold). running: its statement that runs now; next: the one that came while that was being cancelled.
+    touched: a statement may have left something in the session. in_transaction: the session is inside a transaction.
     """
 
     __slots__ = (
@@ -34,9 +35,11 @@ class Lease:
         "granted_at",
         "held_until",
         "holder",
+        "in_transaction",
         "next",
         "running",
         "token",
+        "touched",
         "ttl",
         "worker",
     )
@@ -60,10 +63,17 @@ class Lease:
         self.expires_at = 0.0
         self.running: Request | None = None
         self.next: Request | None = None
+        self.touched = False
+        self.in_transaction = False
         self.renew(now)
 
     def __repr__(self) -> str:
         return f"<Lease {self.token} of {self.worker}>"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the session is as it was granted."""
+        return not (self.touched or self.in_transaction or self.running is not None)
 
     def renew(self, now: float) -> None:
         """The owner was heard."""

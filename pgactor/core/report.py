@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import PoolTimeout, QueueFull
+from ..errors import DatabaseUnavailable, PoolTimeout, QueueFull
 from ..messages import HolderStatus, PoolStatus, WorkerStatus
 from ..version import __version__
 from .holder import Holder, HolderState
 
 if TYPE_CHECKING:
+    from .fleet import Fleet
     from .pool import Pool
     from .request import Request
     from .roster import Worker
@@ -22,6 +23,7 @@ COUNTERS = (
     "refused_database_unavailable",
     "leases_granted",
     "leases_expired",
+    "leases_returned_clean",
     "workers_lost",
     "connections_opened",
     "connections_failed",
@@ -74,31 +76,35 @@ def worker_status(worker: Worker, now: float) -> WorkerStatus:
 
 def status(pool: Pool, now: float) -> PoolStatus:
     """The whole state."""
-    return _status(pool, now, [worker_status(worker, now) for worker in pool.roster.all()])
-
-
-def _status(pool: Pool, now: float, workers: list[WorkerStatus]) -> PoolStatus:
-    count = dict.fromkeys(HolderState, 0)
-    for holder in pool.holders:
-        count[holder.state] += 1
+    count = _count(pool.fleet)
     return PoolStatus(
         version=__version__,
         epoch=pool.epoch,
         uptime_seconds=round(now - pool.started_at, 3),
         min_size=pool.settings.min_size,
         max_size=pool.settings.max_size,
-        size=len(pool.holders) - count[HolderState.VACANT] - count[HolderState.OPENING],
-        idle=count[HolderState.IDLE],
-        busy=count[HolderState.BUSY] + count[HolderState.DRAINING],
-        leased=count[HolderState.LEASED],
-        resetting=count[HolderState.RESETTING],
-        opening=count[HolderState.OPENING],
+        **count,
         waiting=len(pool.queue),
         database=f"failing: {pool.fleet.opener.last_error}" if pool.fleet.opener.failures else "ok",
         counters=dict(pool.counters),
         holders=[holder_status(holder, now) for holder in pool.holders],
-        workers=workers,
+        workers=[worker_status(worker, now) for worker in pool.roster.all()],
     )
+
+
+def _count(fleet: Fleet) -> dict[str, int]:
+    """How many holders are in which state."""
+    count = dict.fromkeys(HolderState, 0)
+    for holder in fleet.holders:
+        count[holder.state] += 1
+    return {
+        "size": len(fleet.holders) - count[HolderState.VACANT] - count[HolderState.OPENING],
+        "idle": count[HolderState.IDLE],
+        "busy": count[HolderState.BUSY] + count[HolderState.DRAINING],
+        "leased": count[HolderState.LEASED],
+        "resetting": count[HolderState.RESETTING],
+        "opening": count[HolderState.OPENING],
+    }
 
 
 def _holders_in_words(holders: list[HolderStatus]) -> str:
@@ -117,42 +123,43 @@ def _holders_in_words(holders: list[HolderStatus]) -> str:
     return "\n".join(lines)
 
 
-def _facts(pool: Pool, now: float) -> tuple[str, dict[str, object]]:
-    state = _status(pool, now, [])  # without the workers: for each of ten thousand errors, ten thousand requests
-    text = (
-        f"max_size {state.max_size}, size {state.size}, idle {state.idle}, busy {state.busy}, "
-        f"leased {state.leased}, resetting {state.resetting}, opening {state.opening}, waiting {state.waiting}"
-    )
-    if pool.fleet.opener.failures:
-        text += f"; PostgreSQL refuses connections: {pool.fleet.opener.last_error}"
-    if words := _holders_in_words([holder for holder in state.holders if holder.state != "vacant"]):
+def _facts(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, object]]:
+    count = {"max_size": fleet.settings.max_size, **_count(fleet), "waiting": waiting}
+    text = ", ".join(f"{name} {number}" for name, number in count.items())
+    if fleet.opener.failures:
+        text += f"; PostgreSQL refuses connections: {fleet.opener.last_error}"
+    holders = [holder_status(holder, now) for holder in fleet.holders]
+    if words := _holders_in_words([holder for holder in holders if holder.state != "vacant"]):
         text += "\n" + words
-    facts: dict[str, object] = {
-        "max_size": state.max_size,
-        "size": state.size,
-        "idle": state.idle,
-        "waiting": state.waiting,
-        "holders": [
-            {"number": h.number, "state": h.state, "seconds": h.seconds, "worker": h.worker,
-             "lease": h.lease, "statement": h.statement}
-            for h in state.holders
-        ],
-    }  # fmt: skip
+    facts: dict[str, object] = {name: count[name] for name in ("max_size", "size", "idle", "waiting")}
+    facts["holders"] = [
+        {"number": h.number, "state": h.state, "seconds": h.seconds, "worker": h.worker,
+         "lease": h.lease, "statement": h.statement}
+        for h in holders
+    ]  # fmt: skip
     return text, facts
 
 
-def pool_timeout(pool: Pool, now: float, request: Request) -> PoolTimeout:
-    """Why nobody served the request: which limit ran out, and who holds what."""
+def pool_timeout(fleet: Fleet, waiting: int, now: float, request: Request) -> PoolTimeout:
+    """Why nobody served the request: which limit ran out, and who holds what. waiting: how many requests do."""
     own = request.deadline is not None and request.deadline == request.queue_deadline
     limit = "the request's own timeout" if own else "the supervisor's queue_timeout_seconds"
-    text, facts = _facts(pool, now)
+    text, facts = _facts(fleet, waiting, now)
     return PoolTimeout(
         f"no backend came free within {now - request.since:.2f} s ({limit}); it was not run. {text}",
         **facts,
     )
 
 
-def queue_full(pool: Pool, now: float) -> QueueFull:
-    """Why the request may not even wait."""
-    text, facts = _facts(pool, now)
-    return QueueFull(f"{len(pool.queue)} requests are waiting already (max_waiting); it was not run. {text}", **facts)
+def queue_full(fleet: Fleet, waiting: int, now: float) -> QueueFull:
+    """Why the request may not even wait. waiting: how many requests do."""
+    text, facts = _facts(fleet, waiting, now)
+    return QueueFull(f"{waiting} requests are waiting already (max_waiting); it was not run. {text}", **facts)
+
+
+def unavailable(fleet: Fleet, now: float) -> DatabaseUnavailable:
+    """Why there is no connection."""
+    return DatabaseUnavailable(
+        f"PostgreSQL accepts no connection and has not for {fleet.opener.failing_for(now):.1f} s; "
+        f"the last attempt: {fleet.opener.last_error}"
+    )

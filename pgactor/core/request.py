@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,11 @@ class Request(msgspec.Struct, eq=False):
     """What one worker asked for. (A msgspec.Struct is the cheapest object to make.)
 
     payload: the message, which the brain carries and does not read. deadline: when the worker stops waiting for an
-    answer (None: never). queue_deadline: when it stops waiting for a backend. ttl: of the lease it asks for.
-    work: what the statement lane needs to run it, which the brain does not read; None: asyncpg runs it. shares: it
-    may be sent to a backend that works for others. cost: for how many seconds it is expected to keep a backend.
-    answered: its one answer has been decided. holder: the one that it runs on now. lease: the one it runs on.
+    answer (None: never). ttl: of the lease it asks for. work: what the statement lane needs to run it, which the
+    brain does not read; None: asyncpg runs it. queue_deadline: when it stops waiting for a backend. half_time: when
+    half of that time is used up, if it has had to wait. shares: it may be sent to a backend that works for others.
+    cost: for how many seconds it is expected to keep a backend. answered: its one answer has been decided. holder:
+    the one that it runs on now. lease: the one it runs on.
     """
 
     worker: Worker
@@ -45,6 +47,7 @@ class Request(msgspec.Struct, eq=False):
     ttl: float = 0.0
     work: Any = None
     queue_deadline: float | None = None
+    half_time: float = math.inf
     shares: bool = False
     cost: float = 0.0
     answered: bool = False

@@ -18,15 +18,18 @@ class Worker:
 
     pid: as the kernel tells it where it can (0: unknown), else as the worker does. road: 'ipc' or 'tcp'.
     silence_limit: seconds without a word after which it is lost while it holds or awaits something; None: the
-    link itself tells. link: where its replies go; the brain carries it and does not read it.
+    link itself tells. flying: how many of its statements are at backends that are shared now; load: for how many
+    seconds, about. link: where its replies go; the brain carries it and does not read it.
     """
 
     __slots__ = (
         "connected_at",
+        "flying",
         "heard_at",
         "label",
         "leases",
         "link",
+        "load",
         "number",
         "pid",
         "requests",
@@ -55,6 +58,8 @@ class Worker:
         self.heard_at = now
         self.requests: dict[int, Request] = {}
         self.leases: dict[int, Lease] = {}
+        self.flying = 0
+        self.load = 0.0
 
     def __str__(self) -> str:
         name = self.label or f"worker {self.number}"

@@ -15,17 +15,29 @@ statement that may wait for locks, before it has come back, nor behind one that 
 *Idle ones: the last idle first*, as in asyncpg.Pool, so that connections that are not needed stay idle long enough to
 be closed.
 
-*Fair shares.* While statements that share are coming, those that travel alone hold no more than `lease_share` of the
-backends that are there (at least one, and all but one at most); the rest carries the pipelines. Otherwise they may
-hold all. Those that wait alone claim a backend that others share, up to the same share: it takes no newcomers
-(DRAINING) and is theirs when it has come to rest. Where there is only one backend for both, they take turns.
+*Fair shares.* Backends are counted that are there. Three kinds want them: leases, statements that travel alone, and
+those that share. Whoever finds no idle one but may have one claims a backend that others share: it takes no newcomers
+(DRAINING) and is dealt out when it has come to rest.
+
+1. Leases are held for long. While statements are coming (some wait, or one that shares came a moment ago) they hold
+   no more than `lease_share` of the backends: at least one, and all but one at most. Otherwise they may hold all.
+2. Statements that travel alone may have any backend. So leases can keep none of them waiting, and below their limit
+   they are served first, so that statements cannot keep a lease waiting either.
+3. While statements that share are coming, the last backend that is left to them is used by turns: they have it for as
+   long as they were kept waiting before (TURN_SECONDS at most) and go on coming, then those that travel alone.
+4. Where there is only one backend, leases and statements that travel alone take turns, too.
 """
 
 from __future__ import annotations
 
+import math
+
 from ..config import PoolSettings
 from .holder import Holder, HolderState
-from .request import Request
+from .pace import Pace
+from .request import Kind, Request
+from .waitqueue import WaitQueue
+from .window import Window
 
 GATHERED_SECONDS = 1e-3
 """How much work may be gathered on a backend before another is woken; where none is idle, requests wait."""
@@ -33,15 +45,21 @@ GATHERED_SECONDS = 1e-3
 STILL_COMING_SECONDS = 0.05
 """For how long after the last one statements that share count as coming."""
 
-_STALLED_FOR_SURE = 0.001
-"""A time that has come must not be taken for one that has not, again and again: sums of floats are rounded."""
+TURN_SECONDS = 0.25
+"""How long those that share may keep the last backend, while others wait for it."""
+
+PAUSE_SECONDS = 0.005
+"""They give it up sooner, when for so long none of them has come."""
+
+OPENING_SECONDS = 1.0
+"""For how long a connection that is being opened is taken for one that soon will be."""
 
 _ABSENT = (HolderState.VACANT, HolderState.OPENING, HolderState.CLOSING)
-_ALONE = (HolderState.LEASED, HolderState.RESETTING)
 
 
 class Scheduler:
-    """The idle holders and those that carry pipelines."""
+    """The idle holders and those that carry pipelines. pace: by which a stall is judged,
+    too. window: of each worker."""
 
     def __init__(self, settings: PoolSettings) -> None:
         self._idle: dict[Holder, None] = {}  # a stack from which any holder can be removed
@@ -49,9 +67,14 @@ class Scheduler:
         self._current: Holder | None = None  # where the last one went
         self._depth = settings.pipeline_depth
         self._stall = settings.pipeline_stall_seconds
+        self.pace = Pace()
+        self.window = Window(settings.most_in_flight)
         self._lease_share = settings.lease_share
-        self._last_shared = -STILL_COMING_SECONDS
-        self._alone_was_last = False
+        self._last_shared = -math.inf
+        self._alone_was_last = False  # to have the last backend, before those that share
+        self._kept_waiting_since = math.inf  # those that share, by whoever had the last backend
+        self._turn_ends = -math.inf  # of those that share
+        self._lease_was_last = False
 
     def __len__(self) -> int:
         """How many are idle."""
@@ -61,10 +84,13 @@ class Scheduler:
         """The holder is idle."""
         self._idle[holder] = None
 
-    def take(self) -> Holder:
+    def take(self, request: Request, holders: list[Holder]) -> Holder:
         """Take the idle holder for a request that travels alone. Raises `KeyError` when none is idle."""
-        self._alone_was_last = True
-        return self._idle.popitem()[0]
+        taken = self._idle.popitem()[0]
+        self._lease_was_last = request.kind is Kind.LEASE
+        if not (self._idle or self._sharing or any(holder.head and holder.head.shares for holder in holders)):
+            self._alone_was_last = True
+        return taken
 
     def remove(self, holder: Holder) -> None:
         """The holder is idle no more."""
@@ -90,8 +116,13 @@ class Scheduler:
                 self._current = holder
                 return holder
         if not self._idle:
+            if self._alone_was_last and now < self._kept_waiting_since:
+                self._kept_waiting_since = now
             return None
-        self._alone_was_last = False
+        if self._alone_was_last:
+            self._alone_was_last = False
+            self._turn_ends = now + min(now - self._kept_waiting_since, TURN_SECONDS)
+            self._kept_waiting_since = math.inf
         return self._idle.popitem()[0]
 
     def sent(self, now: float, holder: Holder, request: Request) -> None:
@@ -103,6 +134,7 @@ class Scheduler:
         holder.load += request.cost
         if not request.shares:
             return
+        self.window.went_out(request)
         statement = request.statement
         if statement is not None and statement.may_lock:
             self.close(holder)
@@ -136,56 +168,84 @@ class Scheduler:
             holder.newcomers
             and len(holder.flight) < self._depth
             and holder.load + request.cost <= GATHERED_SECONDS
-            and not self._is_stalled(now, holder)
+            and now - holder.head_since <= self._stall * self.pace.slowdown
         )
-
-    def _is_stalled(self, now: float, holder: Holder) -> bool:
-        return now - holder.head_since > self._stall
 
     # --- fair shares --------------------------------------------------------------------------------------
 
-    def alone_may_take(self, now: float, holders: list[Holder], sharing: int) -> bool:
-        """Whether a request that travels alone may have an idle holder now. sharing: how many of the others wait."""
-        if not sharing and now >= self.still_coming_until():
+    def may_take(self, now: float, request: Request, holders: list[Holder], queue: WaitQueue) -> bool:
+        """Whether the request, which travels alone, may have a holder that is idle now."""
+        sharing = queue.sharing.count > 0 or now < self.still_coming_until()
+        if request.kind is Kind.LEASE and (sharing or queue.alone.count):
+            present, _, leased = _count(holders)
+            if leased >= self._most_leases(present) or (present == 1 and queue.alone.count and self._lease_was_last):
+                return False
+        if not sharing:
             return True
-        alone, limit, present = self._shares(holders)
-        if present == 1:
-            return not (sharing and self._alone_was_last)
-        return alone < limit
+        present, alone, _ = _count(holders)
+        if present - alone > 1:
+            return True
+        return now >= self._given_up_at() and not (queue.sharing.count and self._alone_was_last)
+
+    def may_take_at(self, now: float) -> float:
+        """When somebody who may not have an idle holder now perhaps may, if nothing happens until then."""
+        given_up_at = self._given_up_at()
+        return given_up_at if now < given_up_at else self.still_coming_until()
+
+    def _given_up_at(self) -> float:
+        """When those that share give up the last backend, if it is idle."""
+        return min(self._turn_ends, self._last_shared + PAUSE_SECONDS)
 
     def still_coming_until(self) -> float:
         """When, without another one, statements that share count as coming no more."""
         return self._last_shared + STILL_COMING_SECONDS
 
-    def claim(self, now: float, holders: list[Holder], waiting: int) -> Holder | None:
-        """The holder that is to drain for one of so many requests that wait to travel alone, if one may."""
+    def claim(self, now: float, holders: list[Holder], queue: WaitQueue) -> Holder | None:
+        """The holder that is to drain for those that wait to travel alone; None: no other one is to."""
         if not self._sharing:
             return None
-        draining = [holder for holder in holders if holder.state is HolderState.DRAINING]
-        coming = sum(not self._is_stalled(now, holder) for holder in draining)  # the others may be long in coming
-        alone, limit, _ = self._shares(holders)
-        if coming >= waiting or len(draining) + alone >= limit:
+        present, alone, leased = _count(holders)
+        draining = sum(holder.state is HolderState.DRAINING for holder in holders)
+        coming = sum(now < self._late_at(holder) for holder in holders)
+        wanted = queue.alone.count + min(queue.leases.count, max(0, self._most_leases(present) - leased))
+        if coming >= wanted or (present - alone - draining == 1 and now < self._turn_ends):
             return None
-        return min(self._sharing, key=lambda holder: (self._is_stalled(now, holder), holder.load))
+        return min(
+            self._sharing,
+            key=lambda holder: (now - holder.head_since > self._stall * self.pace.slowdown, holder.load),
+        )
 
-    def claim_again_at(self, now: float, holders: list[Holder]) -> float | None:
-        """When a holder that drains now will be stalled if nothing comes back from it; None: none of them will."""
-        times = [
-            holder.head_since + self._stall + _STALLED_FOR_SURE
-            for holder in holders
-            if holder.state is HolderState.DRAINING and not self._is_stalled(now, holder)
-        ]
-        return min(times, default=None)
+    def claim_again_at(self, now: float, holders: list[Holder]) -> float:
+        """When another holder is to be claimed, perhaps, if nothing happens until then."""
+        if not self._sharing:
+            return math.inf
+        times = (*(self._late_at(holder) for holder in holders), self._turn_ends)
+        return min((time for time in times if now < time), default=math.inf)
 
-    def _shares(self, holders: list[Holder]) -> tuple[int, int, int]:
-        """How many holders work for one request or lease alone, or are getting ready after it; how many may, while
-        others are coming; and how many there are."""
-        alone = present = 0
-        for holder in holders:
-            state = holder.state
-            if state in _ABSENT:
-                continue
-            present += 1
-            head = holder.head
-            alone += state in _ALONE or (head is not None and not head.shares)
-        return alone, max(1, min(int(present * self._lease_share), present - 1)), present
+    def _late_at(self, holder: Holder) -> float:
+        """Until when the holder, if it is on its way to be idle, is expected to be soon."""
+        if holder.state is HolderState.DRAINING:
+            return holder.head_since + self._stall * self.pace.slowdown
+        return holder.since + OPENING_SECONDS if holder.state is HolderState.OPENING else -math.inf
+
+    def _most_leases(self, present: int) -> int:
+        """How many of so many holders leases may have while statements are coming."""
+        return max(1, min(int(present * self._lease_share), present - 1))
+
+
+def _count(holders: list[Holder]) -> tuple[int, int, int]:
+    """How many holders there are; how many of them work for one request or lease alone, or are getting ready after
+    it; how many of these for leases."""
+    present = alone = leased = 0
+    for holder in holders:
+        state = holder.state
+        if state in _ABSENT:
+            continue
+        present += 1
+        head = holder.head
+        if holder.leased:
+            alone += 1
+            leased += 1
+        elif state is HolderState.RESETTING or (head is not None and not head.shares):
+            alone += 1
+    return present, alone, leased

@@ -5,6 +5,9 @@ no table of its result and calls no function that is known to touch the session 
 is followed by a reset. A doubt counts against the statement, since a needless reset costs little. What a function of
 the user's own hides cannot be seen here: `reset_every_statement` is for databases that have such.
 
+On a lease there are transactions besides: what begins, ends or concerns nothing but a transaction leaves nothing once
+that has ended. Whether it has ended PostgreSQL tells.
+
 Beside it stands what is learned of a statement as it runs: how long it keeps a backend. Only one that is known to be
 short may stand behind another's.
 """
@@ -36,10 +39,26 @@ _WRITES_INTO = re.compile(
 )
 _TOUCHES_SESSION = re.compile(
     r"set_config|advisory_(?:un)?lock|setseed|dblink|pg_replication_origin|pg_export_snapshot"
-    r"|pg_backup|pg_start_backup|_to_xml|u&\s*\"",
+    r"|pg_backup|pg_start_backup|_to_xml|u&\s*\"|pg_settings|\bts_stat\b|\bts_rewrite\b|_replication_slot",
     re.IGNORECASE,
 )
-
+_OF_A_TRANSACTION = re.compile(
+    # ASCII: to PostgreSQL any other character is a part of a name. `local` and `transaction` may be names, too, if a
+    # dot follows: so what comes after them must begin with a letter.
+    r"""
+    (?:\s|--[^\n\r]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/)*+                 # white space, comments (not nested)
+    (?:
+        (?:begin(?:\s++(?:work|transaction))?+|start\s++transaction|set\s++transaction)
+            (?:[\s,]++(?:isolation|level|serializable|repeatable|read|committed|uncommitted|only|write|not|deferrable))*+
+      | set\s++local\s++["a-z_][^;]*+
+      | (?:commit|end|rollback|abort)(?:\s++(?:work|transaction))?+(?:\s++and(?:\s++no)?+\s++chain)?+
+      | (?:rollback(?:\s++(?:work|transaction))?+\s++to(?:\s++savepoint)?+|savepoint|release(?:\s++savepoint)?+)
+            \s++(?:[a-z_]\w*+|"[^";]++")
+    )
+    \s*+;?+\s*+
+    """,
+    re.IGNORECASE | re.ASCII | re.VERBOSE,
+)
 
 _MAY_LOCK = re.compile(r"\b(?:insert|update|delete|merge|share)\b|advisory", re.IGNORECASE)
 
@@ -48,20 +67,23 @@ class Statement:
     """A statement's text, and what is known of it.
 
     verb: its first word, where that is one of the few that may leave nothing; else "".
-    leaves_nothing: as the function of that name tells. may_lock: it writes, or locks rows: it may have to wait for
-    another session, and nothing may wait for it. seconds: how long it keeps a backend, a moving average; None until
-    it has run. plan: how the statement lane runs it, which the brain carries and does not read.
+    leaves_nothing: as the function of that name tells. keeps_clean: so it does but, at most, for an open transaction.
+    may_lock: it writes, or locks rows: it may have to wait for another session, and nothing may wait for it. seconds:
+    how long it keeps a backend, a moving average; None until it has run. best: the least it took, slowly forgotten.
+    plan: how the statement lane runs it, which the brain carries and does not read.
     """
 
-    __slots__ = ("leaves_nothing", "may_lock", "plan", "seconds", "sql", "verb")
+    __slots__ = ("best", "keeps_clean", "leaves_nothing", "may_lock", "plan", "seconds", "sql", "verb")
 
     def __init__(self, sql: str) -> None:
         begins_well = _BEGINS_WELL.match(sql)
         self.sql = sql
         self.verb = begins_well[1].lower() if begins_well else ""
         self.leaves_nothing = leaves_nothing(sql)
+        self.keeps_clean = self.leaves_nothing or concerns_a_transaction(sql)
         self.may_lock = _MAY_LOCK.search(sql) is not None
         self.seconds: float | None = None
+        self.best: float | None = None
         self.plan: Any = None
 
     def __repr__(self) -> str:
@@ -111,3 +133,9 @@ def leaves_nothing(sql: str) -> bool:
     if len(_INTO.findall(sql)) != len(_WRITES_INTO.findall(sql)):
         return False
     return not _TOUCHES_SESSION.search(sql)
+
+
+def concerns_a_transaction(sql: str) -> bool:
+    """Whether the text is one statement that is known to begin, end or concern a transaction and nothing else: when
+    none is open, it has left nothing in the session."""
+    return _OF_A_TRANSACTION.fullmatch(sql) is not None

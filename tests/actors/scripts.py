@@ -414,20 +414,21 @@ class Bench:
     def is_over(self) -> bool:
         """Whether all that were sent have ended, each once, and nothing is remembered of them."""
         assert len(set(self.back)) == len(self.back)
-        pipeline = self.pipeline
+        pipeline, cancelling = self.pipeline, self.pipeline._cancelling
         kept = [
-            *pipeline._flight,
-            *pipeline._unsent,
-            *pipeline._out,
-            *pipeline._describing,
+            *pipeline._units,
+            *pipeline._flight.unsent,
+            *pipeline._flight._messages,
+            *pipeline._prepared.waiting(),
             *pipeline._back,
-            *pipeline._held,
-            *pipeline._unwanted,
             *pipeline._again,
-            *pipeline._exposed,
-            *pipeline._pieces,
+            *pipeline._connection._pieces,
+            *cancelling.unwanted,
+            *cancelling.exposed,
+            *cancelling._held,
         ]
-        return not kept and {*self.back, *self.given_away} == set(self.sent) and pipeline._cancelled is None
+        over = {*self.back, *self.given_away} == set(self.sent)
+        return not kept and over and cancelling.cancelled is None and not pipeline._flight.is_barred
 
     def is_cut(self) -> bool:
         """Whether the pipeline has cut the connection."""
@@ -473,7 +474,7 @@ async def played(story: Story, cut_at: int | None = None, *, bytewise: bool = Fa
         "passed on": bench.session.passed_on,
         "counters": bench.counters,
         "cancels": len(bench.session.cancels),
-        "known": [statement.sql for statement in bench.pipeline._known],
+        "known": [statement.sql for statement in bench.pipeline._prepared.known],
     }
     return outcome, said
 

@@ -106,6 +106,9 @@ class FakeSession:
     def give_up(self) -> bool:
         return False
 
+    def wake_writer(self) -> None:
+        pass
+
     async def quiet(self) -> None:
         await self._take("quiet", self.quiets)
 

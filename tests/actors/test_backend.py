@@ -755,7 +755,6 @@ def test_types_that_nothing_is_known_of_are_looked_up_when_asyncpg_runs_somethin
     run(story())
 
 
-@pytest.mark.xfail(reason="backend.py: the task ends, and nobody is told")
 def test_an_interruption_while_types_are_looked_up_is_an_interruption() -> None:
     async def story() -> None:
         bench = await Bench.opened()
@@ -860,9 +859,6 @@ def test_a_lent_connection_whose_backend_is_ended_is_ended() -> None:
 
 @pytest.mark.parametrize("first", [True, False], ids=["the first", "another"])
 def test_a_statement_for_the_lane_of_a_connection_that_was_lost_is_given_back_unrun(first: bool) -> None:
-    if first:
-        pytest.xfail("backend.py: speaks_utf8 raises InterfaceError on a closed connection")
-
     async def story() -> None:
         bench = await Bench.opened()
         if not first:

@@ -8,9 +8,10 @@ from datetime import date
 
 import pytest
 
-from pgactor.actors import pipeline, turn
+from pgactor.actors.cancelling import SOON_SECONDS
+from pgactor.actors.connection import WINDOW
 from pgactor.actors.pgwire import Field
-from pgactor.actors.pipeline import MAX_ATTEMPTS, SOON_SECONDS, WINDOW
+from pgactor.actors.prepared import MAX_ATTEMPTS
 from pgactor.core.request import Request
 from pgactor.messages import Batch
 from tests.client.virtual import now, pass_by, run, turns
@@ -61,8 +62,8 @@ FAILS = error("22012", routine="int4div")
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline's clock is the loop's."""
-    monkeypatch.setattr(pipeline, "monotonic", now)
-    monkeypatch.setattr(turn, "monotonic", now)
+    for module in ("cancelling", "flight", "turn"):
+        monkeypatch.setattr(f"pgactor.actors.{module}.monotonic", now)
 
 
 # --- sending ------------------------------------------------------------------------------------------------
@@ -629,7 +630,7 @@ def test_a_long_message_is_put_together_once() -> None:
         data = ran(row(b"x" * 100_000))
         for at in range(0, 100_000, 100):
             bench.read(data[at : at + 100])
-        assert len(bench.pipeline._pieces) == 1000, "they were not joined again and again"
+        assert len(bench.pipeline._connection._pieces) == 1000, "they were not joined again and again"
         await bench.feed(data[100_000:])
         assert bench.is_over()
 
@@ -1352,7 +1353,7 @@ def test_the_time_between_two_reads_is_shared_by_the_replies_between_them() -> N
         bench = Bench()
         for sql in (A, B, C):
             await bench.knows(sql)
-            bench.statement(sql).seconds = None
+            bench.statement(sql).seconds = bench.statement(sql).best = None  # of which the pace says nothing
         bench.fetch(A)
         bench.fetch(B)
         bench.fetch(C)

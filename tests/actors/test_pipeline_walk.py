@@ -7,8 +7,7 @@ from random import Random
 
 import pytest
 
-from pgactor.actors import pipeline, turn
-from pgactor.actors.pipeline import SOON_SECONDS
+from pgactor.actors.cancelling import SOON_SECONDS
 from tests.client.virtual import now, run, turns
 
 from .scripts import (
@@ -33,8 +32,8 @@ from .test_pipeline import CANCELED, CHANGED, FAILS, LOST
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline's clock is the loop's."""
-    monkeypatch.setattr(pipeline, "monotonic", now)
-    monkeypatch.setattr(turn, "monotonic", now)
+    for module in ("cancelling", "flight", "turn"):
+        monkeypatch.setattr(f"pgactor.actors.{module}.monotonic", now)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -60,7 +59,7 @@ async def walk(seed: int) -> None:
         match random.choices(("send", "work", "read", "withdraw", "cancels", "wait"), (30, 30, 30, 6, 8, 5))[0]:
             case "send":
                 for _ in range(random.randrange(1, 5)):
-                    if len(bench.pipeline._flight) < 12 and not bench.lane._off:
+                    if len(bench.pipeline._units) < 12 and not bench.lane._off:
                         sql, argument = random.choice(texts), len(bench.sent) + 1
                         if random.random() < 0.2:
                             bench.execute(sql, argument)
@@ -105,7 +104,7 @@ async def walk(seed: int) -> None:
             assert found[0] in ([], [[number]], [[number], [number]])
         elif what == "failed":
             assert found in (["22012"], ["57014"])
-    known = {plan.name.decode() for plan in bench.pipeline._known.values()}
+    known = {plan.name.decode() for plan in bench.pipeline._prepared.known.values()}
     assert set(server.prepared) <= known, "none is left behind"
 
 

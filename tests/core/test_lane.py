@@ -13,10 +13,12 @@ from pgactor.core.holder import Holder, HolderState
 from pgactor.core.lease import Lease
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
+from pgactor.core.scheduler import OPENING_SECONDS, PAUSE_SECONDS, TURN_SECONDS
 from pgactor.errors import OutcomeUnknown, PoolTimeout, RequestCancelled, RequestTimeout
 from tests.fakes import DONE, Bench
 
 US = 1e-6
+Ask = Callable[[Bench, Worker], Request]
 SHORT = 20 * US
 SLOW = 0.05
 
@@ -159,7 +161,7 @@ ALONE = [never_run, slow, at_the_bound, by_asyncpg, in_session, of_no_text]
 
 
 @pytest.mark.parametrize("ask", ALONE)
-def test_what_is_not_known_to_be_short_has_a_backend_to_itself(ask: Callable[[Bench, Worker], Request]) -> None:
+def test_what_is_not_known_to_be_short_has_a_backend_to_itself(ask: Ask) -> None:
     bench = Bench.ready(2)
     worker = bench.worker()
     short = bench.send(worker)
@@ -175,7 +177,7 @@ def test_what_is_not_known_to_be_short_has_a_backend_to_itself(ask: Callable[[Be
 
 
 @pytest.mark.parametrize("ask", ALONE)
-def test_what_travels_alone_waits_until_it_has_a_backend(ask: Callable[[Bench, Worker], Request]) -> None:
+def test_what_travels_alone_waits_until_it_has_a_backend(ask: Ask) -> None:
     bench = Bench.ready(1)
     worker = bench.worker()
     bench.flood(worker, 3)
@@ -465,32 +467,28 @@ class Flood:
     """Statements without end: as one comes back, its worker sends another. Each beat is 100 us, in which a backend
     does five.
 
-    alone: how many requests that travel alone wait at any time, how they are asked for, and for how many beats each
-    keeps its backend.
+    others: how many requests of each kind that travels alone wait at any time, by how they are asked for. beats: for
+    how many of them each keeps its backend. most: how many of each kind, and of all, had one at the same time.
     """
 
     def __init__(
-        self,
-        bench: Bench,
-        *,
-        sharing: int = 40,
-        alone: int = 0,
-        ask: Callable[[Bench, Worker], Request] = Bench.acquire,
-        beats: int = 5,
+        self, bench: Bench, *, sharing: int = 40, others: dict[Ask, int] | None = None, beats: int = 5
     ) -> None:
         self.bench = bench
         self.sharing = sharing
-        self.alone = alone
-        self.ask = ask
+        self.others = others or {}
         self.beats = beats
         self.workers = [bench.worker() for _ in range(4)]
-        self.others = itertools.cycle([bench.worker() for _ in range(4)])
-        self.requests: dict[Request, int] = {}
+        self.askers = itertools.cycle([bench.worker() for _ in range(4)])
+        self.asked: dict[Request, Ask] = {}
+        self.worked: Counter[Request] = Counter()
         self.served: Counter[str] = Counter()
-        self.most_alone = 0
+        self.most: Counter[str] = Counter()
         self.log: list[str] = []
 
     def run(self, beats: int) -> Flood:
+        self.served.clear()
+        self.most.clear()
         for _ in range(beats):
             self.beat()
         return self
@@ -500,33 +498,33 @@ class Flood:
         missing = self.sharing - len(bench.pool.queue.sharing)
         for worker in self.workers:
             bench.flood(worker, -(-missing // len(self.workers)))
-        for _ in range(self.alone - len(bench.pool.queue.alone)):
-            self.requests[self.ask(bench, next(self.others))] = 0
+        for ask, number in self.others.items():
+            waiting = sum(each is ask and not self.works(request) for request, each in self.asked.items())
+            for _ in range(number - waiting):
+                self.asked[ask(bench, next(self.askers))] = ask
         bench.advance(100 * US)
         for holder in bench.pool.holders:
             if holder.head is not None and holder.head.shares:
                 self.count("sharing", len(bench.come_back(holder, min(5, len(holder.flight)))))
-        working = [request for request in self.requests if request.lease is not None or self.lease_of(request)]
-        working += [request for request in self.requests if bench.runs(request)]
-        self.most_alone = max(self.most_alone, len(working))
+        working = [request for request in self.asked if self.works(request)]
+        now = Counter(self.asked[request].__name__ for request in working)
+        self.most |= now + Counter(all=len(working))
         for request in working:
-            self.requests[request] += 1
-            if self.requests[request] >= self.beats:
+            self.worked[request] += 1
+            if self.worked[request] >= self.beats:
                 self.end(request)
         bench.settle()
 
-    def lease_of(self, request: Request) -> Lease | None:
-        outcome = self.bench.outcomes.get(request)
-        return outcome if isinstance(outcome, Lease) else None
+    def works(self, request: Request) -> bool:
+        return self.bench.runs(request) or request in self.bench.outcomes
 
     def end(self, request: Request) -> None:
-        del self.requests[request]
-        self.count("alone", 1)
-        lease = self.lease_of(request)
-        if lease is None:
-            self.bench.finish(request)
-        else:
+        self.count(self.asked.pop(request).__name__, 1)
+        lease = self.bench.outcomes.get(request)
+        if isinstance(lease, Lease):
             self.bench.release(lease)
+        else:
+            self.bench.finish(request)
 
     def count(self, name: str, number: int) -> None:
         self.served[name] += number
@@ -534,53 +532,197 @@ class Flood:
             self.log.append(name)
 
 
+SIZES = [1, 2, 4, 10]
 FLOODS = [Bench.acquire, never_run, slow, by_asyncpg, in_session]
 
 
+def limit(size: int, share: float = 0.75) -> int:
+    """How many leases there may be while statements are coming."""
+    return max(1, min(int(size * share), size - 1))
+
+
 @pytest.mark.parametrize("ask", FLOODS)
-@pytest.mark.parametrize("size", [1, 2, 4, 10])
-def test_whoever_travels_alone_gets_a_backend_under_an_endless_flood_of_those_who_share(
-    size: int, ask: Callable[[Bench, Worker], Request]
-) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_whoever_travels_alone_gets_a_backend_under_an_endless_flood_of_those_who_share(size: int, ask: Ask) -> None:
     bench = Bench.ready(size, **HOLD)
     flood = Flood(bench, sharing=50 * size).run(5)
     assert not len(bench.scheduler), "all backends are awake"
     request = ask(bench, bench.worker())
     assert len(bench.in_state(HolderState.DRAINING)) == 1
     beats = 0
-    while not bench.runs(request) and request not in bench.outcomes:
+    while not flood.works(request):
         flood.beat()
         beats += 1
     assert beats == 7, "32 statements come back, and nobody takes their place"
 
 
-@pytest.mark.parametrize("ask", [Bench.acquire, slow, in_session])
-@pytest.mark.parametrize("size", [1, 2, 4, 10])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
-def test_both_get_their_share_under_endless_floods_of_both(
-    size: int, share: float, ask: Callable[[Bench, Worker], Request]
-) -> None:
+def test_leases_get_their_share_of_the_backends_and_no_more(size: int, share: float) -> None:
     bench = Bench.ready(size, lease_share=share, **HOLD)
-    flood = Flood(bench, alone=2 * size, ask=ask).run(200)
-    limit = max(1, min(int(size * share), size - 1))
-    assert flood.most_alone == limit
-    assert flood.served["alone"] > limit * 10
-    assert flood.served["sharing"] > (size - limit) * 800
+    flood = Flood(bench, others={Bench.acquire: 2 * size}).run(200)
+    leases = limit(size, share)
+    assert flood.most["all"] == leases
+    assert flood.served["acquire"] > leases * 10
+    assert flood.served["sharing"] > (size - leases) * 800
     if size == 1:
         assert len(flood.log) > 20, "they take turns"
         assert flood.served["sharing"] > 400
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 10])
-def test_those_who_share_get_a_backend_of_those_that_others_had_for_themselves(size: int) -> None:
+@pytest.mark.parametrize("ask", [slow, by_asyncpg, in_session])
+@pytest.mark.parametrize("size", SIZES)
+def test_statements_that_travel_alone_take_turns_for_the_last_backend(size: int, ask: Ask) -> None:
     bench = Bench.ready(size, **HOLD)
-    flood = Flood(bench, sharing=0, alone=2 * size).run(20)
-    assert flood.most_alone == size, "while nobody shares, they may have all"
-    flood.sharing, flood.most_alone = 100, 0
+    flood = Flood(bench, others={ask: 2 * size}).run(200)
+    assert flood.most["all"] == size
+    assert flood.served[ask.__name__] > (size - 1) * 30 + 5
+    assert flood.served["sharing"] > 400
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_turns_for_the_last_backend_are_of_equal_length(size: int) -> None:
+    """The slow ones would have nearly all of it, if it were one pipeline by turns with one of them."""
+    bench = Bench.ready(size, **HOLD)
+    bench.check = lambda: None  # type: ignore[method-assign]  # it is long
+    flood = Flood(bench, others={slow: 2 * size}, beats=300).run(600).run(3000)
+    backends = flood.served["sharing"] / 3000 / 5
+    assert backends == pytest.approx(0.5, abs=0.1)
+
+
+def test_those_who_share_do_not_keep_the_last_backend_for_long() -> None:
+    bench = Bench.ready(1, **HOLD)
+    worker = bench.worker()
+    very_slow = slow(bench, worker)
+    bench.send(worker)
+    waiting = slow(bench, bench.worker())
+    bench.advance(3600.0 * 0.2)
+    bench.finish(very_slow)
+    began = bench.now
+    while not bench.runs(waiting):
+        bench.send(worker)
+        bench.advance(0.001)
+        bench.come_back(bench.pool.holders[0])
+    assert bench.now - began == pytest.approx(TURN_SECONDS, abs=0.002)
+
+
+def test_those_who_share_give_the_last_backend_up_when_they_do_not_need_it() -> None:
+    bench = Bench.ready(1, **HOLD)
+    first = slow(bench, bench.worker())
+    short = bench.send(bench.worker())
+    second = slow(bench, bench.worker())
+    bench.advance(0.1)
+    bench.finish(first)
+    bench.finish(short)
+    bench.advance(PAUSE_SECONDS - 0.001)
+    assert not bench.runs(second), "it is their turn for as long as they were kept waiting"
+    bench.advance(0.002)
+    assert bench.runs(second)
+
+
+@pytest.mark.parametrize("ask", [never_run, slow, by_asyncpg, in_session])
+@pytest.mark.parametrize("size", SIZES)
+def test_all_three_get_their_share_under_endless_floods_of_all(size: int, ask: Ask) -> None:
+    bench = Bench.ready(size, **HOLD)
+    flood = Flood(bench, others={Bench.acquire: 3 * size, ask: 2 * size}).run(300)
+    assert flood.most["acquire"] == limit(size)
+    assert flood.most[ask.__name__] >= max(1, size - limit(size))
+    for name in ("acquire", ask.__name__):
+        assert flood.served[name] >= 10
+    assert flood.served["sharing"] > 300
+    if size > 1:
+        assert flood.served["acquire"] > limit(size) * 40
+
+
+def test_all_three_take_turns_where_there_is_one_backend() -> None:
+    bench = Bench.ready(1, **HOLD)
+    flood = Flood(bench, others={Bench.acquire: 3, slow: 3}).run(300)
+    assert flood.log[:8] == ["sharing", "acquire", "sharing", "slow", "sharing", "acquire", "sharing", "slow"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_statements_that_travel_alone_and_leases_share_where_nobody_else_comes(size: int) -> None:
+    bench = Bench.ready(size, **HOLD)
+    flood = Flood(bench, sharing=0, others={Bench.acquire: 3 * size, slow: 3 * size}).run(10).run(200)
+    assert flood.most["acquire"] == limit(size)
+    assert flood.served["acquire"] > limit(size) * (30 if size > 1 else 15)
+    assert flood.served["slow"] > max(1, size - limit(size)) * (30 if size > 1 else 15)
+
+
+@pytest.mark.parametrize("ask", [never_run, slow, by_asyncpg, in_session])
+@pytest.mark.parametrize(("size", "held"), [(2, 1), (4, 3), (10, 7)])
+@pytest.mark.parametrize("owned", [False, True])
+def test_leases_that_are_held_keep_no_statement_waiting(size: int, held: int, ask: Ask, owned: bool) -> None:
+    """Not even while short statements come often enough to count as coming all the time."""
+    bench = Bench.ready(size, **HOLD)
+    sharer, owner = bench.worker(), bench.worker()
+    for _ in range(held):
+        bench.lease(owner, ttl=1000)
+    for _ in range(20):
+        short = bench.send(sharer)
+        bench.finish(short)
+        request = ask(bench, owner if owned else bench.worker())
+        bench.advance(0.02)
+        assert bench.runs(request)
+        bench.advance(0.02)
+        bench.finish(request)
+        bench.settle()
+    waiting = bench.acquire(bench.worker())
+    assert waiting not in bench.outcomes, "the leases have their share"
+
+
+@pytest.mark.parametrize("size", [2, 4, 10])
+def test_leases_that_wait_keep_no_statement_waiting(size: int) -> None:
+    bench = Bench.ready(size, **HOLD)
+    sharer = bench.worker()
+    bench.send(sharer)
+    for _ in range(3 * size):
+        bench.acquire(bench.worker())
+    bench.come_back(the_busy_one(bench))
+    assert len(bench.pool.leases) == limit(size)
+    statement = slow(bench, bench.worker())
+    assert bench.runs(statement)
+    short = bench.send(sharer)
+    bench.finish(statement)
+    assert bench.runs(short)
+    assert len(bench.pool.leases) == limit(size)
+
+
+def test_a_session_that_is_made_as_new_after_a_lease_is_of_the_leases_share() -> None:
+    """Else short leases with long resets would have all the backends."""
+    bench = Bench.ready(2, **HOLD)
+    lease = bench.lease(bench.worker())
+    bench.finish(bench.submit_on(lease, "set a = 1"))
+    statement = by_asyncpg(bench, bench.worker())
+    waiting = by_asyncpg(bench, bench.worker())
+    second = bench.acquire(bench.worker())
+    bench.release(lease)
+    bench.finish(statement)
+    assert bench.runs(waiting)
+    bench.settle()
+    assert isinstance(bench.outcomes[second], Lease)
+
+
+def test_a_session_that_is_made_as_new_after_a_statement_is_not() -> None:
+    bench = Bench.ready(2, **HOLD)
+    touching, statement = in_session(bench, bench.worker()), by_asyncpg(bench, bench.worker())
+    lease = bench.acquire(bench.worker())
+    by_asyncpg(bench, bench.worker())
+    bench.finish(touching)
+    assert bench.states().count("resetting") == 1
+    bench.finish(statement)
+    assert isinstance(bench.outcomes[lease], Lease)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_statements_get_backends_back_from_the_leases_when_they_come(size: int) -> None:
+    bench = Bench.ready(size, **HOLD)
+    flood = Flood(bench, sharing=0, others={Bench.acquire: 2 * size}).run(20)
+    assert flood.most["acquire"] == size, "while no statement comes, they may have all"
+    flood.sharing = 100
     flood.run(2 * flood.beats)
-    flood.most_alone = 0
     flood.run(50)
-    assert flood.most_alone == max(1, int(size * 0.75))
+    assert flood.most["acquire"] == limit(size)
     assert flood.served["sharing"] > 100
 
 
@@ -596,9 +738,9 @@ def test_the_share_is_of_the_backends_that_are_there() -> None:
         bench.fail_open(holder, "too many clients")
     for request in bench.requests[:]:
         bench.finish(request)
-    flood = Flood(bench, alone=20).run(100)
+    flood = Flood(bench, others={Bench.acquire: 20}).run(100)
     assert bench.states().count("vacant") == 8
-    assert flood.most_alone == 1
+    assert flood.most["acquire"] == 1
     assert flood.served["sharing"] > 400
 
 
@@ -671,37 +813,78 @@ def test_a_backend_whose_statement_takes_long_is_not_claimed_if_there_is_another
 
 
 @pytest.mark.parametrize("now", CLOCKS)
-@pytest.mark.parametrize("stall", [0.0, 0.01])
-def test_another_backend_is_claimed_when_the_claimed_one_is_long_in_coming(now: float, stall: float) -> None:
-    bench = Bench.ready(4, now=now, pipeline_depth=2, pipeline_stall_seconds=stall)
+def test_another_backend_is_claimed_when_the_claimed_one_is_long_in_coming(now: float) -> None:
+    bench = Bench.ready(4, now=now, pipeline_depth=2, pipeline_stall_seconds=0.01)
     worker = bench.worker()
     bench.flood(worker, 8)
     lease = bench.acquire(bench.worker())
     [first] = bench.in_state(HolderState.DRAINING)
-    bench.advance(stall + 0.0005)
-    [second, *others] = bench.in_state(HolderState.BUSY)
-    for holder in (second, *others):
+    bench.advance(0.0095)
+    for holder in bench.in_state(HolderState.BUSY):
         bench.come_back(holder, 1)
         bench.flood(worker, 1)
-    bench.advance(0.0007)
-    assert first in bench.in_state(HolderState.DRAINING)
-    claimed = [holder for holder in bench.in_state(HolderState.DRAINING) if holder is not first]
-    assert len(claimed) == (1 if stall else 2), "without a pause, all are long in coming"
-    bench.come_back(claimed[0])
+    assert bench.in_state(HolderState.DRAINING) == [first]
+    bench.advance(0.001)
+    [second] = [holder for holder in bench.in_state(HolderState.DRAINING) if holder is not first]
+    bench.come_back(second)
     assert isinstance(bench.outcomes[lease], Lease)
     bench.come_back(first)
     assert first.state is HolderState.IDLE
 
 
-def test_where_all_are_long_in_coming_the_first_that_comes_is_had() -> None:
-    bench = Bench.ready(4, pipeline_depth=2)
+@pytest.mark.parametrize("now", CLOCKS)
+@pytest.mark.parametrize("stall", [0.0, 0.01])
+def test_where_all_are_long_in_coming_the_first_that_comes_is_had(now: float, stall: float) -> None:
+    bench = Bench.ready(4, now=now, pipeline_depth=2, pipeline_stall_seconds=stall)
     bench.flood(bench.worker(), 8)
     lease = bench.acquire(bench.worker())
     bench.advance(1.0)
-    assert sorted(bench.states()) == ["busy", "draining", "draining", "draining"]
-    assert bench.pool.queue.alone not in bench.pool.deadlines, "there is nothing to look at again"
-    bench.come_back(bench.in_state(HolderState.DRAINING)[2])
+    assert bench.states() == ["draining"] * 4
+    assert bench.scheduler not in bench.pool.deadlines, "there is nothing to look at again"
+    bench.come_back(bench.pool.holders[2])
     assert isinstance(bench.outcomes[lease], Lease)
+    bench.come_back(bench.pool.holders[3])
+    assert bench.states() == ["draining", "draining", "leased", "idle"]
+
+
+def test_a_connection_that_is_being_opened_is_waited_for_and_the_only_pipeline_goes_on() -> None:
+    bench = Bench(min_size=1, max_size=2, opens_at_once=2)
+    bench.start()
+    bench.open_all()
+    worker = bench.worker()
+    bench.flood(worker, 20)
+    lease = bench.acquire(bench.worker())
+    for _ in range(50):
+        assert bench.states() == ["busy", "opening"]
+        bench.advance(100 * US)
+        bench.come_back(bench.pool.holders[0], 5)
+        bench.flood(worker, 5)
+    bench.open_all()
+    assert isinstance(bench.outcomes[lease], Lease)
+    assert bench.states() == ["busy", "leased"]
+
+
+@pytest.mark.parametrize("now", CLOCKS)
+def test_a_connection_that_is_long_in_opening_is_not_waited_for(now: float) -> None:
+    bench = Bench(now=now, min_size=1, max_size=2)
+    bench.start()
+    bench.open_all()
+    bench.flood(bench.worker(), 32)
+    bench.acquire(bench.worker())
+    bench.advance(OPENING_SECONDS - 0.001)
+    assert bench.states() == ["busy", "opening"]
+    bench.advance(0.002)
+    assert bench.states() == ["draining", "opening"]
+
+
+def test_a_connection_that_could_not_be_opened_is_not_waited_for() -> None:
+    bench = Bench(min_size=1, max_size=2, reopen_backoff_seconds=100.0)
+    bench.start()
+    bench.open_all()
+    bench.flood(bench.worker(), 32)
+    bench.acquire(bench.worker())
+    bench.fail_open()
+    assert bench.states() == ["draining", "vacant"]
 
 
 def test_a_claimed_backend_that_goes_on_is_waited_for() -> None:
@@ -777,6 +960,85 @@ def test_whoever_travels_alone_takes_turns_too() -> None:
     while not bench.runs(one):
         bench.finish(the_busy_one(bench).head or one)
     assert bench.sent.index(one) <= 2
+
+
+# --- overload -----------------------------------------------------------------------------------------------
+
+
+class Rush:
+    """Workers who ask for more than can be done, and wait for one second each.
+
+    One backend does a hundred a second. on_time: how many were answered in time, in each second. order: in which they
+    ran.
+    """
+
+    def __init__(self, per_second: int, *, workers: int = 4, sharing: bool = False) -> None:
+        self.bench = Bench.ready(1, max_waiting=100_000, max_queries=0, pipeline_depth=1)
+        self.bench.check = lambda: None  # type: ignore[method-assign]  # it would look at thousands each time
+        self.workers = [self.bench.worker() for _ in range(workers)]
+        self.per_second = per_second
+        self.sharing = sharing
+        self.asked: list[Request] = []
+        self.on_time: Counter[int] = Counter()
+        self.order: list[Request] = []
+
+    def run(self, seconds: int) -> Rush:
+        bench, began, free_at = self.bench, self.bench.now, self.bench.now
+        moments = sorted(began + n / self.per_second for n in range(self.per_second * seconds))
+        for n, moment in enumerate(moments):
+            while free_at <= moment:
+                free_at = self.work(free_at, began)
+            bench.advance(moment - bench.now)
+            worker = self.workers[n % len(self.workers)]
+            ask = bench.send if self.sharing else bench.submit
+            self.asked.append(ask(worker, timeout=1.0))
+        return self
+
+    def work(self, now: float, began: float) -> float:
+        """Whoever runs is done; returns when the next one will be."""
+        bench = self.bench
+        bench.advance(now - bench.now)
+        request = bench.pool.holders[0].head
+        if request is not None:
+            self.order.append(request)
+            self.on_time[int(now - began)] += not request.answered
+            bench.finish(request)
+        return now + 0.01
+
+
+@pytest.mark.parametrize("sharing", [False, True])
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("times", [2, 10])
+def test_under_overload_nearly_all_that_is_done_is_done_in_time(times: int, workers: int, sharing: bool) -> None:
+    rush = Rush(100 * times, workers=workers, sharing=sharing).run(8)
+    assert all(rush.on_time[second] >= 80 for second in range(8)), rush.on_time
+    errors = {type(rush.bench.outcomes[request]) for request in rush.asked if request in rush.bench.outcomes}
+    assert errors == {str, PoolTimeout}
+
+
+@pytest.mark.parametrize("sharing", [False, True])
+def test_without_overload_order_is_kept(sharing: bool) -> None:
+    rush = Rush(99, sharing=sharing).run(5)
+    assert rush.order == rush.asked[: len(rush.order)]
+    assert sum(rush.on_time.values()) == len(rush.order) > 480
+
+
+def test_a_burst_that_can_be_done_in_time_is_done_in_order() -> None:
+    rush = Rush(40, workers=1)
+    rush.asked = [rush.bench.submit(rush.workers[0], timeout=1.0) for _ in range(50)]
+    rush.run(3)
+    assert rush.order == rush.asked[: len(rush.order)]
+
+
+@pytest.mark.parametrize("ask", [Bench.acquire, Bench.submit, Bench.send])
+def test_whoever_has_given_up_never_runs_even_if_the_timer_is_late(ask: Callable[..., Request]) -> None:
+    bench = Bench.ready(1, pipeline_depth=1)
+    running = bench.send(bench.worker())
+    late, in_time = ask(bench, bench.worker(), timeout=1.0), ask(bench, bench.worker(), timeout=10.0)
+    bench.now += 1.5
+    bench.finish(running)
+    assert isinstance(bench.error(late), PoolTimeout)
+    assert bench.runs(in_time) or in_time in bench.outcomes
 
 
 # --- the cost of it -----------------------------------------------------------------------------------------

@@ -131,20 +131,17 @@ def test_workers_take_turns_however_many_requests_each_has() -> None:
     assert served <= 2
 
 
-def test_a_worker_that_waits_for_leases_takes_turns_too() -> None:
+def test_workers_that_wait_for_leases_take_turns_too() -> None:
     bench = Bench.ready(1, **HOLD)
     greedy, modest = bench.worker(), bench.worker()
     lease = bench.lease(greedy)
-    for _ in range(10):
-        bench.acquire(greedy)
-    one = bench.submit(modest)
-    bench.release(lease)
-    bench.settle()
-    second = bench.outcomes[bench.requests[1]]
-    assert isinstance(second, Lease)
-    bench.release(second)
-    bench.settle()
-    assert bench.runs(one)
+    second, *_ = [bench.acquire(greedy) for _ in range(10)]
+    one = bench.acquire(modest)
+    for waiting in (second, one):
+        bench.release(lease)
+        granted = bench.outcomes[waiting]
+        assert isinstance(granted, Lease)
+        lease = granted
 
 
 def test_whoever_waits_longer_than_the_queue_timeout_is_told_which_limit_it_was() -> None:
@@ -343,14 +340,129 @@ def test_a_lease_has_its_backend_for_itself() -> None:
     assert bench.runs(other)
 
 
-def test_a_lease_that_is_given_back_is_reset_before_its_backend_is_used_again() -> None:
+def test_a_lease_that_may_have_left_something_is_reset_before_its_backend_is_used_again() -> None:
     bench = Bench.ready(1)
     lease = bench.lease(bench.worker())
+    bench.finish(bench.submit_on(lease, "set a = 1"))
     bench.release(lease)
     assert bench.states() == ["resetting"]
     assert lease not in bench.told, "the owner knows"
     bench.settle()
     assert bench.states() == ["idle"]
+    assert bench.pool.counters["leases_returned_clean"] == 0
+
+
+CLEAN: list[list[tuple[str, bool]]] = [
+    [],
+    [("select 1", False)],
+    [("insert into t values (1)", False), ("update t set a = 1", False)],
+    [("begin", True), ("insert into t values (1)", True), ("commit", False)],
+    [("begin", True), ("savepoint a", True), ("select 1/0", True), ("rollback to a", True), ("commit;", False)],
+    [("begin", True), ("select 1/0", True), ("rollback", False)],
+    [("select 1/0", False)],
+    [("begin", True), ("set local a = 1", True), ("commit and chain", True), ("end", False)],
+]
+"""Statements that run on a lease, and whether PostgreSQL is in a transaction after each."""
+
+UNCLEAN: list[list[tuple[str, bool]]] = [
+    [("set a = 1", False)],
+    [("set a = 1", False), ("select 1", False), ("begin", True), ("rollback", False)],
+    [("begin", True)],
+    [("begin", True), ("select 1/0", True)],
+    [("select hidden()", True)],
+    [("begin", True), ("commit and chain", True)],
+    [("prepare transaction 'x'", False)],
+    [("begin; set a = 1; commit", False)],
+]
+
+
+def run_on(bench: Bench, lease: Lease, steps: list[tuple[str, bool]]) -> None:
+    for sql, in_transaction in steps:
+        bench.finish(bench.submit_on(lease, sql), touched=in_transaction)
+
+
+@pytest.mark.parametrize("steps", CLEAN)
+def test_a_lease_that_left_nothing_behind_is_not_reset(steps: list[tuple[str, bool]]) -> None:
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker())
+    waiting = bench.submit(bench.worker())
+    run_on(bench, lease, steps)
+    bench.release(lease)
+    assert bench.runs(waiting)
+    assert bench.pool.counters["leases_returned_clean"] == 1
+
+
+@pytest.mark.parametrize("steps", UNCLEAN)
+def test_any_other_lease_is_reset(steps: list[tuple[str, bool]]) -> None:
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker())
+    run_on(bench, lease, steps)
+    bench.release(lease)
+    assert bench.states() == ["resetting"]
+    bench.settle()
+    assert bench.runs(bench.submit(bench.worker()))
+    assert bench.pool.counters["leases_returned_clean"] == 0
+
+
+@pytest.mark.parametrize("end", ["lost", "expired"])
+@pytest.mark.parametrize(("steps", "state"), [(CLEAN[3], "idle"), (UNCLEAN[2], "resetting")])
+def test_it_does_not_matter_how_a_lease_ends(end: str, steps: list[tuple[str, bool]], state: str) -> None:
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker(), ttl=10)
+    run_on(bench, lease, steps)
+    if end == "lost":
+        bench.lose(lease.worker)
+    else:
+        bench.advance(10.0)
+    assert bench.states() == [state]
+
+
+def test_a_lease_whose_statement_was_cancelled_is_reset() -> None:
+    """It may have been cancelled before it ran, or in the middle of what asyncpg does besides."""
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker())
+    run_on(bench, lease, [("begin", True)])
+    cancelled = bench.submit_on(lease)
+    bench.withdraw(cancelled)
+    bench.finish(cancelled)
+    bench.release(lease)
+    assert bench.states() == ["resetting"]
+
+
+def test_a_lease_on_which_nobody_knows_what_ran_is_reset() -> None:
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker())
+    request = Request(lease.worker, 99, Kind.STATEMENT, bench.now)
+    bench.requests.append(request)
+    bench._do(bench.pool.submit_on_lease(bench.now, request, lease.token))
+    bench.finish(request)
+    bench.release(lease)
+    assert bench.states() == ["resetting"]
+
+
+def test_where_every_statement_is_followed_by_a_reset_every_lease_is_too() -> None:
+    bench = Bench.ready(1, reset_every_statement=True)
+    lease = bench.lease(bench.worker())
+    run_on(bench, lease, [("select 1", False)])
+    bench.release(lease)
+    assert bench.states() == ["resetting"]
+
+
+def test_a_clean_lease_on_a_backend_that_has_served_its_time_is_closed() -> None:
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker())
+    bench.expire_connections()
+    bench.release(lease)
+    assert bench.states() == ["closing"]
+
+
+def test_a_clean_lease_ends_a_drain() -> None:
+    bench = Bench.ready(1)
+    lease = bench.lease(bench.worker())
+    bench.drain()
+    bench.release(lease)
+    bench.settle()
+    assert bench.pool.drained
 
 
 def test_whoever_uses_a_released_lease_is_told_so() -> None:
@@ -408,7 +520,7 @@ def test_a_lease_whose_owner_is_silent_expires() -> None:
     bench.advance(9.9)
     assert bench.states() == ["leased"]
     bench.advance(0.1)
-    assert bench.states() == ["resetting"]
+    assert bench.states() == ["idle"]
     assert isinstance(bench.told[lease], LeaseExpired)
     assert bench.pool.counters["leases_expired"] == 1
     with pytest.raises(LeaseExpired, match="not renewed within its ttl of 10 s"):
@@ -457,7 +569,7 @@ def test_a_lease_that_has_expired_cannot_be_renewed_by_a_late_word() -> None:
     bench.release(lease)
     assert bench.states() == ["leased"]
     bench.advance(0.0)
-    assert bench.states() == ["resetting"]
+    assert bench.states() == ["idle"]
 
 
 def test_max_hold_ends_a_lease_however_often_it_is_renewed() -> None:
@@ -630,7 +742,7 @@ def test_what_a_lost_worker_leases_is_taken_back_at_once() -> None:
     lease, used = bench.lease(worker), bench.lease(worker)
     running = bench.submit_on(used)
     bench.lose(worker)
-    assert bench.states() == ["resetting"] * 2
+    assert bench.states() == ["resetting", "idle"]
     assert isinstance(bench.error(running), OutcomeUnknown)
     assert bench.told == {}, "there is nobody to tell"
     assert not worker.leases
@@ -679,7 +791,7 @@ def test_a_silent_tcp_worker_that_holds_something_is_lost() -> None:
     assert worker in bench.pool.roster
     bench.advance(0.1)
     assert worker not in bench.pool.roster
-    assert bench.states() == ["resetting"]
+    assert bench.states() == ["idle"]
 
 
 def test_a_silent_tcp_worker_that_waits_for_a_reply_is_lost() -> None:

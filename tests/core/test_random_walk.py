@@ -59,6 +59,7 @@ def settings_by(random: Random) -> dict[str, float | int | None]:
         "pipeline_depth": random.choice([1, 2, 5, 32]),
         "pipeline_short_seconds": random.choice([0.001, 0.001, 0.001, 0.0001, 0.0, 1.0]),
         "pipeline_stall_seconds": random.choice([0.0, 0.01, 0.01, 0.01, 5.0]),
+        "worker_window": random.choice([0, 1, 10**6]),
         "lease_share": random.choice([0.0, 0.5, 0.75, 0.75, 1.0]),
     }
 
@@ -178,7 +179,8 @@ class Walk:
         if lease is None:
             return ""
         try:
-            request = self.bench.submit_on(lease, timeout=self.any_timeout())
+            sql = self.random.choice(["select 1", "select 2", "begin", "commit", "set a = 1"])
+            request = self.bench.submit_on(lease, sql, timeout=self.any_timeout())
         except LeaseBusy:
             assert lease.running is not None
             return f"{lease!r}, which is busy"
@@ -416,7 +418,7 @@ class Walk:
         assert not len(pool.leases)
         assert not any(worker.requests or worker.leases for worker in pool.roster.all())
         timers = [*bench.in_state(HolderState.IDLE), *pool.roster.all()]
-        timers += [pool.fleet.opener, pool.scheduler, pool.queue.alone]
+        timers += [pool.fleet.opener, pool.scheduler]
         assert set(pool.deadlines._living) <= set(timers), "nobody else may still have one"
 
 

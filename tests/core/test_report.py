@@ -6,9 +6,14 @@ from typing import NoReturn
 
 from pgactor.core import report
 from pgactor.core.request import Kind, Request
+from pgactor.errors import QueueFull
 from pgactor.messages import HolderStatus, WorkerStatus
 from pgactor.version import __version__
 from tests.fakes import Bench
+
+
+def queue_full(bench: Bench) -> QueueFull:
+    return report.queue_full(bench.pool.fleet, len(bench.pool.queue), bench.now)
 
 
 def test_the_status_counts_what_there_is() -> None:
@@ -84,14 +89,14 @@ def test_twenty_holders_are_told_in_words_and_the_others_counted() -> None:
     worker = bench.worker()
     for _ in range(23):
         bench.submit(worker, kind=Kind.SESSION)
-    text = str(report.queue_full(bench.pool, bench.now))
+    text = str(queue_full(bench))
     assert len(text.splitlines()) == 22
     assert text.endswith("\n  and 3 more")
 
 
 def test_an_empty_pool_is_told_in_one_line() -> None:
     bench = Bench(min_size=0, max_size=2)
-    assert str(report.queue_full(bench.pool, bench.now)) == (
+    assert str(queue_full(bench)) == (
         "0 requests are waiting already (max_waiting); it was not run. "
         "max_size 2, size 0, idle 0, busy 0, leased 0, resetting 0, opening 0, waiting 0"
     )
@@ -109,5 +114,5 @@ def test_an_error_does_not_count_the_requests_of_each_worker() -> None:
     worker = bench.worker()
     late = [bench.submit(worker) for _ in range(2)][1]
     worker.requests = Unwalkable(worker.requests)
-    assert "waiting 1" in str(report.pool_timeout(bench.pool, bench.now, late))
-    assert "waiting 1" in str(report.queue_full(bench.pool, bench.now))
+    assert "waiting 1" in str(report.pool_timeout(bench.pool.fleet, len(bench.pool.queue), bench.now, late))
+    assert "waiting 1" in str(queue_full(bench))

@@ -37,6 +37,10 @@ def short() -> Request:
     return Request(Worker(1, now=0.0), next(IDS), Kind.STATEMENT, 0.0, shares=True, cost=LEAST_SECONDS)
 
 
+def alone() -> Request:
+    return Request(Worker(1, now=0.0), next(IDS), Kind.STATEMENT, 0.0)
+
+
 def send(scheduler: Scheduler, count: int) -> list[Holder]:
     """Send so many; returns where they went."""
     went = []
@@ -57,20 +61,20 @@ def come_back(scheduler: Scheduler, holder: Holder, count: int) -> None:
 
 
 def test_the_last_idle_is_the_first_used(scheduler: Scheduler, holders: list[Holder]) -> None:
-    assert [scheduler.take() for _ in holders] == holders[::-1]
+    assert [scheduler.take(alone(), holders) for _ in holders] == holders[::-1]
     assert len(scheduler) == 0
 
 
 def test_a_holder_that_is_idle_no_more_is_not_used(scheduler: Scheduler, holders: list[Holder]) -> None:
     scheduler.remove(holders[1])
     assert scheduler.snapshot() == [holders[0], holders[2]]
-    assert [scheduler.take(), scheduler.take()] == [holders[2], holders[0]]
+    assert [scheduler.take(alone(), holders), scheduler.take(alone(), holders)] == [holders[2], holders[0]]
 
 
 def test_a_holder_that_comes_back_is_the_next_to_be_used(scheduler: Scheduler, holders: list[Holder]) -> None:
     scheduler.remove(holders[0])
     scheduler.put(holders[0])
-    assert scheduler.take() is holders[0]
+    assert scheduler.take(alone(), holders) is holders[0]
 
 
 def test_a_snapshot_stays_as_it_is(scheduler: Scheduler, holders: list[Holder]) -> None:
@@ -82,7 +86,7 @@ def test_a_snapshot_stays_as_it_is(scheduler: Scheduler, holders: list[Holder]) 
 def test_nothing_can_be_taken_where_none_is_idle(holders: list[Holder]) -> None:
     scheduler = Scheduler(PoolSettings())
     with pytest.raises(KeyError):
-        scheduler.take()
+        scheduler.take(alone(), holders)
     with pytest.raises(KeyError):
         scheduler.remove(holders[0])
 

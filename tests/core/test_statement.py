@@ -13,6 +13,7 @@ from pgactor.core.statement import (
     REMEMBERED_STATEMENTS,
     Statement,
     StatementTable,
+    concerns_a_transaction,
     leaves_nothing,
 )
 
@@ -158,6 +159,177 @@ SOMETHING = [
 ]
 
 
+OF_A_TRANSACTION = [
+    "begin",
+    "BEGIN;",
+    " Begin ; \n",
+    "/* a comment */ begin",
+    "-- a comment\nbegin",
+    "-- a comment\rbegin",
+    "begin work",
+    "begin transaction",
+    "begin isolation level serializable",
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY DEFERRABLE;",
+    "begin transaction isolation level read committed, read write, not deferrable",
+    "begin isolation level read uncommitted , read only",
+    "start transaction",
+    "start\ttransaction\nread only",
+    "set transaction isolation level serializable",
+    "set transaction read only, deferrable",
+    "set local work_mem = '1MB'",
+    "SET LOCAL search_path TO a, b;",
+    "set local a.b = 'set x = 1'",
+    'set local "a"."b" to default',
+    "set local time zone 'UTC'",
+    "set local role nobody -- for now",
+    "set local session authorization nobody",
+    "commit",
+    "COMMIT;",
+    "commit work",
+    "commit transaction and chain",
+    "commit and no chain ;",
+    "end",
+    "end work",
+    "end transaction and no chain",
+    "abort",
+    "abort work and chain",
+    "rollback",
+    "ROLLBACK;",
+    "rollback transaction and no chain",
+    "rollback to a",
+    "ROLLBACK TO pgactor_savepoint_1;",
+    "rollback work to savepoint a",
+    'rollback transaction to "a b"',
+    "savepoint a",
+    "SAVEPOINT pgactor_savepoint_12;",
+    'savepoint "set x = 1"',
+    "release a",
+    "RELEASE SAVEPOINT pgactor_savepoint_1;",
+]
+
+OF_MORE = [
+    "",
+    ";",
+    "begin;;",
+    "; begin",
+    "begin; set x = 1",
+    "begin; commit",
+    "begin;\0",
+    "begin -- ; set x = 1",
+    "begin /* */ ; set x = 1",
+    "begin /* a comment within */ work",
+    "begin; -- a comment behind",
+    "begins",
+    "begin_work",
+    "begin$",
+    "begin.a",
+    "beginé",
+    "begin\u00a0work",
+    "\u00a0begin",
+    "begin atomic",
+    "begin ''",
+    "start",
+    "start_replication slot a",
+    "starttransaction",
+    "start transaction; set x = 1",
+    # a transaction that outlives its session
+    "prepare transaction 'a'",
+    "commit prepared 'a'",
+    "rollback prepared 'a'",
+    "commit work prepared 'a'",
+    # of the session, and not of the transaction
+    "set a = 1",
+    "set a.b = 1",
+    "set session a = 1",
+    "set session characteristics as transaction read only",
+    "set time zone 'UTC'",
+    "set role nobody",
+    "set session authorization nobody",
+    "reset a",
+    "reset all",
+    "discard all",
+    # settings that are called local or transaction
+    "set local.a = 1",
+    "set local .a = 1",
+    "set local\n. a = 1",
+    "set local/**/.a = 1",
+    "set local /**/.a = 1",
+    "set local --\n.a = 1",
+    "set local\u00a0.a = 1",
+    "set local\u00a0a.b = 1",
+    "set local\u2003a.b = 1",
+    "set local é.b = 1",
+    "set localé.b = 1",
+    "set local$a.b = 1",
+    "set local_a.b = 1",
+    "set local = 1",
+    "set transaction.a = 1",
+    "set transaction .a = 1",
+    "set transaction read.a = 1",
+    "set transaction snapshot '1'",
+    "set transaction/**/.a = 1",
+    "set transactional.a = 1",
+    "set constraints all deferred",
+    'set "local".a = 1',
+    "set local a = 1; set b = 1",
+    "set local a = ';'",
+    "set local a = 1;; ",
+    # more than a savepoint's name
+    "rollback to savepoint a; release savepoint a",
+    "rollback to a, b",
+    "rollback to",
+    "rollback to é",
+    "rollback to 'a'",
+    'rollback to "a"; set x = 1 --"',
+    'savepoint "a;b"',
+    'savepoint "a" "b"',
+    "savepoint a b",
+    "savepoint 1",
+    "savepoint",
+    "release",
+    "releasea",
+    "savepoint$a",
+    "lock table t",
+    "declare c cursor with hold for select 1",
+    "listen a",
+    "notify a",
+    "show transaction_isolation",
+    "select 1",
+    "/* a /* b */ begin",
+    "/* a /* b */ c */ begin",
+    "/* a */ */ begin",
+    "/* begin",
+    "-- begin",
+    "(begin)",
+]
+
+
+@pytest.mark.parametrize("sql", OF_A_TRANSACTION)
+def test_a_statement_of_a_transaction_leaves_nothing_when_that_has_ended(sql: str) -> None:
+    assert concerns_a_transaction(sql)
+    assert Statement(sql).keeps_clean
+    assert not Statement(sql).leaves_nothing
+
+
+@pytest.mark.parametrize("sql", OF_MORE)
+def test_a_doubt_counts_against_a_statement_of_a_transaction(sql: str) -> None:
+    assert not concerns_a_transaction(sql)
+
+
+@pytest.mark.parametrize("sql", NOTHING)
+def test_whatever_leaves_nothing_keeps_a_lease_clean(sql: str) -> None:
+    assert Statement(sql).keeps_clean
+
+
+@pytest.mark.parametrize("sql", SOMETHING)
+def test_whatever_may_leave_something_does_not(sql: str) -> None:
+    assert (
+        Statement(sql).keeps_clean
+        == concerns_a_transaction(sql)
+        == (sql in ("begin", "commit", "rollback", "set local search_path = x"))
+    )
+
+
 @pytest.mark.parametrize("sql", NOTHING)
 def test_a_known_statement_alone_leaves_nothing(sql: str) -> None:
     assert leaves_nothing(sql)
@@ -173,14 +345,18 @@ def test_a_doubt_counts_against_the_statement(sql: str) -> None:
     [
         *("/*", "*/", "/**/", "/* */ ", "/*/", "*", "/", "--", "--\n", "(", " ", "\n", ";", "'", "\\", "é", "\0"),
         *("select ", "with ", "insert ", "into ", "insert into ", "advisory_", "u&", "u& "),
+        *("begin ", "read ", ",", '"', "commit ", "and ", "chain ", "to ", "a"),
     ],
 )
-@pytest.mark.parametrize("start", ["", "select ", "insert into t "])
+@pytest.mark.parametrize(
+    "start", ["", "select ", "insert into t ", "begin ", "set local ", "savepoint ", "rollback to "]
+)
 def test_a_long_hostile_text_is_judged_in_linear_time(start: str, piece: str) -> None:
     def seconds(length: int) -> float:
         sql = start + piece * (length // len(piece))
         began = time.process_time()
         leaves_nothing(sql)
+        concerns_a_transaction(sql)
         return time.process_time() - began
 
     # In quadratic time this would take many seconds, in linear time milliseconds: no fine measure is needed.

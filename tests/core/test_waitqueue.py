@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pytest
 
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
 from pgactor.core.waitqueue import CREDIT_SECONDS, Round, WaitQueue
+from pgactor.core.window import Window
 
 US = 1e-6
 
@@ -29,15 +28,23 @@ class Crowd:
             self.names[request] = name
             self.round.push(request)
 
-    def pop(self, count: int) -> list[str]:
-        return [self.names[self.round.pop()] for _ in range(count)]
+    def pop(self, count: int, *, now: float = 0.0) -> list[str]:
+        return [self.names[self.serve(now)] for _ in range(count)]
+
+    def serve(self, now: float = 0.0) -> Request:
+        request = self.round.peek(now)
+        assert request is not None
+        self.round.serve(request)
+        return request
 
     def letters(self, count: int) -> str:
         return "".join(name[0] for name in self.pop(count))
 
     @property
     def first(self) -> str:
-        return self.names[self.round.peek()]
+        request = self.round.peek(0.0)
+        assert request is not None
+        return self.names[request]
 
 
 @pytest.fixture
@@ -67,8 +74,7 @@ def test_one_worker_is_served_in_order(crowd: Crowd) -> None:
 
 
 def test_a_look_at_whose_turn_it_is_changes_nothing(crowd: Crowd) -> None:
-    with pytest.raises(StopIteration):
-        crowd.round.peek()
+    assert crowd.round.peek(0.0) is None
     crowd.push("a1", "b1")
     assert crowd.first == crowd.first == "a1"
     assert crowd.pop(2) == ["a1", "b1"]
@@ -83,14 +89,9 @@ def test_a_request_that_is_taken_out_is_not_served(crowd: Crowd) -> None:
     assert len(crowd.round) == 0
 
 
-def test_nobody_can_be_taken_from_an_empty_round(crowd: Crowd) -> None:
-    with pytest.raises(IndexError, match="nobody waits"):
-        crowd.round.pop()
-
-
 def test_what_does_not_wait_cannot_be_taken_out(crowd: Crowd) -> None:
     crowd.push("a1", "a2")
-    gone = crowd.round.pop()
+    gone = crowd.serve()
     with pytest.raises(ValueError):
         crowd.round.remove(gone)
     crowd.pop(1)
@@ -192,20 +193,71 @@ def test_no_time_is_saved_up(sharing: Crowd) -> None:
     assert sharing.letters(30) == "b" * 10 + "a" * 10 + "b" * 10
 
 
-# --- the two of them ----------------------------------------------------------------------------------------
+# --- overload -----------------------------------------------------------------------------------------------
 
 
-def test_those_that_share_and_those_that_do_not_wait_apart() -> None:
-    queue, worker = WaitQueue(), Worker(1, now=0.0)
-    requests = [Request(worker, n, Kind.STATEMENT, 0.0, shares=n % 2 == 0, cost=20 * US) for n in range(4)]
+def wait(crowd: Crowd, name: str, since: float, until: float) -> None:
+    """It waits from then until then."""
+    crowd.push(name)
+    crowd.requests[name].half_time = (since + until) / 2
+
+
+def test_order_is_kept_while_the_oldest_has_more_than_half_of_its_time_left(crowd: Crowd) -> None:
+    for n in range(4):
+        wait(crowd, f"a{n}", n * 0.1, n * 0.1 + 1.0)
+    assert crowd.pop(1, now=0.49) == ["a0"]
+    assert crowd.pop(1, now=0.59) == ["a1"]
+    assert crowd.pop(2, now=0.69) == ["a2", "a3"]
+
+
+def test_the_newest_goes_first_when_the_oldest_has_used_up_half_of_its_time(crowd: Crowd) -> None:
+    for n in range(4):
+        wait(crowd, f"a{n}", n * 0.1, n * 0.1 + 1.0)
+    assert crowd.pop(4, now=0.5) == ["a3", "a2", "a1", "a0"]
+
+
+def test_order_is_restored_when_the_oldest_is_gone(crowd: Crowd) -> None:
+    wait(crowd, "a0", 0.0, 0.4)
+    for n in (1, 2, 3):
+        wait(crowd, f"a{n}", n * 0.1, n * 0.1 + 10.0)
+    assert crowd.pop(1, now=0.35) == ["a3"]
+    crowd.round.remove(crowd.requests["a0"])
+    assert crowd.pop(2, now=0.4) == ["a1", "a2"]
+
+
+def test_one_workers_late_requests_do_not_change_the_order_of_anothers(alone: Crowd) -> None:
+    wait(alone, "a0", 0.0, 1.0)
+    wait(alone, "a1", 0.3, 1.3)
+    wait(alone, "b0", 0.4, 1.4)
+    wait(alone, "b1", 0.5, 1.5)
+    assert alone.pop(4, now=0.6) == ["a1", "b0", "a0", "b1"]
+
+
+# --- the three of them --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shares"),
+    [("sharing", Kind.STATEMENT, True), ("alone", Kind.STATEMENT, False), ("alone", Kind.SESSION, False),
+     ("leases", Kind.LEASE, False)],
+)  # fmt: skip
+def test_each_kind_waits_in_a_round_of_its_own(name: str, kind: Kind, shares: bool) -> None:
+    queue, request = WaitQueue(Window(1000)), Request(Worker(1, now=0.0), 1, kind, 0.0, shares=shares)
+    queue.round_of(request).push(request)
+    assert list(getattr(queue, name)) == list(queue) == [request]
+    assert len(queue) == 1
+    queue.round_of(request).remove(request)
+    assert len(queue) == 0
+
+
+def test_clearing_the_queue_takes_everybody_out() -> None:
+    queue, worker = WaitQueue(Window(1000)), Worker(1, now=0.0)
+    requests = [
+        Request(worker, 1, Kind.STATEMENT, 0.0, shares=True),
+        Request(worker, 2, Kind.STATEMENT, 0.0),
+        Request(worker, 3, Kind.LEASE, 0.0),
+    ]
     for request in requests:
-        queue.push(request)
-    assert list(queue.sharing) == requests[::2]
-    assert list(queue.alone) == requests[1::2]
-    assert set(queue) == set(requests)
-    assert len(queue) == 4
-    for request in islice(requests, 2):
-        queue.remove(request)
-    assert (len(queue.sharing), len(queue.alone)) == (1, 1)
-    assert set(queue.clear()) == set(requests[2:])
+        queue.round_of(request).push(request)
+    assert set(queue.clear()) == set(requests)
     assert len(queue) == 0

@@ -513,6 +513,24 @@ def test_a_lease_whose_backend_is_killed_is_lost(client: Driven, db: Driven, tab
     assert client.fetchval(f"select count(*) from {table}") == 0
 
 
+def test_a_backend_that_is_killed_while_many_arguments_are_sent_frees_its_slot(
+    client: Driven, db: Driven, table: str
+) -> None:
+    with client.acquire() as other:
+        other.execute(f"begin; insert into {table} values (0)")
+        lease = client.acquire()
+        # more than the connection takes at once, behind a row that waits
+        working = lease.begin(
+            "executemany", f"insert into {table} values ($1 + 0 * length($2))", [(0, "x" * 900)] * 1000
+        )
+        wait_for_statement(db, f"insert into {table} values ($1 +")
+        db.fetchval("select pg_terminate_backend($1)", lease.target.backend_pid)
+        with pytest.raises((OutcomeUnknown, LeaseLost, asyncpg.PostgresError)):
+            working.result(15)
+        lease.release()
+    until(lambda: all(holder.state in ("idle", "vacant") for holder in client.status().holders))
+
+
 def test_a_lease_whose_backend_is_killed_while_it_works_says_so_and_is_lost(client: Driven, db: Driven) -> None:
     lease = client.acquire()
     working = lease.begin("execute", "select pg_sleep(73)")

@@ -263,13 +263,13 @@ async def test_a_bad_frame_is_answered_as_told(vector: dict[str, Any]) -> None:
     settings = Settings(max_frame_bytes=max(1024, vector["max_frame_bytes"]))
     conductor = Conductor(settings, connect=no_database, epoch=cases.EPOCH)
     if vector["max_frame_bytes"] < 1024:
-        conductor._frames = wire.worker_frames(vector["max_frame_bytes"])
+        conductor.dialogue._frames = wire.worker_frames(vector["max_frame_bytes"])
     link = Link()
     if vector["greeted"]:
-        conductor.frame(link, wire.encode([Hello(PROTOCOL_VERSION)]))
+        conductor.dialogue.frame(link, wire.encode([Hello(PROTOCOL_VERSION)]))
         link.flush()
         link.received.clear()
-    conductor.frame(link, frame_of(vector))
+    conductor.dialogue.frame(link, frame_of(vector))
     link.flush()
     assert [told(reply) for reply in link.received] == vector["replies"]
     assert link.closed is vector["closes"]

@@ -1,0 +1,29 @@
+"""Who hears of what comes of the statements in the statement lane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..core.request import Request
+from .group import Group
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+
+class Reports(Protocol):
+    """Each request has its answer by one of the first four, and then comes back; or it is diverted."""
+
+    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None: ...
+    def tag(self, request: Request, tag: bytes) -> None: ...
+    def failed(self, request: Request, error: Exception) -> None: ...
+
+    def results(self, request: Request, group: Group) -> None:
+        """The group has ended, well or not."""
+
+    def came_back(self, backend: Backend, requests: list[Request]) -> None:
+        """The backend has done with these, in this order."""
+
+    def diverted(self, backend: Backend, request: Request) -> None:
+        """The request did not run: it is for asyncpg."""
