@@ -7,7 +7,7 @@ import math
 
 from ..errors import PgactorError, RequestTimeout
 from . import report
-from .actions import Action
+from .actions import Action, Reset, Run
 from .deadlines import Deadlines
 from .desk import Desk
 from .fleet import Fleet
@@ -115,6 +115,45 @@ class Dealing:
             sharing.serve(request)
             self._fleet.send(now, holder, request, actions)
         return found_alone
+
+    def finished(
+        self, now: float, holder: Holder, incarnation: int, request: Request, *, touched: bool
+    ) -> list[Action]:
+        """The request has been answered and the backend is quiet. touched: it may have left something behind; on a
+        lease: it left the session inside a transaction."""
+        actions: list[Action] = []
+        if self._fleet.is_stale(holder, incarnation) or request not in holder.flight:
+            return actions
+        self.came_back(now, holder, request)
+        if request.lease is not None:
+            self._leasing.finished(now, request.lease, touched, actions)
+        elif (touched or request.kind is Kind.SESSION) and not self._fleet.is_due_to_retire(now, holder):
+            holder.apply(HolderEvent.RELEASE, now)
+            actions.append(Reset(holder))
+        else:
+            self.drained(now, holder, actions)
+        return actions
+
+    def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
+        """The statement lane cannot run the request, and has not: asyncpg is to."""
+        actions: list[Action] = []
+        if self._fleet.is_stale(holder, incarnation) or request not in holder.flight:
+            return actions
+        request.work = None
+        if not request.shares:  # it is alone there
+            if request.answered:  # it was withdrawn
+                return self.finished(now, holder, incarnation, request, touched=False)
+            actions.append(Run(holder, request))
+            return actions
+        self.came_back(now, holder, request)
+        request.shares = False
+        if not request.answered:
+            self.wait_again(now, request)
+        if not holder.flight:
+            self.drained(now, holder, actions)
+        else:
+            self.move_on(now, actions)
+        return actions
 
     def late(self, now: float, request: Request, actions: list[Action]) -> None:
         """The request's time is over: its time to wait, or its own."""

@@ -13,16 +13,16 @@ from ..config import PoolSettings
 from ..errors import LeaseLost, OutcomeUnknown, PoolClosing, RequestCancelled
 from ..messages import Token
 from . import report
-from .actions import Action, Disconnect, Reset, Run
+from .actions import Action, Disconnect
 from .connecting import Connecting
 from .deadlines import Deadlines
 from .dealing import Dealing
 from .desk import Desk
 from .fleet import Fleet
-from .holder import Holder, HolderEvent
+from .holder import Holder
 from .lease import Lease, expired
 from .leasing import Leasing
-from .request import Kind, Request
+from .request import Request
 from .roster import Roster, Worker
 from .statement import LEAST_SECONDS
 
@@ -163,18 +163,7 @@ class Pool:
     ) -> list[Action]:
         """The request has been answered and the backend is quiet. touched: it may have left something behind; on a
         lease: it left the session inside a transaction."""
-        actions: list[Action] = []
-        if self.fleet.is_stale(holder, incarnation) or request not in holder.flight:
-            return actions
-        self.dealing.came_back(now, holder, request)
-        if request.lease is not None:
-            self.leasing.finished(now, request.lease, touched, actions)
-        elif (touched or request.kind is Kind.SESSION) and not self.fleet.is_due_to_retire(now, holder):
-            holder.apply(HolderEvent.RELEASE, now)
-            actions.append(Reset(holder))
-        else:
-            self.dealing.drained(now, holder, actions)
-        return actions
+        return self.dealing.finished(now, holder, incarnation, request, touched=touched)
 
     def came_back(
         self, now: float, holder: Holder, incarnation: int, requests: Sequence[Request], actions: list[Action]
@@ -199,24 +188,7 @@ class Pool:
 
     def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
         """The statement lane cannot run the request, and has not: asyncpg is to."""
-        actions: list[Action] = []
-        if self.fleet.is_stale(holder, incarnation) or request not in holder.flight:
-            return actions
-        request.work = None
-        if not request.shares:  # it is alone there
-            if request.answered:  # it was withdrawn
-                return self.finished(now, holder, incarnation, request)
-            actions.append(Run(holder, request))
-            return actions
-        self.dealing.came_back(now, holder, request)
-        request.shares = False
-        if not request.answered:
-            self.dealing.wait_again(now, request)
-        if not holder.flight:
-            self.dealing.drained(now, holder, actions)
-        else:
-            self.dealing.move_on(now, actions)
-        return actions
+        return self.dealing.diverted(now, holder, incarnation, request)
 
     def unrun(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
         """The connection was lost before the request began; `gone` follows."""

@@ -76,7 +76,7 @@ SEVERAL = [
     f"select 1; prepare a as select 1; create temp table left_over (); listen gossip; select {LOCK}; {SET}; begin",
     "prepare transaction 'x'", "begin; lock table pg_class", f"insert into {S}.t values (1); begin",
 ]  # fmt: skip
-KNOWN_HOLES: list[tuple[str, tuple[Any, ...]]] = [
+RUN_BY_OTHERS: list[tuple[str, tuple[Any, ...]]] = [
     ("update pg_settings set setting = '7777kB' where name = 'work_mem'", ()),
     ("select * from ts_stat($1)", (f"select to_tsvector({CONFIG})",)),
     ("select ts_rewrite('a'::tsquery, $1)", (f"select {CONFIG}::tsquery, 'b'::tsquery",)),
