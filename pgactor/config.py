@@ -62,7 +62,7 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Nothing is sent behind a statement that has taken this long."""
     worker_window: int = 0
     """How many statements of one worker may travel with others' at the same time; what it has more waits in the
-    supervisor, where nobody stands behind it. 0: pipeline_depth, or max_size if that is more."""
+    supervisor, where nobody stands behind it. 0: twice pipeline_depth, or max_size if that is more."""
     lease_share: float = 0.75
     """The part of the connections that leases may hold while statements are coming; at least one, and all but one at
     most."""
@@ -70,7 +70,7 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     @property
     def most_in_flight(self) -> int:
         """How many statements of one worker share backends with others' at the same time, at most."""
-        return self.worker_window or max(self.pipeline_depth, self.max_size)
+        return self.worker_window or max(2 * self.pipeline_depth, self.max_size)
 
     def __post_init__(self) -> None:
         if self.max_size <= 0:

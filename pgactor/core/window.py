@@ -1,8 +1,9 @@
 """How much of one worker's may be at the backends that statements share, at the same time.
 
-What a worker has more waits in the supervisor, where the statements of others do not stand behind it. Alone, a worker
-may have as many out as the settings say; beside others, about as many seconds' worth as they have on average: so one
-with ten thousand requests at hand gets the share of one with eight, and those with eight are not pushed aside.
+What a worker has more waits in the supervisor, where the statements of others do not stand behind it. Alone, a
+worker may have as many out as the settings say; beside others, about twice as many seconds' worth as they have on
+average: so one with ten thousand requests at hand does not push aside those with eight, and equals rarely have to
+wait, which costs the supervisor more than to send them on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from .request import Request
 from .roster import Worker
 
 LEAST_SECONDS_OUT = 160e-6
-"""How much more than the others' average a worker may have out: eight of the shortest statements."""
+"""How much more than twice the others' average a worker may have out: eight of the shortest statements."""
 
 
 class Window:
@@ -50,4 +51,4 @@ class Window:
         if own < LEAST_SECONDS_OUT:
             return worker.flying < self.most
         others = self.workers - 1
-        return worker.flying < self.most and (not others or own < LEAST_SECONDS_OUT + (self.load - own) / others)
+        return worker.flying < self.most and (not others or own < LEAST_SECONDS_OUT + 2 * (self.load - own) / others)

@@ -1,4 +1,5 @@
-"""A worker has about as much out as the others; what it has more waits where nobody stands behind it."""
+"""A worker has about twice as much out as the others at most; what it has more waits where nobody stands behind
+it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def test_a_few_may_always_go_but_for_the_settings() -> None:
     assert not window.is_open(worker)
 
 
-def test_beside_others_it_is_about_as_much_as_they_have() -> None:
+def test_beside_others_it_is_about_twice_as_much_as_they_have() -> None:
     window, worker = Window(1000), Worker(1, now=0.0)
     for number in range(3):
         send(window, Worker(2 + number, now=0.0), 8)
@@ -46,7 +47,7 @@ def test_beside_others_it_is_about_as_much_as_they_have() -> None:
     while window.is_open(worker):
         send(window, worker, 1)
         sent += 1
-    assert FEW + 8 <= sent <= FEW + 9
+    assert FEW + 2 * 8 <= sent <= FEW + 2 * 8 + 1
 
 
 def test_it_is_time_that_counts() -> None:
