@@ -79,13 +79,14 @@ def may_lock(request: Request) -> bool:
 
 
 def first_of(round: Round, now: float) -> Request | None:
-    """The request whose turn it is, found without a touch; None if all are parked, or are to be."""
-    window = round._window
-    open_ones = [worker for worker in round._lines if window is None or window.is_open(worker)]
-    left = {worker: round._lines[worker].credit for worker in open_ones}
+    """The request whose turn it is, found without a touch; None if its worker's line is to be parked at the next
+    look, as what is out of others may have become less since."""
+    left = {worker: line.credit for worker, line in round._lines.items()}
     while left:
         worker = next(iter(left))
         if left[worker] > 1e-9:
+            if round._window is not None and not round._window.is_open(worker):
+                return None
             requests = round._lines[worker].requests
             return requests[0] if now < requests[0].half_time else requests[-1]
         left[worker] = left.pop(worker) + round._credit
