@@ -176,14 +176,13 @@ class Pool:
             unparked |= came_back(now, holder, request)
         if not holder.flight:
             self.dealing.drained(now, holder, actions)
-        elif unparked:
-            if self.fleet.is_due_to_retire(now, holder) and holder.newcomers:
-                self.dealing.claim(now, holder)
+            return
+        if holder.newcomers and self.fleet.is_due_to_retire(now, holder):
+            self.dealing.claim(now, holder)
+        if unparked:
             self.dealing.move_on(now, actions)
-        elif holder.newcomers:
-            if self.fleet.is_due_to_retire(now, holder):
-                self.dealing.claim(now, holder)
-            elif self.queue.sharing.count and (self.dealing.share(now, actions, holder) or self.closing):
+        elif holder.newcomers and self.queue.sharing.count:
+            if self.dealing.share(now, actions, holder) or self.closing:
                 self.dealing.move_on(now, actions)
 
     def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
