@@ -181,9 +181,12 @@ class Pool:
             self.dealing.claim(now, holder)
         if unparked:
             self.dealing.move_on(now, actions)
-        elif holder.newcomers and self.queue.sharing.count:
-            if self.dealing.share(now, actions, holder) or self.closing:
-                self.dealing.move_on(now, actions)
+        elif (
+            holder.newcomers
+            and self.queue.sharing.count
+            and (self.dealing.share(now, actions, holder) or self.closing)
+        ):
+            self.dealing.move_on(now, actions)
 
     def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
         """The statement lane cannot run the request, and has not: asyncpg is to."""
