@@ -179,9 +179,7 @@ class Pool:
             return
         if holder.newcomers and self.fleet.is_due_to_retire(now, holder):
             self.dealing.claim(now, holder)
-        if unparked:
-            self.dealing.move_on(now, actions)
-        elif (
+        if unparked or (
             holder.newcomers
             and self.queue.sharing.count
             and (self.dealing.share(now, actions, holder) or self.closing)
