@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PYTEST := $(BIN)/pytest --quiet --numprocesses=auto --maxprocesses=4 --dist=loadgroup
 CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_values.py test_session_effects.py \
 	test_types_looked_up.py test_lost_names.py
 
@@ -10,11 +11,10 @@ CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_valu
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
 
-test: $(STAMP)          ## every test, with the statement lane and without; core/ covered by its own
-	$(BIN)/coverage run --data-file=.coverage.core --source=pgactor/core -m pytest -q tests/core
-	$(BIN)/coverage report --data-file=.coverage.core --fail-under=99
-	$(BIN)/pytest tests --ignore=tests/core
-	PGACTOR_TEST_STATEMENT_LANE=off $(BIN)/pytest tests/integration $(CHOOSE_THEIR_LANE:%=--ignore=tests/integration/%)
+test: $(STAMP)          ## every test, with the statement lane and without; core/ covered to the last branch by its own
+	$(PYTEST) tests/core --cov=pgactor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(PYTEST) tests --ignore=tests/core
+	PGACTOR_TEST_STATEMENT_LANE=off $(PYTEST) tests/integration $(CHOOSE_THEIR_LANE:%=--ignore=tests/integration/%)
 
 check: $(STAMP)         ## lint, format, types, and the generated schema
 	$(BIN)/ruff check .

@@ -177,7 +177,7 @@ async def test_a_quick_argument_stores_what_asyncpg_stores(
         await assert_stored_alike(connection, name, kind, received(value))
 
 
-@pytest.mark.parametrize(("name", "value"), ARGUMENTS, ids=repr)
+@pytest.mark.parametrize(("name", "value"), ARGUMENTS)
 async def test_any_other_argument_stores_what_asyncpg_stores_or_is_not_quick(
     connection: asyncpg.Connection[Any], name: str, value: Any
 ) -> None:
@@ -200,7 +200,7 @@ async def test_none_is_null(connection: asyncpg.Connection[Any], kind: QuickType
     assert argument_encoder((kind, kind))([None, None]) == b"\0\2" + b"\xff" * 8
 
 
-@pytest.mark.parametrize(("name", "value"), NOT_QUICK, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("name", "value"), NOT_QUICK)
 def test_another_argument_is_not_quick(name: str, value: Any) -> None:
     for types, args in (
         ([name], [value]),

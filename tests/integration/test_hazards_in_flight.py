@@ -37,6 +37,8 @@ from tests.supervising import until
 PLACES = (0, 1, 9)
 LENGTH = 11
 
+pytestmark = pytest.mark.xdist_group("in flight")  # the last test judges what the others did, in one process
+
 _numbers = itertools.count(1)
 
 

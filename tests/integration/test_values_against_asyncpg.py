@@ -295,7 +295,7 @@ async def test_a_result_and_the_same_value_as_an_argument(
     assert await outcome(connection.fetchrow(echo, *through_the_wire(received[0]["v"]))) == direct
 
 
-@pytest.mark.parametrize(("type_name", "value"), ARGUMENTS, ids=repr)
+@pytest.mark.parametrize(("type_name", "value"), ARGUMENTS)
 async def test_an_argument_gives_the_same_row_or_the_same_error(
     connection: asyncpg.Connection[Any], type_name: str, value: Any
 ) -> None:

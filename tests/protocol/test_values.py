@@ -173,7 +173,6 @@ Pair = namedtuple("Pair", ["left", "right"])
         (type("Ids", (list,), {})([1, 2]), [1, 2]),
         (time(1, 2, tzinfo=ZoneInfo("Europe/Berlin")), time(1, 2)),
     ],
-    ids=repr,
 )
 def test_a_subclass_crosses_as_what_asyncpg_takes_it_for(value: Any, expected: Any) -> None:
     assert portrait(decode(encode(pack_argument(value)))) == portrait(expected)

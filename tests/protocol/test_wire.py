@@ -156,7 +156,6 @@ def test_the_id_is_saved_when(message: list[Any]) -> None:
         ["release", None],
         ["hello", 1, 5],
     ],
-    ids=repr,
 )
 def test_no_id_is_invented(message: Any) -> None:
     assert malformed(from_worker(message)[0]).id is None
