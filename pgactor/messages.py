@@ -75,28 +75,41 @@ class Execute(Request, tag="execute"):
 
 
 class ExecuteMany(Request, tag="executemany"):
-    """Run one statement for each tuple of arguments, all or nothing; answered by `Done`."""
+    """Run one statement for each tuple of arguments, all or nothing; answered by `Done`.
+
+    statement: the number of a statement of the lease's (`Prepared`), to be run in the place of `sql`.
+    """
 
     sql: str
     args: list[list[Any]]
     lease: Token | None = None
+    statement: Number | None = None
 
 
 class Fetch(Request, tag="fetch"):
-    """Run one statement and return its rows, at most `limit` of them (0: all); answered by `Rows`."""
+    """Run one statement and return its rows, at most `limit` of them (0: all); answered by `Rows`, and before it, if
+    they are many, by any number of `Part`.
+
+    statement: as in `ExecuteMany`.
+    """
 
     sql: str
     args: list[Any] = []
     limit: Number = 0
     lease: Token | None = None
+    statement: Number | None = None
 
 
 class FetchMany(Request, tag="fetchmany"):
-    """Run one statement for each tuple of arguments, all or nothing, and return all rows; answered by `Rows`."""
+    """Run one statement for each tuple of arguments, all or nothing, and return all rows; answered by `Rows`.
+
+    statement: as in `ExecuteMany`.
+    """
 
     sql: str
     args: list[list[Any]]
     lease: Token | None = None
+    statement: Number | None = None
 
 
 class Batch(Request, tag="batch"):
@@ -114,6 +127,132 @@ class Batch(Request, tag="batch"):
     def __post_init__(self) -> None:
         if not self.atomic and (self.isolation is not None or self.readonly):
             raise ValueError("isolation and readonly belong to a transaction: a batch that is not atomic has none")
+
+
+class Prepare(Request, tag="prepare"):
+    """Prepare a statement in the lease's session, for as long as the lease lives; answered by `Prepared`.
+
+    name: what PostgreSQL is to call it; None: a name of its own; "": unnamed.
+    """
+
+    sql: str
+    lease: Token
+    name: str | None = None
+
+
+class Describe(Request, tag="describe"):
+    """Ask for the types of a statement's parameters and columns, without running it; answered by `Prepared`, whose
+    number is no prepared statement's."""
+
+    sql: str
+    lease: Token | None = None
+
+
+class OpenCursor(Request, tag="open_cursor"):
+    """Open a cursor on a statement, inside the lease's transaction; answered by `Opened`.
+
+    statement: as in `ExecuteMany`.
+    """
+
+    sql: str
+    args: list[Any]
+    lease: Token
+    statement: Number | None = None
+
+
+class FetchCursor(Request, tag="fetch_cursor"):
+    """The next `limit` rows of a cursor; answered by `Rows`. Fewer rows: there are no more."""
+
+    cursor: Number
+    limit: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    lease: Token
+
+
+class MoveCursor(Request, tag="move_cursor"):
+    """Skip the next `count` rows of a cursor; answered by `Done`, with PostgreSQL's tag ('MOVE 3')."""
+
+    cursor: Number
+    count: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    lease: Token
+
+
+class CopyOut(Request, tag="copy_out"):
+    """COPY ... TO the worker, on a lease: the data comes as `Chunk`s, then `Done` with the tag.
+
+    method: asyncpg.Connection's, with its keyword arguments as options, but for `output`. table_or_query: its first
+    argument. args: a query's. credit: how many bytes may come before the worker gives more (`Credit`).
+    """
+
+    method: Literal["copy_from_table", "copy_from_query"]
+    table_or_query: str
+    args: list[Any]
+    options: dict[str, Any]
+    credit: Number
+    lease: Token
+
+
+class CopyIn(Request, tag="copy_in"):
+    """COPY ... FROM the worker, on a lease. The supervisor gives `Credit`, the worker sends `Chunk`s and in the end
+    `EndOfChunks`; then the request is answered, by `Done` with the tag. An error may be the answer at any time.
+
+    method, options: as in `CopyOut`, but for `source` or `records`.
+    """
+
+    method: Literal["copy_to_table", "copy_records_to_table"]
+    table: str
+    options: dict[str, Any]
+    lease: Token
+
+
+class Listen(Request, tag="listen"):
+    """Have the notifications of these channels sent to this link from now on, as `Notification`; answered by `Done`
+    once PostgreSQL listens. With a lease, its session listens, else the pool's one listening connection does."""
+
+    channels: list[str]
+    lease: Token | None = None
+
+
+class Unlisten(Request, tag="unlisten"):
+    """Undo a `Listen` for these channels; answered by `Done`."""
+
+    channels: list[str]
+    lease: Token | None = None
+
+
+class SetCodec(Request, tag="set_codec"):
+    """Have values of a type cross the wire as PostgreSQL's text, its bytes, or a tuple, in both directions, in the
+    lease's session: the worker encodes and decodes them. Answered by `Done`.
+
+    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead.
+    """
+
+    typename: str
+    schema: str
+    lease: Token
+    format: Literal["text", "binary", "tuple"] | None = None
+    builtin: str | None = None
+
+
+class Reset(Request, tag="reset"):
+    """Reset the lease's session, as at its release, and keep it; answered by `Done`."""
+
+    lease: Token
+
+
+class Resize(Request, tag="resize"):
+    """Change how many connections the pool may have; answered by `Done`, refused where the supervisor does not permit
+    it. min_size: None leaves it, or brings it down to max_size."""
+
+    max_size: Annotated[int, msgspec.Meta(ge=1)]
+    min_size: Number | None = None
+
+
+class SetConnectArgs(Request, tag="set_connect_args"):
+    """Replace the connect arguments of new connections, as asyncpg.Pool.set_connect_args does; answered by `Done`,
+    refused where the supervisor does not permit it."""
+
+    dsn: str | None
+    arguments: dict[str, Any] = {}
 
 
 class Acquire(Request, tag="acquire"):
@@ -139,7 +278,8 @@ class Expire(Request, tag="expire"):
 class Hello(Message, tag="hello"):
     """The first message on a link; answered by `Welcome`, or by `Failed` without an id and the end of the link.
 
-    max_frame_bytes: the largest frame the worker takes.
+    max_frame_bytes: the largest frame the worker takes. pool: which of the supervisor's pools it is for; "": the
+    first.
     """
 
     version: int
@@ -147,6 +287,7 @@ class Hello(Message, tag="hello"):
     pid: int = 0
     library: str = ""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    pool: str = ""
 
 
 class Heartbeat(Message, tag="heartbeat"):
@@ -166,6 +307,27 @@ class Cancel(Message, tag="cancel"):
     still answered, once; a lease that comes as the answer is the worker's to release."""
 
     id: Number
+
+
+class CloseStatement(Message, tag="close_statement"):
+    """Nobody uses this prepared statement any more."""
+
+    lease: Token
+    statement: Number
+
+
+class CloseCursor(Message, tag="close_cursor"):
+    """Nobody uses this cursor any more."""
+
+    lease: Token
+    cursor: Number
+
+
+class Watch(Message, tag="watch"):
+    """What of the lease's session is to be pushed to the worker from now on: notices ("log")."""
+
+    lease: Token
+    log: bool = False
 
 
 class Bye(Message, tag="bye"):
@@ -209,23 +371,64 @@ class Done(Reply, tag="done"):
 class Rows(Reply, tag="rows"):
     """The rows of a request: `data` is an array of rows, each an array of values, to be read by the shape.
 
-    columns: the shape's columns, the first time that the shape is used on a link (see SHAPES_PER_LINK).
+    columns: the shape's columns, the first time that the shape is used on a link (see SHAPES_PER_LINK). status: the
+    command tag, where it is asked for: of a prepared statement.
     """
 
     shape: int
     columns: list[Column] | None
     data: msgspec.Raw
     in_transaction: bool = False
+    status: str | None = None
+
+
+class Part(Reply, tag="part"):
+    """The next rows of a request, whose reply is yet to come: `Rows` with the last ones, or `Failed`, and then these
+    count for nothing."""
+
+    shape: int
+    columns: list[Column] | None
+    data: msgspec.Raw
+
+
+class TypeInfo(msgspec.Struct, array_like=True, frozen=True):
+    """A type, as asyncpg.Type tells of it."""
+
+    oid: int
+    name: str
+    kind: str
+    schema: str
+
+
+class Prepared(Reply, tag="prepared"):
+    """The statement is prepared. statement: its number, among those of the lease. name: PostgreSQL's name for it.
+    parameters, columns: their types, the latter with their names."""
+
+    statement: int
+    name: str
+    parameters: list[TypeInfo]
+    columns: list[tuple[str, TypeInfo]]
+    in_transaction: bool = False
+
+
+class Opened(Reply, tag="opened"):
+    """The cursor is open. cursor: its number, among those of the lease."""
+
+    cursor: int
+    in_transaction: bool = False
 
 
 class Granted(Reply, tag="granted"):
     """The lease is yours. ttl: seconds that it lives without a heartbeat, from when it was granted, which was
-    `waited` seconds after the request had come. backend_pid: PostgreSQL's process."""
+    `waited` seconds after the request had come. backend_pid: PostgreSQL's process. server_version: as
+    asyncpg.ServerVersion has it. settings: the session's reported parameters (ParameterStatus)."""
 
     lease: Token
     ttl: float
     backend_pid: int = 0
     waited: float = 0.0
+    server_version: tuple[int, int, int, str, int] | None = None
+    settings: dict[str, str] = {}
 
 
 class StatusReport(Reply, tag="status_report"):
@@ -268,6 +471,62 @@ class LeaseEnded(Message, tag="lease_ended"):
     lease: Token
     code: str
     message: str
+
+
+class Notification(Message, tag="notification"):
+    """A NOTIFY has come on a channel that is listened to. pid: of the session that sent it. lease: whose session
+    listens; None: the pool's."""
+
+    channel: str
+    payload: str
+    pid: int
+    lease: Token | None = None
+
+
+class Gap(Message, tag="gap"):
+    """Notifications of these channels may have been missed just now: the connection that listens was lost, and there
+    is a new one."""
+
+    channels: list[str]
+
+
+class Notice(Message, tag="notice"):
+    """PostgreSQL said something of the lease's session (NoticeResponse), by its fields."""
+
+    lease: Token
+    fields: dict[str, str]
+
+
+class Settings(Message, tag="settings"):
+    """Reported parameters of the lease's session have changed (ParameterStatus)."""
+
+    lease: Token
+    settings: dict[str, str]
+
+
+# --- both ways: the data of a copy --------------------------------------------------------------------------
+
+
+class Chunk(Message, tag="chunk"):
+    """A piece of the copy that the request `id` began. data: bytes, or, of copy_records_to_table, a list of records,
+    each a list of arguments."""
+
+    id: Number
+    data: Any
+
+
+class EndOfChunks(Message, tag="end_of_chunks"):
+    """The worker has no more for the copy `id`. error: what its source raised, in words; the copy is then undone."""
+
+    id: Number
+    error: str | None = None
+
+
+class Credit(Message, tag="credit"):
+    """So many more bytes of the copy `id` may be sent."""
+
+    id: Number
+    bytes: Number
 
 
 # --- the state of the pool ----------------------------------------------------------------------------------
@@ -323,6 +582,9 @@ class PoolStatus(msgspec.Struct):
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""
 
+LeaseRequest = Prepare | OpenCursor | FetchCursor | MoveCursor | CopyOut | CopyIn | SetCodec | Reset
+"""Requests to a lease's session that are no statements."""
+
 FromWorker = (
     Hello
     | Execute
@@ -330,15 +592,52 @@ FromWorker = (
     | Fetch
     | FetchMany
     | Batch
+    | Prepare
+    | Describe
+    | OpenCursor
+    | FetchCursor
+    | MoveCursor
+    | CopyOut
+    | CopyIn
+    | Listen
+    | Unlisten
+    | SetCodec
+    | Reset
+    | Resize
+    | SetConnectArgs
     | Acquire
     | Status
     | Expire
     | Heartbeat
     | Release
     | Cancel
+    | CloseStatement
+    | CloseCursor
+    | Watch
+    | Chunk
+    | EndOfChunks
+    | Credit
     | Bye
 )
 """Whatever a worker may send."""
 
-FromSupervisor = Welcome | Done | Rows | Results | Granted | StatusReport | Failed | LeaseEnded
+FromSupervisor = (
+    Welcome
+    | Done
+    | Rows
+    | Part
+    | Prepared
+    | Opened
+    | Results
+    | Granted
+    | StatusReport
+    | Failed
+    | LeaseEnded
+    | Notification
+    | Gap
+    | Notice
+    | Settings
+    | Chunk
+    | Credit
+)
 """Whatever a supervisor may send."""
