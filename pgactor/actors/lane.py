@@ -21,7 +21,7 @@ from .pgwire import Field
 from .plan import NotQuick, Plan
 from .quicktypes import QuickTypes
 from .shapes import ShapeTable
-from .turn import Turn
+from .turn import Turn, processors
 
 log = logging.getLogger("pgactor.lane")
 
@@ -40,7 +40,7 @@ class Lane:
     def __init__(
         self, settings: Settings, shapes: ShapeTable, counters: dict[str, int], pace: Pace | None = None
     ) -> None:
-        self.turn = Turn()
+        self.turn = Turn(settings.awake_seconds if processors() > 1 else 0.0)
         self.pace = pace or Pace()
         self.statements = StatementTable()
         self.size = min(settings.connect.statement_cache_size, 4096)
