@@ -96,6 +96,8 @@ class Lane:
                 return why_not
         if isinstance(message, ExecuteMany):
             request.work = Group(request, statements, wants_results=False)
+        elif message.atomic and message.isolation is None and not message.readonly:
+            request.work = Group(request, statements)
         elif message.atomic:
             begin, commit = self.statements.get(begin_transaction(message)), self.statements.get("COMMIT")
             request.work = Group(request, statements, begin=begin, commit=commit)

@@ -148,7 +148,7 @@ class Pipeline:
         """Write the group, or have described first what is not known here."""
         if not self._prepared.has_all_of(group):
             return
-        if why_not := next((each.plan.why_not for each in group.needs() if each.plan.why_not), ""):
+        if why_not := group.obstacle():
             self._divert(group.request, why_not)
         else:
             try:
