@@ -50,8 +50,8 @@ class _Step:
 class Group:
     """The statements of one request, on their way.
 
-    begin, commit: the statements around them, in a batch with an isolation of its own. synced: whether each has its own Sync. paced:
-    whether each is sent only when the one before has ended, so that a timeout finds the rest unsent.
+    begin, commit: the statements around them, in a batch with an isolation of its own. synced: whether each has its
+    own Sync. paced: whether each is sent only when the one before has ended, so that a timeout finds the rest unsent.
     wants_results: whether anybody asks what each came to. error: what failed all, with the index of the statement.
     waits: for how many descriptions, and attempts: how often it has; why_not: why, by one of them, asyncpg is to run
     it all.
