@@ -104,8 +104,8 @@ MESSAGES: dict[str, Meaning] = {
             **_REQUEST,
             "sql": "The statement, with `$1`, `$2`, … for arguments.",
             "lease": _ITS_LEASE,
-            "name": "What PostgreSQL is to call it. nil: a name that the supervisor makes. Empty: PostgreSQL's unnamed "
-            "statement.",
+            "name": "What PostgreSQL is to call it. nil: a name that the supervisor makes. Empty: PostgreSQL's "
+            "unnamed statement.",
         },
     ),
     "describe": Meaning(
@@ -123,7 +123,7 @@ MESSAGES: dict[str, Meaning] = {
             "sql": _SQL,
             "args": "The arguments.",
             "lease": _ITS_LEASE,
-            "statement": "The number of one of the lease's prepared statements, to be used instead of `sql`. nil: `sql`.",
+            "statement": _STATEMENT,
         },
     ),
     "fetch_cursor": Meaning(
@@ -200,7 +200,8 @@ MESSAGES: dict[str, Meaning] = {
             "typename": "The type's name.",
             "schema": "The name of its schema.",
             "lease": _ITS_LEASE,
-            "format": "`text`, `binary` or `tuple`, see “Codecs”. nil: as it was before any `set_codec`, or by `builtin`.",
+            "format": "`text`, `binary` or `tuple`, see “Codecs”. nil: as it was before any `set_codec`, "
+            "or by `builtin`.",
             "builtin": "The name of a codec of asyncpg's own to use for the type. nil: none.",
         },
     ),
@@ -274,7 +275,8 @@ MESSAGES: dict[str, Meaning] = {
     ),
     "watch": Meaning(
         "notice",
-        "What the lease's session says is to be sent to the worker, from now on. Each `watch` replaces the one before.",
+        "What the lease's session says is to be sent to the worker, from now on. Each `watch` replaces the one "
+        "before.",
         fields={"lease": _ITS_LEASE, "log": "Whether `notice` is to be sent. false: not, as at first."},
     ),
     "end_of_chunks": Meaning(
@@ -371,8 +373,8 @@ MESSAGES: dict[str, Meaning] = {
             "ttl": "Seconds that it lives without being renewed.",
             "backend_pid": "The process id of the lease's PostgreSQL backend.",
             "waited": "Seconds between the arrival of the request and the grant, from which the ttl counts.",
-            "server_version": "PostgreSQL's version: major, minor, micro, release level (such as `final`), serial. nil: "
-            "not told.",
+            "server_version": "PostgreSQL's version: major, minor, micro, release level (such as `final`), serial. "
+            "nil: not told.",
             "settings": "The parameters that PostgreSQL reports of the session (ParameterStatus), by name.",
         },
     ),
@@ -414,8 +416,8 @@ MESSAGES: dict[str, Meaning] = {
     ),
     "gap": Meaning(
         "notice",
-        "Notifications of these channels may have been missed: the pool's listening connection was lost, and a new one "
-        "listens now.",
+        "Notifications of these channels may have been missed: the pool's listening connection was lost, and a new "
+        "one listens now.",
         fields={"channels": "Those of this link that it is true of."},
     ),
     "notice": Meaning(
@@ -437,8 +439,8 @@ MESSAGES: dict[str, Meaning] = {
         "A piece of the data of a copy that is not answered yet.",
         fields={
             "id": _COPY,
-            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table`: an array of records, each an "
-            "array of values.",
+            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table`: an array of records, each "
+            "an array of values.",
         },
     ),
     "credit": Meaning(
