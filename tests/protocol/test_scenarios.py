@@ -1,7 +1,7 @@
 """The stories of protocols/scenarios, played against core/ on a clock that only the story moves.
 
-PostgreSQL does at once what it is told (open, reset, cancel, close), unless it pauses; a statement ends when the story
-says so.
+PostgreSQL does at once what it is told (open, reset, cancel, close), unless it pauses; a statement ends when the
+story says so.
 """
 
 from __future__ import annotations
