@@ -100,8 +100,6 @@ def packed(message: M) -> M:
             return msgspec.structs.replace(
                 message, statements=[(sql, pack_args(args)) for sql, args in message.statements]
             )
-        case Chunk(data=list() as records):
-            return msgspec.structs.replace(message, data=[pack_args(record) for record in records])
     return message
 
 
@@ -251,7 +249,10 @@ FROM_WORKER = (
         (CopyIn(35, EPOCH, None, "copy_records_to_table", "t", {"columns": ["a", "b"]}, TOKEN),),
     ),
     MessageCase("chunk of bytes", (Chunk(34, b"1|a\n2"),)),
-    MessageCase("chunk of records", (Chunk(35, [[1, "a"], [None, UUID_1]]),)),
+    MessageCase(
+        "chunk of records",
+        (Chunk(35, msgspec.msgpack.encode([pack_args(record) for record in ([1, "a"], [None, UUID_1])])),),
+    ),
     MessageCase("the last chunk and the end, in one frame", (Chunk(34, b"|b\n"), EndOfChunks(34))),
     MessageCase("end_of_chunks because of an error", (EndOfChunks(35, "FileNotFoundError: [Errno 2] No such file"),)),
     MessageCase("listen", (Listen(36, EPOCH, 5.0, ["orders", "Grüße"]),)),

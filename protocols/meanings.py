@@ -169,7 +169,7 @@ MESSAGES: dict[str, Meaning] = {
         "`done` with the command tag; `failed` may come at any time",
         {
             **_REQUEST,
-            "method": "`copy_to_table` (the chunks are bytes) or `copy_records_to_table` (they are records).",
+            "method": "`copy_to_table` or `copy_records_to_table`.",
             "table": "The table's name.",
             "options": "Keyword arguments of asyncpg's method of that name, but for `source` and `records`.",
             "lease": _ITS_LEASE,
@@ -178,17 +178,17 @@ MESSAGES: dict[str, Meaning] = {
     "listen": Meaning(
         "request",
         "Have the notifications of these channels sent to this link, from now on.",
-        "`done` without a command tag, once PostgreSQL listens",
+        "`done`, once PostgreSQL listens",
         {
             **_REQUEST,
-            "channels": "Their names, as PostgreSQL has them: no quotes, and case counts.",
+            "channels": "Their names, exactly as they are: no quotes, and case counts. At most 63 bytes each, no NUL.",
             "lease": "Whose session is to listen. nil: the pool's one connection that listens for all workers.",
         },
     ),
     "unlisten": Meaning(
         "request",
-        "Undo `listen` for these channels. Those that are not listened to are ignored.",
-        "`done` without a command tag",
+        "Undo one `listen` for each of these channels. Those that are not listened to are ignored.",
+        "`done`",
         {**_REQUEST, "channels": "Their names.", "lease": "As it was in `listen`."},
     ),
     "set_codec": Meaning(
@@ -439,8 +439,8 @@ MESSAGES: dict[str, Meaning] = {
         "A piece of the data of a copy that is not answered yet.",
         fields={
             "id": _COPY,
-            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table`: an array of records, each "
-            "an array of values.",
+            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table` it holds msgpack: an array of "
+            "records, each an array of values.",
         },
     ),
     "credit": Meaning(
