@@ -181,7 +181,7 @@ MESSAGES: dict[str, Meaning] = {
         "`done`, once PostgreSQL listens",
         {
             **_REQUEST,
-            "channels": "Their names, exactly as they are: no quotes, and case counts. At most 63 bytes each, no NUL.",
+            "channels": "Their names, exactly as they are: no quotes, and case counts. Each has at most 63 bytes.",
             "lease": "Whose session is to listen. nil: the pool's one connection that listens for all workers.",
         },
     ),
@@ -439,8 +439,8 @@ MESSAGES: dict[str, Meaning] = {
         "A piece of the data of a copy that is not answered yet.",
         fields={
             "id": _COPY,
-            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table` it holds msgpack: an array of "
-            "records, each an array of values.",
+            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table` it holds msgpack: an array "
+            "of records, each an array of values.",
         },
     ),
     "credit": Meaning(
