@@ -391,9 +391,10 @@ def _error_text(cls: type[errors.PgactorError]) -> str:
 def _ext() -> str:
     example: dict[int, str] = {}
     for case in cases.VALUES:
-        value = case.argument if case.in_zone else values.pack_argument(case.value)
-        if isinstance(value, msgspec.msgpack.Ext):
-            example.setdefault(value.code, bytes(value.data).hex(" "))
+        argument = case.argument if case.in_zone else values.pack_argument(case.value)
+        for value in (argument, values.pack_result(case.value)):
+            if isinstance(value, msgspec.msgpack.Ext):
+                example.setdefault(value.code, bytes(value.data).hex(" "))
     return _table(
         ("type", "name", "stands for", "payload", "example of a payload"),
         ((int(code), code.name, *EXT[code], f"`{example[code]}`") for code in values.ExtCode),
