@@ -22,6 +22,7 @@ export class Client {
   #waiting = new Map(); // id -> { resolve, reject, parts }
   #shapes = new Map(); // number -> columns, the first told first
   #welcomed;
+  #sent = Promise.resolve(); // a socket sends one frame at a time
 
   static async connect(endpoint, label) {
     const client = new Client();
@@ -74,7 +75,8 @@ export class Client {
   #send(messages) {
     const frame = encode(messages, EXACT);
     if (frame.length > (this.maxFrameBytes ?? 1024)) throw new Error("the frame is too large");
-    return this.#dealer.send(frame);
+    this.#sent = this.#sent.then(() => this.#dealer.send(frame));
+    return this.#sent;
   }
 
   async #read() {
