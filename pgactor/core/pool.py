@@ -198,6 +198,11 @@ class Pool:
         """The holder's session is as new."""
         return self.connecting.reset_done(now, holder, incarnation)
 
+    def spoiled(self, now: float, holder: Holder, incarnation: int) -> None:
+        """The holder's session is fit for nobody, as a hook that failed left it: close it when it comes back."""
+        if not self.fleet.is_stale(holder, incarnation):
+            self.fleet.spoil(now, holder)
+
     def closed(self, now: float, holder: Holder, incarnation: int) -> list[Action]:
         """The holder's connection is closed, as was asked."""
         return self.connecting.closed(now, holder, incarnation)
@@ -238,8 +243,9 @@ class Pool:
     # --- administration -----------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:
-        """Open the first min_size connections."""
+        """Open the first init_size connections."""
         actions: list[Action] = []
+        self.fleet.start()
         self.dealing.move_on(now, actions)
         return actions
 
