@@ -202,8 +202,8 @@ class PoolTable(PoolSettings, forbid_unknown_fields=True, frozen=True, kw_only=T
 
 
 class TemplateTable(PoolTable, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Pools made when they are first asked for, as NAME/database: `[templates.NAME]`, with {database} or {user} in the
-    place of the name in its dsn, database, user or server_settings.
+    """Pools that are made when they are first asked for, as NAME/database: `[templates.NAME]`. Its dsn, database or
+    user has {database} or {user} in the place of the name.
 
     max_pools: how many of them at most. pool_idle_seconds: one that no worker has been connected to for so long is
     closed; 0: never.
@@ -287,7 +287,8 @@ def load(
     overrides: Mapping[tuple[str, ...], Any] | None = None,
 ) -> Settings:
     """Read the settings: the file, then the environment (PGACTOR_DSN, PGACTOR_ENDPOINT, PGACTOR_MIN_SIZE,
-    PGACTOR_MAX_SIZE; of another pool PGACTOR_DSN_NAME and so on), then the overrides, given as {("pool", "max_size"): 4}.
+    PGACTOR_MAX_SIZE; of another pool PGACTOR_DSN_NAME and the like), then the overrides, given as
+    {("pool", "max_size"): 4}.
 
     Raises `ConfigError` that names the file and the key.
     """
@@ -345,6 +346,10 @@ def _explain(text: str) -> str:
     if "unknown field `" not in text:
         return text
     unknown = text.split("`")[1]
-    known = [name for struct in (Settings, TemplateTable, ConnectSettings, HookSettings) for name in struct.__struct_fields__]
+    known = [
+        name
+        for struct in (Settings, TemplateTable, ConnectSettings, HookSettings)
+        for name in struct.__struct_fields__
+    ]
     near = difflib.get_close_matches(unknown, known, n=1)
     return f"{text}; did you mean `{near[0]}`?" if near else text

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from .. import wire
 from ..core.roster import Worker
@@ -26,11 +26,22 @@ GATHERED_REPLIES = 16
 """How long, and how many, replies may wait for each other while requests wait for backends."""
 
 
+class Frames(Protocol):
+    """Who takes the frames of workers."""
+
+    def frame(self, peer: Peer, frame: bytes) -> None: ...
+    def disconnected(self, peer: Peer, reason: str) -> None: ...
+    def malformed(self, peer: Peer | None, reason: str) -> None: ...
+
+
 class Peer(ABC):
-    """One link. worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
+    """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
+
+    worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
     backlog: its messages that are read and not heard yet."""
 
     road: str
+    heard_by: Frames
 
     def __init__(self, *, max_frame_bytes: int) -> None:
         self.worker: Worker | None = None

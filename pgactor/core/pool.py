@@ -34,6 +34,7 @@ class Pool:
         self.settings = settings
         self.epoch = epoch
         self.started_at = started_at
+        self.unused_since = started_at  # when its last worker left
         self.roster = Roster()
         self.deadlines: Deadlines[object] = Deadlines()
         self.counters = dict.fromkeys(report.COUNTERS, 0)
@@ -65,6 +66,7 @@ class Pool:
         actions: list[Action] = []
         if not self.roster.leave(worker):
             return actions
+        self.unused_since = now
         self.deadlines.cancel(worker)
         for lease in list(worker.leases.values()):
             self.leasing.end(now, lease, LeaseLost(f"its worker {worker} is gone: {reason}"), actions, tell=False)

@@ -263,7 +263,7 @@ class Bench:
         self.worker = Worker(1, now=0.0)
         self.on_diverted: Callable[[Request], None] = lambda _: None
         self.on_came_back: Callable[[], None] = lambda: None
-        backend = SimpleNamespace(holder=SimpleNamespace(number=3), pid=4242)
+        backend = SimpleNamespace(holder=SimpleNamespace(number=3), pid=4242, name="backend 3")
         self.pipeline = Pipeline(
             cast(Backend, backend),
             cast(Session, self.session),
