@@ -20,7 +20,7 @@ import msgspec
 
 from ..core.holder import Holder
 from ..core.request import Request
-from ..errors import LeaseLost, PoolTimeout
+from ..errors import LeaseLost, RequestCancelled
 from ..messages import (
     DEFAULT_MAX_FRAME_BYTES,
     Batch,
@@ -171,6 +171,12 @@ class Backend:
         """Make the session ready for a lease; `Reports.set_up` follows."""
         self._post(setup)
 
+    def stop_setup(self) -> None:
+        """Nobody waits for the lease that the session is made ready for; `Reports.set_up` follows."""
+        if self._setting_up is not None and not self._interrupted:
+            self._interrupted = True
+            self.task.cancel()
+
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
         self._interrupt_all()
@@ -188,9 +194,7 @@ class Backend:
     def _interrupt_all(self) -> None:
         if self._running is not None:
             self.interrupt(self._running)
-        if self._setting_up is not None and not self._interrupted:
-            self._interrupted = True
-            self.task.cancel()
+        self.stop_setup()
         for letter in list(self._mailbox):
             if isinstance(letter, Request):
                 self.interrupt(letter)
@@ -287,7 +291,7 @@ class Backend:
             if not self._interrupted:
                 raise
             self.task.uncancel()
-            error = PoolTimeout("the setup hook was still at work when the lease had ended")
+            error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
         except Exception as failure:
             error = failure
         finally:

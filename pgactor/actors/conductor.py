@@ -19,6 +19,7 @@ from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Re
 from ..core.holder import Holder
 from ..core.pool import Pool
 from ..core.request import Request
+from ..core.roster import Worker
 from ..errors import ConfigError, LeaseError
 from ..messages import (
     Batch,
@@ -83,6 +84,7 @@ class Conductor:
         self._connect = connect
         self._hooks = hooks
         self._name = name
+        self._setting_up: dict[tuple[Worker, int], Backend] = {}
         self._where = f"pool {name}: " if name else ""
         self._shapes = ShapeTable()
         self._backends: dict[Holder, Backend] = {}
@@ -92,6 +94,7 @@ class Conductor:
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
         self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
+        self.dialogue.cancelled = self.cancelled
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -129,6 +132,11 @@ class Conductor:
         """Whether the lease's backend is inside a transaction: a statement that is refused leaves it as it was."""
         backend = None if token is None else self._backends.get(self.pool.holders[token.holder])
         return backend is not None and backend.in_transaction
+
+    def cancelled(self, worker: Worker, id: int) -> None:
+        """The worker waits no more for a request that the brain has answered: its lease may be being made ready."""
+        if (backend := self._setting_up.get((worker, id))) is not None:
+            backend.stop_setup()
 
     # --- what backends report -----------------------------------------------------------------------------
 
@@ -212,6 +220,7 @@ class Conductor:
 
     def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
         request, lease, now = setup.request, setup.lease, self._loop.time()
+        self._setting_up.pop((request.worker, request.id), None)
         try:
             if error is None:
                 self.pool.leases.check(lease.token, request.worker, now).renew(now)
@@ -251,7 +260,8 @@ class Conductor:
                 case Grant(request, lease, False) if self._hooks.each_use:
                     lease.touched = True  # it is reset at its end, whatever is done with it
                     if self._hooks.setup is not None:
-                        self._backends[lease.holder].set_up(Setup(request, lease))
+                        backend = self._setting_up[request.worker, request.id] = self._backends[lease.holder]
+                        backend.set_up(Setup(request, lease))
                     else:
                         self._do([Grant(request, lease, is_set_up=True)])
                 case Grant(request, lease):

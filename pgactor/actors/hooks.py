@@ -55,7 +55,7 @@ class Hooks:
         loop = asyncio.get_running_loop()
         async with _within("connect", given.get("timeout")):
             made = await self.connect(dsn, loop=loop, connection_class=session, record_class=asyncpg.Record, **given)
-        if isinstance(made, session):
+        if session in type(made).__mro__:  # to isinstance(), asyncpg's connections are of each other's class
             return made
         expected: type = asyncpg.Connection
         hint = None

@@ -176,10 +176,11 @@ def test_sigterm_drains_all_of_them(start: Launch, dsn: str, tag: str, db: Drive
 
 @pytest.mark.parametrize("variable", ["PGACTOR_DSN_OTHER", "PGACTOR_DSN_BATCH"])
 def test_the_environment_gives_a_pool_its_dsn_or_makes_one(start: Launch, dsn: str, variable: str) -> None:
+    mark = "&" if "?" in dsn else "?"
     supervisor = start(
         toml="[pools.batch]\nmax_size = 2\n",
         environment={
-            variable: f"{dsn}{'variable: f"{dsn}?application_name=by_environment"' if '?' in dsn else '?'}application_name=by_environment",
+            variable: f"{dsn}{mark}application_name=by_environment",
             f"{variable.replace('DSN', 'MAX_SIZE')}": "3",
         },
     )
