@@ -263,8 +263,10 @@ class Backend:
             case Order.RESET:
                 async with self._within_reset_timeout():
                     await (self._session.renew(self._hooks.reset) if self._hooks.reset else self._session.renew())
-                self._reports.reset_done(self)
-                return True
+                if not self._session.is_closed():  # by a hook
+                    self._reports.reset_done(self)
+                    return True
+                self._lost("the reset hook has closed the connection")
             case Order.CLOSE:
                 await self._close()
                 self._reports.closed(self)

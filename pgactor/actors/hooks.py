@@ -74,6 +74,8 @@ class Hooks:
         try:
             async with _within("init", timeout):
                 await self.init(session)
+            if session.is_closed():
+                raise asyncpg.ConnectionDoesNotExistError("connection was closed during pool initialization")
         except BaseException:
             await close(session)
             raise
