@@ -278,8 +278,8 @@ class Expire(Request, tag="expire"):
 class Hello(Message, tag="hello"):
     """The first message on a link; answered by `Welcome`, or by `Failed` without an id and the end of the link.
 
-    max_frame_bytes: the largest frame the worker takes. pool: which of the supervisor's pools it is for; "": the
-    first.
+    max_frame_bytes: the largest frame the worker takes. pool: the name of the supervisor's pool that the link is
+    to belong to; "": the first's. A name that it does not have is refused.
     """
 
     version: int
@@ -559,7 +559,8 @@ class WorkerStatus(msgspec.Struct):
 
 
 class PoolStatus(msgspec.Struct):
-    """The state of the pool at one moment; `counters` rise from the supervisor's start."""
+    """The state of the pool at one moment; `counters` rise from the supervisor's start. pool: its name. pools: the
+    names of all pools that the supervisor has now."""
 
     version: str
     epoch: int
@@ -577,6 +578,9 @@ class PoolStatus(msgspec.Struct):
     counters: dict[str, int]
     holders: list[HolderStatus]
     workers: list[WorkerStatus]
+    init_size: int = 0
+    pool: str = "default"
+    pools: list[str] = []
 
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch

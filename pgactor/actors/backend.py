@@ -20,6 +20,7 @@ import msgspec
 
 from ..core.holder import Holder
 from ..core.request import Request
+from ..errors import LeaseLost, RequestCancelled
 from ..messages import (
     DEFAULT_MAX_FRAME_BYTES,
     Batch,
@@ -33,7 +34,8 @@ from ..messages import (
     Rows,
 )
 from .batches import run_batch
-from .failures import in_words, statement_failed
+from .failures import failed, in_words, statement_failed
+from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .pipeline import Pipeline
 from .reports import Reports as StatementReports
@@ -79,6 +81,12 @@ class Reports(StatementReports, Protocol):
     def unrun(self, backend: Backend, request: Request) -> None:
         """The request was not even begun; `gone` follows."""
 
+    def spoiled(self, backend: Backend) -> None:
+        """The session is fit for nobody: it is to be closed when it comes back."""
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        """The session is ready for the lease, or not, as the error tells."""
+
     def reset_done(self, backend: Backend) -> None: ...
     def closed(self, backend: Backend) -> None: ...
     def gone(self, backend: Backend, reason: str) -> None: ...
@@ -97,8 +105,13 @@ class Backend:
         reset_timeout: float,
         lane: Lane | None = None,
         max_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        hooks: Hooks = NO_HOOKS,
+        pool: str = "",
     ) -> None:
         self.holder = holder
+        self.name = f"backend {holder.number}" + (f" of pool {pool}" if pool else "")
+        self._hooks = hooks
+        self._setting_up: Setup | None = None
         self.incarnation = holder.incarnation
         self.pid = 0
         self._connect = connect
@@ -108,7 +121,7 @@ class Backend:
         self._lane = lane
         self._max_bytes = max_bytes
         self._pipeline: Pipeline | None = None
-        self._mailbox: deque[Request | Order] = deque()
+        self._mailbox: deque[Request | Order | Setup] = deque()
         self._woken: asyncio.Future[None] | None = None
         self._running: Request | None = None
         self._interrupted = False
@@ -154,6 +167,16 @@ class Backend:
         if self._running is request:
             self._session.terminate()
 
+    def set_up(self, setup: Setup) -> None:
+        """Make the session ready for a lease; `Reports.set_up` follows."""
+        self._post(setup)
+
+    def stop_setup(self) -> None:
+        """Nobody waits for the lease that the session is made ready for; `Reports.set_up` follows."""
+        if self._setting_up is not None and not self._interrupted:
+            self._interrupted = True
+            self.task.cancel()
+
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
         self._interrupt_all()
@@ -171,6 +194,7 @@ class Backend:
     def _interrupt_all(self) -> None:
         if self._running is not None:
             self.interrupt(self._running)
+        self.stop_setup()
         for letter in list(self._mailbox):
             if isinstance(letter, Request):
                 self.interrupt(letter)
@@ -180,8 +204,10 @@ class Backend:
         if self._session.is_closed():
             self._post(request)  # which will find it out
             return
-        if lane is None or not self._session.speaks_utf8:
-            if lane is not None:
+        if lane is None or not self._session.speaks_utf8 or self._session.has_codecs:
+            if lane is not None and self._session.has_codecs:
+                lane.switch_off("codecs", "a hook has set codecs of types")
+            elif lane is not None:
                 lane.switch_off("encoding", "texts are not UTF-8 in this database")
             self._loop.call_soon(self._reports.diverted, self, request)
             return
@@ -195,14 +221,14 @@ class Backend:
         )
         self._pipeline.send(request)
 
-    def _post(self, letter: Request | Order) -> None:
+    def _post(self, letter: Request | Order | Setup) -> None:
         if self._pipeline is not None and letter is not Order.LOST:
             self._pipeline.give_back()
         self._mailbox.append(letter)
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
-    async def _next(self) -> Request | Order:
+    async def _next(self) -> Request | Order | Setup:
         while not self._mailbox:
             self._woken = self._loop.create_future()
             await self._woken
@@ -222,20 +248,25 @@ class Backend:
         except EXPECTED as error:
             self._lost(in_words(error))
         except Exception as error:
-            log.exception("backend %d met an unexpected error, and is closed", self.holder.number)
+            log.exception("%s met an unexpected error, and is closed", self.name)
             self._lost(in_words(error))
         finally:
             if not self._session.is_closed():
                 self._session.terminate()
 
-    async def _obey(self, order: Order) -> bool:
+    async def _obey(self, order: Order | Setup) -> bool:
         """Carry out the order; False if the connection is no more."""
         match order:
+            case Setup():
+                await self._set_up(order)
+                return True
             case Order.RESET:
                 async with self._within_reset_timeout():
-                    await self._session.renew()
-                self._reports.reset_done(self)
-                return True
+                    await (self._session.renew(self._hooks.reset) if self._hooks.reset else self._session.renew())
+                if not self._session.is_closed():  # by a hook
+                    self._reports.reset_done(self)
+                    return True
+                self._lost("the reset hook has closed the connection")
             case Order.CLOSE:
                 await self._close()
                 self._reports.closed(self)
@@ -252,6 +283,23 @@ class Backend:
             raise TimeoutError(
                 f"it did not come to rest within reset_timeout_seconds ({self._reset_timeout:g} s)"
             ) from None
+
+    async def _set_up(self, setup: Setup) -> None:
+        error: Exception | None = None
+        self._setting_up = setup
+        try:
+            await self._hooks.prepare(self._session, setup.request.deadline)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self.task.uncancel()
+            error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
+        except Exception as failure:
+            error = failure
+        finally:
+            self._setting_up = None
+            self._interrupted = False
+        self._reports.set_up(self, setup, error)
 
     async def _open(self) -> bool:
         try:
@@ -292,6 +340,8 @@ class Backend:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
+            if self._hooks.setup is not None and request.lease is None and not await self._is_ready_for(request):
+                return False
             if self._lane is not None and self._lane.wanted and request.lease is None:
                 await self._look_types_up(self._lane)
             reply, shape = await self._perform(request)
@@ -309,6 +359,20 @@ class Backend:
             return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
         self._reports.answer(request, reply, shape)
         return not isinstance(message, ExecuteMany | FetchMany) or bool(message.args)
+
+    async def _is_ready_for(self, request: Request) -> bool:
+        """Call the setup hook before the request; if that fails, its error is the answer."""
+        try:
+            await self._hooks.prepare(self._session)
+        except BaseException as error:
+            if isinstance(error, Exception) and never_began(error):
+                raise
+            self._reports.spoiled(self)
+            if not isinstance(error, Exception):
+                raise  # it was interrupted
+            self._reports.answer(request, failed(request.id, error), None)
+            return False
+        return True
 
     async def _look_types_up(self, lane: Lane) -> None:
         """While the session is at hand: what the statement lane wants to know of types."""
@@ -349,7 +413,7 @@ class Backend:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._session.close()
         except Exception as error:
-            log.warning("backend %s did not close in good order: %s", self.holder.number, in_words(error))
+            log.warning("%s did not close in good order: %s", self.name, in_words(error))
 
     def _ended(self, _: object) -> None:
         """asyncpg's word that the connection is closed."""
@@ -360,6 +424,10 @@ class Backend:
         for letter in self._mailbox:
             if isinstance(letter, Request):
                 self._reports.unrun(self, letter)
+            elif isinstance(letter, Setup):
+                self._reports.set_up(
+                    self, letter, LeaseLost(f"the lease lost its connection to PostgreSQL: {reason}; acquire again")
+                )
         self._mailbox.clear()
         if self._pipeline is not None:
             for request in self._pipeline.never_ran():

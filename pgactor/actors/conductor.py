@@ -19,7 +19,8 @@ from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Re
 from ..core.holder import Holder
 from ..core.pool import Pool
 from ..core.request import Request
-from ..errors import ConfigError
+from ..core.roster import Worker
+from ..errors import ConfigError, LeaseError
 from ..messages import (
     Batch,
     Done,
@@ -36,6 +37,7 @@ from .dialogue import Dialogue
 from .failures import failed, in_words, statement_failed
 from .fields import array_header
 from .group import Group
+from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .peer import Peer
 from .session import Session, as_exception
@@ -69,10 +71,23 @@ _PERMANENT = (
 class Conductor:
     """Joins the workers, the brain and the backends of one pool."""
 
-    def __init__(self, settings: Settings, *, connect: Callable[[], Awaitable[Session]], epoch: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Callable[[], Awaitable[Session]],
+        epoch: int,
+        hooks: Hooks = NO_HOOKS,
+        name: str = "",
+    ) -> None:
+        """name: the pool's, for the log, where there are several."""
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._connect = connect
+        self._hooks = hooks
+        self._name = name
+        self._setting_up: dict[tuple[Worker, int], Backend] = {}
+        self._where = f"pool {name}: " if name else ""
         self._shapes = ShapeTable()
         self._backends: dict[Holder, Backend] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -81,8 +96,14 @@ class Conductor:
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
         self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
+        self.dialogue.cancelled = self.cancelled
 
     # --- life ---------------------------------------------------------------------------------------------
+
+    @property
+    def unused_since(self) -> float | None:
+        """Since when, by the loop's clock, no worker has been connected; None: one is."""
+        return None if len(self.pool.roster) else self.pool.unused_since
 
     def start(self) -> None:
         """Open the first connections."""
@@ -95,13 +116,13 @@ class Conductor:
             async with asyncio.timeout(seconds):
                 await self._drained.wait()
         except TimeoutError:
-            log.warning("work was still in progress after drain_timeout_seconds: it is ended")
+            log.warning("%swork was still in progress after drain_timeout_seconds: it is ended", self._where)
             self._do(self.pool.terminate(self._loop.time()))
             try:
                 async with asyncio.timeout(self._settings.pool.reset_timeout_seconds):
                     await self._drained.wait()
             except TimeoutError:
-                log.warning("%d connections did not close in time", len(self._backends))
+                log.warning("%s%d connections did not close in time", self._where, len(self._backends))
         if self._timer is not None:
             self._timer.cancel()
         tasks = [backend.task for backend in self._backends.values()]
@@ -114,6 +135,11 @@ class Conductor:
         backend = None if token is None else self._backends.get(self.pool.holders[token.holder])
         return backend is not None and backend.in_transaction
 
+    def cancelled(self, worker: Worker, id: int) -> None:
+        """The worker waits no more for a request that the brain has answered: its lease may be being made ready."""
+        if (backend := self._setting_up.get((worker, id))) is not None:
+            backend.stop_setup()
+
     # --- what backends report -----------------------------------------------------------------------------
 
     def opened(self, backend: Backend) -> None:
@@ -121,7 +147,7 @@ class Conductor:
 
     def open_failed(self, backend: Backend, error: BaseException) -> None:
         self._forget(backend)
-        log.warning("cannot connect to PostgreSQL: %s", in_words(error))
+        log.warning("%scannot connect to PostgreSQL: %s", self._where, in_words(error))
         permanent = isinstance(error, _PERMANENT)
         now, words = self._loop.time(), in_words(error)
         self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
@@ -200,6 +226,24 @@ class Conductor:
     def unrun(self, backend: Backend, request: Request) -> None:
         self._do(self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request))
 
+    def spoiled(self, backend: Backend) -> None:
+        self.pool.spoiled(self._loop.time(), backend.holder, backend.incarnation)
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        request, lease, now = setup.request, setup.lease, self._loop.time()
+        self._setting_up.pop((request.worker, request.id), None)
+        try:
+            if error is None:
+                self.pool.leases.check(lease.token, request.worker, now).renew(now)
+                self._do([Grant(request, lease, is_set_up=True)])
+                return
+        except LeaseError as ended:
+            error = ended
+        else:
+            self.spoiled(backend)
+        request.worker.link.send(failed(request.id, error))
+        self._do(self.pool.release(now, request.worker, lease.token))
+
     def reset_done(self, backend: Backend) -> None:
         self._do(self.pool.reset_done(self._loop.time(), backend.holder, backend.incarnation))
 
@@ -209,7 +253,7 @@ class Conductor:
 
     def gone(self, backend: Backend, reason: str) -> None:
         self._forget(backend)
-        log.warning("backend %d (pid %d) is gone: %s", backend.holder.number, backend.pid, reason)
+        log.warning("%s (pid %d) is gone: %s", backend.name, backend.pid, reason)
         self._do(self.pool.gone(self._loop.time(), backend.holder, backend.incarnation, reason))
 
     def _forget(self, backend: Backend) -> None:
@@ -224,6 +268,13 @@ class Conductor:
                 self._backends[action.holder].run(action.request)
                 continue
             match action:
+                case Grant(request, lease, False) if self._hooks.each_use:
+                    lease.touched = True  # it is reset at its end, whatever is done with it
+                    if self._hooks.setup is not None:
+                        backend = self._setting_up[request.worker, request.id] = self._backends[lease.holder]
+                        backend.set_up(Setup(request, lease))
+                    else:
+                        self._do([Grant(request, lease, is_set_up=True)])
                 case Grant(request, lease):
                     waited = lease.granted_at - request.since
                     granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
@@ -245,6 +296,8 @@ class Conductor:
                         reset_timeout=self._settings.pool.reset_timeout_seconds,
                         lane=self._lane,
                         max_bytes=self._settings.max_frame_bytes,
+                        hooks=self._hooks,
+                        pool=self._name,
                     )
                 case Close(holder):
                     self._backends[holder].close()

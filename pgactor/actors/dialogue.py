@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import asyncpg
 
 from .. import wire
-from ..config import Settings
+from ..config import DEFAULT_POOL, Settings
 from ..core import report
 from ..core.actions import Action
 from ..core.lease import LeaseBusy
@@ -66,6 +66,8 @@ _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is i
 class Dialogue:
     """Takes the frames of all workers.
 
+    cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's. pool_names:
+    those of all pools of the supervisor.
     do: carries out what the brain decides. in_transaction: whether a lease's backend is inside a transaction.
     """
 
@@ -86,6 +88,9 @@ class Dialogue:
         self._in_transaction = in_transaction
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self.pool = pool
+        self.cancelled: Callable[[Worker, int], None] = lambda _, __: None
+        self.pool_name = DEFAULT_POOL
+        self.pool_names: Callable[[], list[str]] = lambda: [self.pool_name]
 
     def frame(self, peer: Peer, frame: bytes) -> None:
         """A frame of messages from a worker."""
@@ -206,8 +211,11 @@ class Dialogue:
                 self.pool.heard(now, worker, tokens)
             case Cancel(id=id):
                 self._do(self.pool.withdraw(now, worker, id))
+                self.cancelled(worker, id)
             case Status(id=id):
-                peer.send(StatusReport(id, report.status(self.pool, now)))
+                state = report.status(self.pool, now)
+                state.pool, state.pools = self.pool_name, self.pool_names()
+                peer.send(StatusReport(id, state))
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
                 peer.send(Done(id))

@@ -16,6 +16,7 @@ from asyncpg.protocol import protocol as asyncpg_protocol
 
 from ..errors import ConfigError
 from ..rows import Column, kind_of
+from .hooks import NO_HOOKS, Hook, Hooks
 from .quicktypes import LOOKUP
 from .shapes import Shape, ShapeTable
 
@@ -81,7 +82,11 @@ class _Feed:
 
 
 class Session(asyncpg.Connection):
-    """One PostgreSQL session. asyncpg runs the statements; rows come with their shape."""
+    """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
+
+    is_new: it is in the hands of the hooks that make it. has_codecs: they have set codecs of types, of which the
+    statement lane knows nothing.
+    """
 
     _protocol: Any
     _transport: asyncio.Transport
@@ -95,6 +100,18 @@ class Session(asyncpg.Connection):
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self._sql_prepared: Any = None
         self._feed: _Feed | None = None
+        self.is_new = True
+        self.has_codecs = False
+
+    async def set_type_codec(self, typename: str, **options: Any) -> None:
+        """As asyncpg's."""
+        self.has_codecs |= self.is_new
+        await super().set_type_codec(typename, **options)
+
+    async def set_builtin_type_codec(self, typename: str, **options: Any) -> None:
+        """As asyncpg's."""
+        self.has_codecs |= self.is_new
+        await super().set_builtin_type_codec(typename, **options)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's; where the text holds no statement, and asyncpg trips over the missing tag, an empty one."""
@@ -214,14 +231,21 @@ class Session(asyncpg.Connection):
         """Wait until a statement that was cancelled is over, on both sides of the connection."""
         await self._protocol._wait_for_cancellation()
 
-    async def renew(self) -> None:
+    async def renew(self, reset: Hook | None = None) -> None:
         """Make the session as new as a fresh one, whatever was done in it.
 
         Beyond asyncpg's reset: temporary tables, SQL's PREPARE, SET ROLE and sequence values do not survive, and
         asyncpg's own prepared statements are found out to be gone after a DEALLOCATE ALL.
+
+        reset: what to call in the place of all this, once the session is out of any transaction.
         """
         await self.quiet()
         rollback = "ROLLBACK; " if self.is_in_transaction() else ""
+        if reset is not None:
+            if rollback:
+                await self.execute(rollback)
+            await reset(self)
+            return
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
@@ -283,8 +307,23 @@ class Session(asyncpg.Connection):
         return found
 
 
-async def open_session(arguments: dict[str, Any]) -> Session:
-    """Connect, as asyncpg.connect does. Raises its errors, and `ConfigError` for settings that cannot be parsed."""
+async def open_session(arguments: dict[str, Any], hooks: Hooks = NO_HOOKS) -> Session:
+    """Connect, as asyncpg.connect does, and call the hooks of a new connection. Raises the errors of both, and
+    `ConfigError` for settings that cannot be parsed."""
+    session: Session = await (_connect(arguments) if hooks.connect is None else hooks.open(arguments, Session))
+    if arguments.get("statement_cache_size") != 0:
+        try:
+            async with asyncio.timeout(arguments.get("timeout")):
+                await session.watch_prepared()
+        except BaseException:
+            session.terminate()
+            raise
+    await hooks.begin(session, arguments.get("timeout"))
+    session.is_new = False
+    return session
+
+
+async def _connect(arguments: dict[str, Any]) -> Session:
     try:
         session: Session = await asyncpg.connect(**arguments, connection_class=Session)
     except ValueError as error:
@@ -295,14 +334,6 @@ async def open_session(arguments: dict[str, Any]) -> Session:
             "the connection settings cannot be parsed: special characters of a user name or password are expected to "
             "be percent-encoded in a dsn, and ports to be numbers"
         ) from None
-    if arguments.get("statement_cache_size") == 0:
-        return session
-    try:
-        async with asyncio.timeout(arguments.get("timeout")):
-            await session.watch_prepared()
-    except BaseException:
-        session.terminate()
-        raise
     return session
 
 

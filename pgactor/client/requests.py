@@ -104,7 +104,8 @@ class Requests:
     def hello(self) -> Hello:
         """The first message."""
         options = self.options
-        return Hello(PROTOCOL_VERSION, options.label, os.getpid(), f"pgactor {__version__}", options.max_frame_bytes)
+        library = f"pgactor {__version__}"
+        return Hello(PROTOCOL_VERSION, options.label, os.getpid(), library, options.max_frame_bytes, options.pool)
 
     def begin(self, request: Request, waiter: Any = None, patience: float | None = None, link: Any = None) -> Pending:
         """Number the request and await its reply."""

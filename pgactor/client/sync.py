@@ -27,7 +27,9 @@ class Client(Statements):
 
     endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
     supervisor that is not there yet. request_timeout: seconds for each statement, the wait for a backend included;
-    None: no limit. label: how this worker is named in `pgactor status` and in errors.
+    None: no limit. label: how this worker is named in `pgactor status` and in errors. pool: which of the supervisor's
+    pools; default $PGACTOR_POOL, or its first. "NAME/database" has one made of the template NAME. An endpoint may
+    name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Client(Statements):
         connect_timeout: float = 10.0,
         request_timeout: float | None = 60.0,
         label: str | None = None,
+        pool: str | None = None,
     ) -> None:
-        self._channel = Channel(make_options(endpoint, connect_timeout, request_timeout, label))
+        self._channel = Channel(make_options(endpoint, connect_timeout, request_timeout, label, pool))
         self._default_timeout = request_timeout
 
     def __enter__(self) -> Client:

@@ -35,6 +35,8 @@ class Fleet:
             random=random,
         )
         self._vacant = self.holders[::-1]
+        self._warming = 0  # how many are to be there before the start is over
+        self._is_first = False  # the one that is to show errors early
         self._deadlines = deadlines
         self._random = random
 
@@ -63,11 +65,18 @@ class Fleet:
             and not self.alive
         )
 
+    def start(self) -> None:
+        """From now on init_size connections are opened: one alone first, so that errors show early."""
+        self._warming = self.settings.initial_size
+        self._is_first = True
+
     def open_more(self, now: float, waiting: int, actions: list[Action]) -> None:
         """Open connections: as many as min_size and the waiting requests need, and as may be opened at once."""
-        if not self._vacant:
+        if not self._vacant or (self._is_first and self.opener.opening):
             return
-        needed = max(self.settings.min_size - self.alive, waiting - self.opener.opening)
+        needed = max(max(self.settings.min_size, self._warming) - self.alive, waiting - self.opener.opening)
+        if self._is_first:
+            needed = min(needed, 1)
         while needed > 0 and self._vacant and self.opener.may_open(now):
             holder = self._vacant.pop()
             holder.apply(HolderEvent.OPEN, now)
@@ -94,10 +103,13 @@ class Fleet:
     def opened(self, now: float, holder: Holder, backend_pid: int) -> None:
         """The holder has a new backend; it is to be settled next."""
         self.opener.succeeded()
+        self._is_first = False
         holder.backend_pid = backend_pid
         if lifetime := self.settings.max_lifetime_seconds:
             holder.retire_at = now + lifetime * (1 - self.settings.max_lifetime_jitter * self._random.random())
         holder.apply(HolderEvent.OPENED, now)
+        if self.open >= min(self._warming, len(self.holders)):
+            self._warming = 0
 
     def settle(self, now: float, holder: Holder, actions: list[Action]) -> None:
         """The holder is idle: keep it for the next request, or retire it."""
@@ -116,6 +128,10 @@ class Fleet:
             or bool(self.settings.max_queries and holder.uses >= self.settings.max_queries)
             or (holder.retire_at is not None and now >= holder.retire_at)
         )
+
+    def spoil(self, now: float, holder: Holder) -> None:
+        """The holder's session is fit for nobody: retire it when it comes back."""
+        holder.retire_at = now
 
     def retire(self, now: float, holder: Holder, actions: list[Action]) -> None:
         """Close the holder's backend. One that works cannot be retired before it has come to rest."""

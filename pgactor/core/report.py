@@ -89,6 +89,9 @@ def status(pool: Pool, now: float) -> PoolStatus:
         counters=dict(pool.counters),
         holders=[holder_status(holder, now) for holder in pool.holders],
         workers=[worker_status(worker, now) for worker in pool.roster.all()],
+        init_size=pool.settings.initial_size,
+        pool="",  # the dialogue knows the pools by their names
+        pools=[],
     )
 
 

@@ -34,6 +34,7 @@ class FakeSession:
         self._listeners: list[Callable[[Any], None]] = []
         # for the statement lane
         self.utf8 = True
+        self.has_codecs = False
         self.transport = FakeTransport()
         self.lent = False
         self.passed_on = b""

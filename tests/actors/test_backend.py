@@ -12,6 +12,7 @@ import pytest
 
 from pgactor.actors.backend import CLOSE_SECONDS, Backend
 from pgactor.actors.group import Group
+from pgactor.actors.hooks import Setup
 from pgactor.actors.lane import Lane
 from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
@@ -80,6 +81,12 @@ class Recorder:
         self.heard.append(f"diverted {request.id}")
         request.work = None
         backend.run(request)
+
+    def spoiled(self, backend: Backend) -> None:
+        self.heard.append("spoiled")
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        self.heard.append(f"set_up {setup.request.id}{'' if error is None else f': {error}'}")
 
     def reset_done(self, backend: Backend) -> None:
         self.heard.append("reset_done")
