@@ -578,6 +578,11 @@ class PoolStatus(msgspec.Struct):
     holders: list[HolderStatus]
     workers: list[WorkerStatus]
 
+    @property
+    def available(self) -> int:
+        """How many connections are open and idle: psqlpy's word."""
+        return self.idle
+
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""

@@ -22,6 +22,7 @@ from ..core.holder import Holder
 from ..core.request import Request
 from ..messages import (
     DEFAULT_MAX_FRAME_BYTES,
+    Acquire,
     Batch,
     Done,
     Execute,
@@ -97,6 +98,7 @@ class Backend:
         reset_timeout: float,
         lane: Lane | None = None,
         max_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        recycling: str = "reset",
     ) -> None:
         self.holder = holder
         self.incarnation = holder.incarnation
@@ -107,6 +109,7 @@ class Backend:
         self._reset_timeout = reset_timeout
         self._lane = lane
         self._max_bytes = max_bytes
+        self._recycling = recycling
         self._pipeline: Pipeline | None = None
         self._mailbox: deque[Request | Order] = deque()
         self._woken: asyncio.Future[None] | None = None
@@ -233,7 +236,7 @@ class Backend:
         match order:
             case Order.RESET:
                 async with self._within_reset_timeout():
-                    await self._session.renew()
+                    await self._session.renew(rollback_only=self._recycling == "fast")
                 self._reports.reset_done(self)
                 return True
             case Order.CLOSE:
@@ -292,6 +295,10 @@ class Backend:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
+            if self._recycling == "verified" and request.lease is None:
+                await self._verify()
+                if isinstance(message, Acquire):
+                    return True
             if self._lane is not None and self._lane.wanted and request.lease is None:
                 await self._look_types_up(self._lane)
             reply, shape = await self._perform(message)
@@ -309,6 +316,15 @@ class Backend:
             return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
         self._reports.answer(request, reply, shape)
         return not isinstance(message, ExecuteMany | FetchMany) or bool(message.args)
+
+    async def _verify(self) -> None:
+        """See that PostgreSQL answers. A connection that does not counts as lost before the request began."""
+        try:
+            async with asyncio.timeout(self._reset_timeout):
+                await self._session.execute("")
+        except EXPECTED as error:
+            log.warning("backend %d does not answer: %s", self.holder.number, in_words(error))
+            raise NeverBegan from None
 
     async def _look_types_up(self, lane: Lane) -> None:
         """While the session is at hand: what the statement lane wants to know of types."""

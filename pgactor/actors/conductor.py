@@ -18,7 +18,7 @@ from ..config import Settings
 from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from ..core.holder import Holder
 from ..core.pool import Pool
-from ..core.request import Request
+from ..core.request import Kind, Request
 from ..errors import ConfigError
 from ..messages import (
     Batch,
@@ -31,6 +31,7 @@ from ..messages import (
     Token,
 )
 from . import batches
+from .administration import SetArguments
 from .backend import Backend
 from .dialogue import Dialogue
 from .failures import failed, in_words, statement_failed
@@ -67,7 +68,14 @@ _PERMANENT = (
 class Conductor:
     """Joins the workers, the brain and the backends of one pool."""
 
-    def __init__(self, settings: Settings, *, connect: Callable[[], Awaitable[Session]], epoch: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Callable[[], Awaitable[Session]],
+        epoch: int,
+        set_connect_args: SetArguments | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._connect = connect
@@ -78,7 +86,14 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
-        self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
+        self.dialogue = Dialogue(
+            settings,
+            self.pool,
+            self._lane,
+            do=self._do,
+            in_transaction=self.in_transaction,
+            set_connect_args=set_connect_args,
+        )
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -183,7 +198,8 @@ class Conductor:
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()
-        self.pool.counters["statements_in_session"] += 1
+        if request.kind is not Kind.LEASE:
+            self.pool.counters["statements_in_session"] += 1
         self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
 
     def unrun(self, backend: Backend, request: Request) -> None:
@@ -234,6 +250,7 @@ class Conductor:
                         reset_timeout=self._settings.pool.reset_timeout_seconds,
                         lane=self._lane,
                         max_bytes=self._settings.max_frame_bytes,
+                        recycling=self._settings.pool.recycling,
                     )
                 case Close(holder):
                     self._backends[holder].close()

@@ -18,9 +18,10 @@ import msgspec
 from ..config import Settings
 from ..errors import ConfigError
 from .conductor import Conductor, new_epoch
+from .dialing import Dialer
 from .embedded import embedded_postgres
 from .ipc import IpcGateway
-from .session import check_asyncpg, open_session
+from .session import check_asyncpg
 from .tcp import TcpGateway
 
 log = logging.getLogger("pgactor.supervisor")
@@ -41,9 +42,10 @@ class Supervisor:
     async def start(self) -> None:
         """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served."""
         check_asyncpg()
-        arguments = self.settings.connect.arguments()
-
-        self._conductor = Conductor(self.settings, connect=lambda: open_session(arguments), epoch=new_epoch())
+        dialer = Dialer(self.settings.connect)
+        self._conductor = Conductor(
+            self.settings, connect=dialer.open, epoch=new_epoch(), set_connect_args=dialer.set_arguments
+        )
         try:
             for endpoint in self.settings.endpoints:
                 gateway = _gateway(endpoint)
