@@ -48,6 +48,8 @@ def resolve(connect: dict[str, Any], pool: dict[str, Any] | None = None) -> None
                 if pool is None:
                     raise ConfigError(f"{alias} is the pool's, and cannot be changed with the connect arguments")
                 _rename(table, alias, pool, name)
+    if "ca_file" in connect and not connect.keys() & {"sslmode", "ssl_mode", "ssl"}:
+        connect["sslmode"] = "verify-full"  # psqlpy verifies by it whatever the mode is
     for alias, name in OF_CONNECT.items():
         if alias in connect:
             _rename(connect, alias, connect, name)

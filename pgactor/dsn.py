@@ -56,8 +56,8 @@ def _uri(rest: str) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise ConfigError(
-                "the dsn's options are expected as name=value, with & between them, after the ?; a ? in a user name or "
-                "password is expected to be percent-encoded, as %3F"
+                "the dsn's options are expected as name=value, with & between them, after the ?; a ? in a user name "
+                "or password is expected to be percent-encoded, as %3F"
             )
         key, value = _decode(key), _decode(value)
         if (key, value) == ("ssl", "true"):  # JDBC's word, which libpq knows

@@ -236,7 +236,10 @@ class Backend:
         match order:
             case Order.RESET:
                 async with self._within_reset_timeout():
-                    await self._session.renew(rollback_only=self._recycling == "fast")
+                    if self._recycling == "fast":
+                        await self._session.roll_back()
+                    else:
+                        await self._session.renew()
                 self._reports.reset_done(self)
                 return True
             case Order.CLOSE:

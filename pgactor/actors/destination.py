@@ -146,9 +146,9 @@ def _given(settings: ConnectSettings) -> dict[str, str]:
         if value is not None:
             several = value if isinstance(value, list) else [value]
             found[name] = ",".join(str(int(each)) if isinstance(each, bool) else str(each) for each in several)
+    if settings.ssl is not None and settings.sslmode is not None:
+        raise ConfigError("ssl and sslmode are two names of one setting: give one of them")
     if isinstance(settings.ssl, str):
-        if settings.sslmode is not None:
-            raise ConfigError("ssl and sslmode are two names of one setting: give one of them")
         found["sslmode"] = settings.ssl
     return found
 
@@ -217,8 +217,8 @@ def _arguments(settings: ConnectSettings, options: dict[str, str], environment: 
             arguments[theirs] = options[name]
     if settings.ssl is None or isinstance(settings.ssl, str):
         arguments |= _tls(options, environment)
-    elif settings.ssl is False or options.get("sslmode"):
-        arguments["ssl"] = settings.ssl
+    elif settings.ssl and (unused := [name for name in TLS_OPTIONS if options.get(name)]):
+        raise ConfigError(f"ssl = true leaves {unused[0]} unused: give an sslmode in its place")
     arguments["server_settings"] = _server_settings(settings, options)
     return arguments
 

@@ -214,17 +214,19 @@ class Session(asyncpg.Connection):
         """Wait until a statement that was cancelled is over, on both sides of the connection."""
         await self._protocol._wait_for_cancellation()
 
-    async def renew(self, *, rollback_only: bool = False) -> None:
-        """Make the session as new as a fresh one, whatever was done in it. rollback_only: only end its transaction.
+    async def roll_back(self) -> None:
+        """Cancel what runs and end its transaction; what else was done in the session stays."""
+        await self.quiet()
+        if self.is_in_transaction():
+            await self.execute("ROLLBACK")
+
+    async def renew(self) -> None:
+        """Make the session as new as a fresh one, whatever was done in it.
 
         Beyond asyncpg's reset: temporary tables, SQL's PREPARE, SET ROLE and sequence values do not survive, and
         asyncpg's own prepared statements are found out to be gone after a DEALLOCATE ALL.
         """
         await self.quiet()
-        if rollback_only:
-            if self.is_in_transaction():
-                await self.execute("ROLLBACK")
-            return
         rollback = "ROLLBACK; " if self.is_in_transaction() else ""
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():

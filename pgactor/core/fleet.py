@@ -1,8 +1,8 @@
 """The fleet: all holders, those that are idle or vacant, what is sent to them, and when one is opened or retired.
 
-As in asyncpg.Pool: min_size is kept up, nothing is opened beyond max_size, and a backend is retired when it comes back
-after max_queries requests, after its lifetime, or from an earlier generation; one that idles for too long is retired
-where more than min_size are open. When max_size was lowered, those that are too many are retired, too.
+As in asyncpg.Pool: min_size is kept up, nothing is opened beyond max_size, and a backend is retired when it comes
+back after max_queries requests, after its lifetime, or from an earlier generation; one that idles for too long is
+retired where more than min_size are open. When max_size was lowered, those that are too many are retired, too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .scheduler import Scheduler
 
 
 class Fleet:
-    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back. shrinking: there
-    are more than max_size yet."""
+    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back. shrinking:
+    there are more than max_size yet."""
 
     def __init__(self, settings: PoolSettings, deadlines: Deadlines[object], random: Random) -> None:
         self.settings = settings

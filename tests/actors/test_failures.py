@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from pgactor import wire
-from pgactor.actors.failures import failed, in_words, statement_failed
 from pgactor.actors.dialing import Dialer
+from pgactor.actors.failures import failed, in_words, statement_failed
 from pgactor.config import ConnectSettings
 from pgactor.errors import ConfigError, OutcomeUnknown, RequestTimeout
 
@@ -59,7 +59,7 @@ async def test_a_dsn_that_cannot_be_parsed_is_an_error_of_settings(name: str) ->
 
 
 async def test_a_wrong_option_is_named() -> None:
-    with pytest.raises(ConfigError, match="sslmode is expected to be one of disable, .*; got 'perhaps'"):
+    with pytest.raises(ConfigError, match=r"sslmode is expected to be one of disable, .*; got 'perhaps'"):
         await Dialer(CONNECT_SETTINGS["a wrong option"]).open()
 
 
