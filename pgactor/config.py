@@ -16,9 +16,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from . import aliases
 from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from .errors import ConfigError
 from .messages import DEFAULT_MAX_FRAME_BYTES
+
+MOST_CONNECTIONS = 262_143
+"""The largest max_connections that PostgreSQL takes."""
 
 
 class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -69,6 +73,25 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     lease_share: float = 0.75
     """The part of the connections that leases may hold while statements are coming; at least one, and all but one at
     most."""
+    recycling: Literal["reset", "clean", "verified", "fast"] = "reset"
+    """How a connection is made ready for another worker; see docs/configuration.md."""
+    workers_may_administer: bool | None = None
+    """Whether workers may resize the pool and replace its connect arguments; not given: those on ipc may."""
+
+    @property
+    def resets_always(self) -> bool:
+        """Whether the session is reset after every use, whatever is known of what ran there."""
+        return self.reset_every_statement or self.recycling == "clean"
+
+    def resized(self, max_size: int, min_size: int | None = None) -> PoolSettings:
+        """The same for another size. min_size: None leaves it, or brings it down to max_size.
+
+        Raises ValueError for sizes that cannot be.
+        """
+        if max_size > MOST_CONNECTIONS:
+            raise ValueError(f"max_size is expected to be at most {MOST_CONNECTIONS}, PostgreSQL's own limit")
+        least = min(self.min_size, max(max_size, 0)) if min_size is None else min_size
+        return msgspec.structs.replace(self, max_size=max_size, min_size=least)
 
     @property
     def initial_size(self) -> int:
@@ -122,8 +145,24 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ValueError(f"{name} is expected to be greater or equal to zero")
 
 
+ASYNCPGS_ARGUMENTS = (
+    *("dsn", "host", "port", "user", "password", "passfile", "service", "servicefile", "database", "timeout"),
+    *("statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size", "command_timeout"),
+    *("ssl", "direct_tls", "server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
+)
+"""Which of the settings of `[connect]` asyncpg.connect knows."""
+
+DEFAULT_CONNECT_SECONDS = 10.0
+"""How long an attempt to connect may take: an application waits for its connections."""
+
+
 class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """The arguments of asyncpg.connect that can be written in a file; see asyncpg's documentation of each."""
+    """The arguments of asyncpg.connect that can be written in a file, and libpq's options beyond them, by its names.
+
+    timeout: seconds for a whole attempt to connect, at all hosts; None: 10, or no limit where connect_timeout is
+    given. connect_timeout: for each address, in seconds; 0: no limit. tcp_user_timeout: in milliseconds.
+    keepalives_idle, keepalives_interval: in seconds.
+    """
 
     dsn: str | None = None
     host: str | list[str] | None = None
@@ -134,7 +173,7 @@ class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, o
     service: str | None = None
     servicefile: str | None = None
     database: str | None = None
-    timeout: float = 10.0
+    timeout: float | None = None
     statement_cache_size: int = 1000
     max_cached_statement_lifetime: int = 0
     max_cacheable_statement_size: int = 1024 * 15
@@ -145,10 +184,31 @@ class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, o
     target_session_attrs: str | None = None
     krbsrvname: str | None = None
     gsslib: str | None = None
+    hostaddr: str | list[str] | None = None
+    options: str | None = None
+    application_name: str | None = None
+    connect_timeout: float | None = None
+    tcp_user_timeout: float | None = None
+    keepalives: bool | int | None = None
+    keepalives_idle: float | None = None
+    keepalives_interval: float | None = None
+    keepalives_count: int | None = None
+    load_balance_hosts: str | None = None
+    channel_binding: str | None = None
+    sslmode: str | None = None
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
+    sslpassword: str | None = None
+    sslcrl: str | None = None
+    sslnegotiation: str | None = None
+    ssl_min_protocol_version: str | None = None
+    ssl_max_protocol_version: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments for asyncpg.connect."""
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        """The keyword arguments for asyncpg.connect, without what only libpq knows."""
+        given = {name: getattr(self, name) for name in ASYNCPGS_ARGUMENTS}
+        given["timeout"] = DEFAULT_CONNECT_SECONDS if self.timeout is None else self.timeout
         if "application_name=" not in (self.dsn or ""):  # asyncpg prefers server_settings to the dsn
             given["server_settings"] = {"application_name": "pgactor", **(self.server_settings or {})}
         return {name: value for name, value in given.items() if value is not None}
@@ -311,7 +371,10 @@ def load(
     for keys, value in (overrides or {}).items():
         _put(tree, keys, value)
     try:
+        _resolve_aliases(tree)
         return msgspec.convert(tree, Settings, strict=False)
+    except ConfigError as error:
+        raise ConfigError(f"{path or 'settings'}: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path or 'settings'}: {_explain(str(error))}") from None
 
@@ -335,6 +398,22 @@ def _put_named(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
             if name not in names:
                 raise ConfigError(f"{variable}: there is no pool {name.lower()!r}; PGACTOR_DSN_{name} would make one")
             _put(tree, (*names[name], keys[-1]), environment[variable])
+
+
+def connect_settings(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectSettings:
+    """Settings of `[connect]` given as keyword arguments, psqlpy's names among them. Raises `ConfigError`."""
+    table = {name: value for name, value in {"dsn": dsn, **arguments}.items() if value is not None}
+    aliases.resolve(table)
+    try:
+        return msgspec.convert(table, ConnectSettings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"connect arguments: {_explain(str(error))}") from None
+
+
+def _resolve_aliases(tree: dict[str, Any]) -> None:
+    connect, pool = tree.setdefault("connect", {}), tree.setdefault("pool", {})
+    if isinstance(connect, dict) and isinstance(pool, dict):
+        aliases.resolve(connect, pool)
 
 
 def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:

@@ -582,6 +582,11 @@ class PoolStatus(msgspec.Struct):
     pool: str = "default"
     pools: list[str] = []
 
+    @property
+    def available(self) -> int:
+        """How many connections are open and idle: psqlpy's word."""
+        return self.idle
+
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""

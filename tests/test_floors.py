@@ -27,6 +27,7 @@ FLOORS = """
     messages
     rows
     values      zmtp
+    dsn         aliases
     errors      version     endpoint
 """
 """A module imports from its own room and from the floors below it."""

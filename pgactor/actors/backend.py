@@ -23,6 +23,7 @@ from ..core.request import Request
 from ..errors import LeaseLost, RequestCancelled
 from ..messages import (
     DEFAULT_MAX_FRAME_BYTES,
+    Acquire,
     Batch,
     Done,
     Execute,
@@ -107,6 +108,7 @@ class Backend:
         max_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         hooks: Hooks = NO_HOOKS,
         pool: str = "",
+        recycling: str = "reset",
     ) -> None:
         self.holder = holder
         self.name = f"backend {holder.number}" + (f" of pool {pool}" if pool else "")
@@ -120,6 +122,7 @@ class Backend:
         self._reset_timeout = reset_timeout
         self._lane = lane
         self._max_bytes = max_bytes
+        self._recycling = recycling
         self._pipeline: Pipeline | None = None
         self._mailbox: deque[Request | Order | Setup] = deque()
         self._woken: asyncio.Future[None] | None = None
@@ -262,7 +265,7 @@ class Backend:
                 return True
             case Order.RESET:
                 async with self._within_reset_timeout():
-                    await (self._session.renew(self._hooks.reset) if self._hooks.reset else self._session.renew())
+                    await self._recycle()
                 if not self._session.is_closed():  # by a hook
                     self._reports.reset_done(self)
                     return True
@@ -273,6 +276,14 @@ class Backend:
             case Order.LOST:
                 self._lost(CLOSED_BY_POSTGRES)
         return False
+
+    async def _recycle(self) -> None:
+        if self._recycling == "fast":
+            await self._session.roll_back()
+        elif self._hooks.reset is not None:
+            await self._session.renew(self._hooks.reset)
+        else:
+            await self._session.renew()
 
     @asynccontextmanager
     async def _within_reset_timeout(self) -> AsyncIterator[None]:
@@ -340,6 +351,10 @@ class Backend:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
+            if self._recycling == "verified" and request.lease is None:
+                await self._verify()
+                if isinstance(message, Acquire):
+                    return True
             if self._hooks.setup is not None and request.lease is None and not await self._is_ready_for(request):
                 return False
             if self._lane is not None and self._lane.wanted and request.lease is None:
@@ -373,6 +388,15 @@ class Backend:
             self._reports.answer(request, failed(request.id, error), None)
             return False
         return True
+
+    async def _verify(self) -> None:
+        """See that PostgreSQL answers. A connection that does not counts as lost before the request began."""
+        try:
+            async with asyncio.timeout(self._reset_timeout):
+                await self._session.execute("")
+        except EXPECTED as error:
+            log.warning("backend %d does not answer: %s", self.holder.number, in_words(error))
+            raise NeverBegan from None
 
     async def _look_types_up(self, lane: Lane) -> None:
         """While the session is at hand: what the statement lane wants to know of types."""

@@ -18,7 +18,7 @@ from ..config import Settings
 from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from ..core.holder import Holder
 from ..core.pool import Pool
-from ..core.request import Request
+from ..core.request import Kind, Request
 from ..core.roster import Worker
 from ..errors import ConfigError, LeaseError
 from ..messages import (
@@ -32,6 +32,7 @@ from ..messages import (
     Token,
 )
 from . import batches
+from .administration import SetArguments
 from .backend import Backend
 from .dialogue import Dialogue
 from .failures import failed, in_words, statement_failed
@@ -79,6 +80,7 @@ class Conductor:
         epoch: int,
         hooks: Hooks = NO_HOOKS,
         name: str = "",
+        set_connect_args: SetArguments | None = None,
     ) -> None:
         """name: the pool's, for the log, where there are several."""
         self._loop = asyncio.get_running_loop()
@@ -95,7 +97,14 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
-        self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
+        self.dialogue = Dialogue(
+            settings,
+            self.pool,
+            self._lane,
+            do=self._do,
+            in_transaction=self.in_transaction,
+            set_connect_args=set_connect_args,
+        )
         self.dialogue.cancelled = self.cancelled
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -220,7 +229,8 @@ class Conductor:
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()
-        self.pool.counters["statements_in_session"] += 1
+        if request.kind is not Kind.LEASE:
+            self.pool.counters["statements_in_session"] += 1
         self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
 
     def unrun(self, backend: Backend, request: Request) -> None:
@@ -298,6 +308,7 @@ class Conductor:
                         max_bytes=self._settings.max_frame_bytes,
                         hooks=self._hooks,
                         pool=self._name,
+                        recycling=self._settings.pool.recycling,
                     )
                 case Close(holder):
                     self._backends[holder].close()

@@ -37,6 +37,8 @@ from ..messages import (
     Heartbeat,
     Hello,
     Release,
+    Resize,
+    SetConnectArgs,
     StatementRequest,
     Status,
     StatusReport,
@@ -46,6 +48,7 @@ from ..messages import (
 from ..messages import Request as AnyRequest
 from ..version import __version__
 from . import batches
+from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
 from .peer import Peer
@@ -69,6 +72,7 @@ class Dialogue:
     cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's. pool_names:
     those of all pools of the supervisor.
     do: carries out what the brain decides. in_transaction: whether a lease's backend is inside a transaction.
+    set_connect_args: replaces the connect arguments of new connections.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class Dialogue:
         *,
         do: Callable[[list[Action]], None],
         in_transaction: Callable[[Token | None], bool],
+        set_connect_args: SetArguments | None = None,
     ) -> None:
+        self._administration = Administration(pool, set_connect_args, do=do)
         self._loop = asyncio.get_running_loop()
         self._settings = settings
-        self._resets = settings.pool.reset_every_statement
+        self._resets = settings.pool.resets_always
         self._lane = lane
         self._do = do
         self._in_transaction = in_transaction
@@ -219,6 +225,8 @@ class Dialogue:
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
                 peer.send(Done(id))
+            case Resize() | SetConnectArgs():
+                peer.send(self._administration.hear(now, worker.road, message))
             case Bye():
                 peer.said_goodbye = True
                 peer.close("it said goodbye")

@@ -52,7 +52,7 @@ class Hooks:
         assert self.connect is not None  # noqa: S101  # or nobody would ask
         given = dict(arguments)
         dsn = given.pop("dsn", None)
-        loop = asyncio.get_running_loop()
+        loop = given.pop("loop", None) or asyncio.get_running_loop()
         async with _within("connect", given.get("timeout")):
             made = await self.connect(dsn, loop=loop, connection_class=session, record_class=asyncpg.Record, **given)
         if session in type(made).__mro__:  # to isinstance(), asyncpg's connections are of each other's class

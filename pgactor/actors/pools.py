@@ -17,9 +17,9 @@ from ..errors import PoolClosing, PoolError, ProtocolError
 from ..messages import PROTOCOL_VERSION, Hello
 from . import hooks
 from .conductor import Conductor, new_epoch
+from .dialing import Dialer
 from .failures import failed
 from .peer import Peer
-from .session import open_session
 from .templates import Template
 
 log = logging.getLogger("pgactor.pools")
@@ -129,11 +129,12 @@ class Pools:
             settings = msgspec.structs.replace(
                 settings, pool=msgspec.structs.replace(settings.pool, reset_every_statement=True)
             )
-        arguments = settings.connect.arguments()
+        dialer = Dialer(settings.connect, called)
         conductor = Conductor(
             settings,
-            connect=lambda: open_session(arguments, called),
+            connect=dialer.open,
             epoch=new_epoch(),
+            set_connect_args=dialer.set_arguments,
             hooks=called,
             name=name if self._several else "",
         )

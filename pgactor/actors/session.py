@@ -231,6 +231,12 @@ class Session(asyncpg.Connection):
         """Wait until a statement that was cancelled is over, on both sides of the connection."""
         await self._protocol._wait_for_cancellation()
 
+    async def roll_back(self) -> None:
+        """Cancel what runs and end its transaction; what else was done in the session stays."""
+        await self.quiet()
+        if self.is_in_transaction():
+            await self.execute("ROLLBACK")
+
     async def renew(self, reset: Hook | None = None) -> None:
         """Make the session as new as a fresh one, whatever was done in it.
 

@@ -126,6 +126,25 @@ class AsyncClient(AsyncStatements):
         request = calls.expire()
         calls.done(await self._call("expire_connections", request), request)
 
+    async def resize(self, max_size: int, min_size: int | None = None) -> None:
+        """Change how many connections the pool may have, for all its workers. min_size: how many are kept open; None
+        leaves it, or brings it down to max_size. Connections that are too many are closed when nobody uses them.
+
+        Raises `NotPermitted` where the supervisor's workers_may_administer does not permit it.
+        """
+        request = calls.resize(max_size, min_size)
+        calls.done(await self._call("resize", request), request)
+
+    async def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
+        """Open new connections of the pool by these arguments, in the place of all that it had; those that are open
+        stay as they are, until they end or `expire_connections` is called.
+
+        The arguments are the settings of the supervisor's [connect]: asyncpg's, libpq's and psqlpy's. Raises
+        `ConfigError` for what cannot be, and `NotPermitted`.
+        """
+        request = calls.set_connect_args(dsn, connect_kwargs)
+        calls.done(await self._call("set_connect_args", request), request)
+
     async def close(self) -> None:
         """End the link; leases end with it. The client cannot be used again. Closing twice is allowed."""
         self.terminate()

@@ -27,8 +27,10 @@ from ..messages import (
     IsolationLevel,
     PoolStatus,
     Request,
+    Resize,
     Results,
     Rows,
+    SetConnectArgs,
     Status,
     StatusReport,
     Token,
@@ -107,6 +109,39 @@ def status() -> Status:
 def expire() -> Expire:
     """The request of `expire_connections`."""
     return Expire(UNSENT, UNSENT, None)
+
+
+def resize(max_size: int, min_size: int | None) -> Resize:
+    """The request of `resize`. Raises ValueError for sizes that cannot be."""
+    for name, size, least in (("max_size", max_size, 1), ("min_size", min_size, 0)):
+        if size is None and name == "min_size":
+            continue
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError(f"{name} is expected to be an int, not {type(size).__name__}")
+        if size < least:
+            raise ValueError(f"{name} is expected to be greater {'than' if least else 'or equal to'} zero")
+    if min_size is not None and min_size > max_size:
+        raise ValueError("min_size is greater than max_size")
+    return Resize(UNSENT, UNSENT, None, max_size, min_size)
+
+
+def set_connect_args(dsn: str | None, arguments: dict[str, Any]) -> SetConnectArgs:
+    """The request of `set_connect_args`. Raises TypeError for arguments that do not cross to the supervisor."""
+    for name, value in arguments.items():
+        if not _is_plain(value):
+            raise TypeError(
+                f"{name} cannot be sent to the supervisor: connect arguments are expected to be str, numbers, bool, "
+                f"and lists and dicts of these, not {type(value).__name__}"
+            )
+    return SetConnectArgs(UNSENT, UNSENT, None, dsn, arguments)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_plain(each) for name, each in value.items())
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def check_timeout(timeout: float | None, default: float | None) -> float | None:

@@ -258,6 +258,19 @@ class Pool:
         self.fleet.retire_idle(now, actions)
         return actions
 
+    def resize(self, now: float, max_size: int, min_size: int | None = None) -> list[Action]:
+        """Change how many connections there may be, and are kept up; min_size: None leaves it, or brings it down to
+        max_size. Those that are too many are closed when nobody uses them.
+
+        Raises ValueError for sizes that cannot be; then nothing has changed.
+        """
+        actions: list[Action] = []
+        self.fleet.resize(now, max_size, min_size, actions)
+        self.settings = self.fleet.settings
+        self.window.most = self.settings.most_in_flight
+        self.dealing.move_on(now, actions)
+        return actions
+
     def drain(self, now: float) -> list[Action]:
         """Take no new requests; let those that are here end, then close every connection."""
         actions: list[Action] = []
