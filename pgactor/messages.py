@@ -559,7 +559,10 @@ class WorkerStatus(msgspec.Struct):
 
 
 class PoolStatus(msgspec.Struct):
-    """The state of the pool at one moment; `counters` rise from the supervisor's start."""
+    """The state of the pool at one moment; `counters` rise from the supervisor's start.
+
+    init_size, max_queries, max_inactive_connection_lifetime: settings, beside min_size and max_size.
+    """
 
     version: str
     epoch: int
@@ -577,6 +580,9 @@ class PoolStatus(msgspec.Struct):
     counters: dict[str, int]
     holders: list[HolderStatus]
     workers: list[WorkerStatus]
+    init_size: int = 0
+    max_queries: int = 0
+    max_inactive_connection_lifetime: float = 0.0
 
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Granted, IsolationLevel, Release, Request, Token
+from ..messages import Done, Granted, IsolationLevel, Release, Request, Rows, Token
 from . import calls
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
-from .failures import interface_error
+from .failures import broken_off, interface_error
 from .holding import Holding
 from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
@@ -31,14 +31,20 @@ class AsyncLease(Holding, AsyncStatements):
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
+        self.owner: object = None
         connected.hold(self)
 
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
-            self.released = True
+            self.give_back()
             self._connected.drop(self)
             self._connected.tell(Release(self.token))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process still has it, on a link that lives and in a loop that can turn."""
+        return not self.is_over and self._connected.is_current and not self._connected.loop.is_closed()
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""
@@ -72,7 +78,13 @@ class AsyncLease(Holding, AsyncStatements):
 
     async def _call(self, method: str, request: Request) -> Pending:
         self.require_held(method, time.monotonic())
-        pending, _ = await self._channel.call(request, within=self._connected)
+        self.running += 1
+        try:
+            pending, _ = await self._channel.call(request, within=self._connected)
+        finally:
+            self.running -= 1
+        if self.released and not isinstance(pending.reply, Done | Rows):
+            raise broken_off()
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

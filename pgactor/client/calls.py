@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar, get_args
 
@@ -120,6 +121,14 @@ def check_timeout(timeout: float | None, default: float | None) -> float | None:
     if math.isnan(seconds):
         raise ValueError(f"invalid timeout value: expected non-negative float (got {timeout!r})")
     return None if seconds == math.inf else max(0.0, seconds)
+
+
+def check_command_timeout(timeout: float) -> float:
+    """A default timeout for statements, in seconds. Raises `ValueError` for what is none, as asyncpg does."""
+    with suppress(ValueError):
+        if not isinstance(timeout, bool) and float(timeout) > 0:
+            return float(timeout)
+    raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {timeout!r})")
 
 
 def until(timeout: float | None) -> float | None:

@@ -89,6 +89,9 @@ def status(pool: Pool, now: float) -> PoolStatus:
         counters=dict(pool.counters),
         holders=[holder_status(holder, now) for holder in pool.holders],
         workers=[worker_status(worker, now) for worker in pool.roster.all()],
+        init_size=pool.settings.min_size,
+        max_queries=pool.settings.max_queries,
+        max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
     )
 
 
