@@ -67,8 +67,8 @@ class Blueprint:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name not in CODECS or not hasattr(AsyncLease, name):
             raise ClientError(
-                f"cannot call Connection.{name}() in create_pool's init: the supervisor opens the connections. Give it "
-                'the function, as init = "module:function" in [pool] of its configuration, or use setup=, which is '
+                f"cannot call Connection.{name}() in create_pool's init: the supervisor opens the connections. Give"
+                ' it the function, as init = "module:function" in [pool] of its configuration, or use setup=, which is '
                 "called here with each connection that is acquired"
             )
 

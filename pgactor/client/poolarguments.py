@@ -78,8 +78,8 @@ def refuse_connecting(connect: object, connection_class: object, arguments: Mapp
     if arguments:
         names = _in_words(arguments)
         raise ClientError(
-            f"create_pool() does not take {names}: the supervisor connects to PostgreSQL, and is told how in [connect] "
-            "of its configuration; the first argument here is the supervisor's endpoint"
+            f"create_pool() does not take {names}: the supervisor connects to PostgreSQL, and is told how in"
+            " [connect] of its configuration; the first argument here is the supervisor's endpoint"
         )
     if connect is not None:
         raise ClientError(
