@@ -126,8 +126,9 @@ def check_timeout(timeout: float | None, default: float | None) -> float | None:
 def check_command_timeout(timeout: float) -> float:
     """A default timeout for statements, in seconds. Raises `ValueError` for what is none, as asyncpg does."""
     with suppress(ValueError):
-        if not isinstance(timeout, bool) and float(timeout) > 0:
-            return float(timeout)
+        timeout = timeout if isinstance(timeout, bool) else float(timeout)
+        if not isinstance(timeout, bool) and timeout > 0:
+            return timeout
     raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {timeout!r})")
 
 

@@ -68,8 +68,8 @@ class Blueprint:
         if name not in CODECS or not hasattr(AsyncLease, name):
             raise ClientError(
                 f"cannot call Connection.{name}() in create_pool's init: the supervisor opens the connections. Give"
-                ' it the function, as init = "module:function" in [pool] of its configuration, or use setup=, which is '
-                "called here with each connection that is acquired"
+                ' it the function, as init = "module:function" in [pool] of its configuration, or use setup=, which'
+                " is called here with each connection that is acquired"
             )
 
         async def record(*args: Any, **options: Any) -> None:

@@ -55,7 +55,7 @@ class Sides:
         """Have both go through the story; what each returns must be the same, and is returned."""
         theirs = await told(story, self.asyncpg)
         ours = await told(story, self.pgactor)
-        assert portrait(ours) == portrait(theirs)
+        assert portrait(ours) == portrait(theirs), f"\nasyncpg: {theirs!r}\npgactor: {ours!r}"
         return theirs
 
 

@@ -100,17 +100,10 @@ async def test_A1_command_timeout_is_the_statements_default(sides: Sides) -> Non
         async with side.pool(command_timeout=0.1) as pool:
             with pytest.raises(asyncio.TimeoutError):
                 await pool.fetchval("select pg_sleep(30)")
-        return [error_now(lambda each=each: run(side, each)) for each in (0, -1, True, "x")]
-
-    def run(side: Side, timeout: Any) -> Any:
-        if side.is_asyncpg:  # its pool looks at it when it connects
-            return asyncpg.connect_utils._parse_connect_arguments(  # type: ignore[attr-defined]
-                dsn=sides.dsn, host=None, port=None, user=None, password=None, passfile=None, database=None,
-                command_timeout=timeout, statement_cache_size=0, max_cached_statement_lifetime=0,
-                max_cacheable_statement_size=0, ssl=None, direct_tls=None, server_settings=None,
-                target_session_attrs=None, krbsrvname=None, gsslib=None, service=None, servicefile=None, timeout=None,
-            )  # fmt: skip
-        return side.create_pool(command_timeout=timeout)
+        wrong = (0, -1, True, "x")
+        return [
+            await error_of(lambda each=each: side.create_pool(min_size=1, command_timeout=each)) for each in wrong
+        ]
 
     texts = [text for _, text in await sides.tell(story)]
     assert texts[0] == "invalid command_timeout value: expected greater than 0 float (got 0)"
@@ -164,7 +157,7 @@ async def test_A3_a_failed_start_raises_and_leaves_a_closed_pool(supervisors: An
     ours = pgactor.create_pool(supervisors(dsn=nowhere, max_size=1).ipc)
     unreachable = pgactor.create_pool("ipc:///nowhere/at/all.sock", connect_timeout=0.1)
     for pool in (theirs, ours, unreachable):
-        with pytest.raises(OSError):  # noqa: PT011  # asyncpg's is a ConnectionRefusedError, ours ConnectionErrors
+        with pytest.raises(OSError):  # asyncpg's is a ConnectionRefusedError, ours ConnectionErrors
             await pool
         assert pool.is_closing()
         assert await error_of(pool.fetchval("select 1")) == ("InterfaceError", "pool is closed")
@@ -184,18 +177,14 @@ async def test_A4_a_pool_that_is_not_initialised_says_so(sides: Sides) -> None:
         ]
         sizes = pool.get_size(), pool.get_idle_size(), pool.get_min_size(), pool.get_max_size(), pool.get_init_size()
         await pool.expire_connections()
+        closing = pool.is_closing()
         if not side.is_asyncpg:
-            AsyncClientTerminate(pool)
-        return errors, sizes, pool.is_closing() if side.is_asyncpg else False
+            pgactor.AsyncClient.terminate(pool)  # expire_connections() has made a link
+        return errors, sizes, closing
 
     errors, sizes, closing = await sides.tell(story)
     assert set(errors) == {("InterfaceError", "pool is not initialized")}
     assert (sizes, closing) == ((0, 0, 1, 4, 1), False)
-
-
-def AsyncClientTerminate(pool: Any) -> None:  # noqa: N802
-    """End the link that expire_connections() has opened before the pool was initialised."""
-    pgactor.AsyncClient.terminate(pool)
 
 
 async def test_A4_a_pool_that_is_being_initialised_says_so(sides: Sides) -> None:
@@ -284,11 +273,40 @@ async def test_A5_acquire_gives_up_at_its_timeout_and_nothing_is_lost(sides: Sid
     assert await sides.tell(story) == [1] * 8
 
 
+async def test_A5_a_timeout_tells_who_holds_what(sides: Sides) -> None:
+    async with sides.asyncpg.pool(max_size=1) as pool, pool.acquire():
+        assert await error_of(pool.acquire(timeout=0.01)) == ("TimeoutError", "")
+    async with sides.pgactor.pool() as pool:
+        held = [await pool.acquire() for _ in range(4)]
+        with pytest.raises(
+            asyncio.TimeoutError, match=r"max_size 4, size 4, idle 0.* leased for .* as lease"
+        ) as caught:
+            await pool.acquire(timeout=0.01)
+        assert isinstance(caught.value, pgactor.PoolTimeout)
+        for con in held:
+            await pool.release(con)
+
+
+async def test_A5_no_time_to_wait_is_time_enough_for_an_idle_connection(sides: Sides) -> None:
+    async with sides.asyncpg.pool() as pool:
+        assert pool.get_idle_size() == 1
+        assert (await error_of(pool.acquire(timeout=0)))[0] == "TimeoutError"
+    async with sides.pgactor.pool() as pool:
+        for timeout in (0, -1):
+            async with pool.acquire(timeout=timeout) as con:
+                assert await con.fetchval("select 1") == 1
+            await _resets_done(sides.pgactor, pool)
+
+
 async def test_A5_a_cancelled_acquire_gives_its_connection_back(sides: Sides) -> None:
     async def story(side: Side) -> Any:
         async with side.pool(max_size=4) as pool:
             held = [await pool.acquire() for _ in range(4)]
-            waiting = asyncio.ensure_future(pool._acquire(None) if side.is_asyncpg else pool._acquire(None, None))
+
+            async def wait() -> Any:
+                return await pool.acquire()
+
+            waiting = asyncio.ensure_future(wait())
             await asyncio.sleep(0.01)
             waiting.cancel()
             for con in held:
@@ -497,7 +515,7 @@ async def test_A7_statements_of_the_pool(sides: Sides, table: str) -> None:
     async def story(side: Side) -> Any:
         async with side.pool() as pool:
             return [
-                await pool.execute(f"delete from {table}"),
+                await pool.execute(f"truncate {table}"),
                 await pool.execute(f"insert into {table} values ($1, $2)", 1, "a"),
                 await pool.executemany(f"insert into {table} values ($1, $2)", [(2, "b"), (3, None)]),
                 await pool.fetch(f"select * from {table} order by id"),
@@ -661,7 +679,7 @@ async def test_A9_a_dead_connection_is_replaced(sides: Sides, direct: Any) -> No
                 return not await direct.fetchval("select count(*) from pg_stat_activity where pid = $1", pid)
 
             await until(ended)
-            name, _ = await error_of(con.fetchval("select 1"))
+            name, _ = await error_of(lambda: con.fetchval("select 1"))
             await pool.release(con)
             return name != "", await pool.fetchval("select pg_backend_pid()") != pid
 
@@ -944,7 +962,7 @@ async def test_A16_close_does_not_wait_for_what_cannot_come_back(sides: Sides, s
     assert not closing.done()
     supervisor.stop()
     await asyncio.wait_for(closing, 10)
-    assert await error_of(pool.release(held)) if not held.is_over else True
+    assert held.is_over
 
 
 # --- A17 after release --------------------------------------------------------------------------------------
