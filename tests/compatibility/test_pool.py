@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import warnings
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -100,13 +101,14 @@ async def test_A1_command_timeout_is_the_statements_default(sides: Sides) -> Non
         async with side.pool(command_timeout=0.1) as pool:
             with pytest.raises(asyncio.TimeoutError):
                 await pool.fetchval("select pg_sleep(30)")
-        wrong = (0, -1, True, "x")
-        return [
-            await error_of(lambda each=each: side.create_pool(min_size=1, command_timeout=each)) for each in wrong
-        ]
+
+        def wrong(timeout: Any) -> Any:
+            return lambda: side.create_pool(min_size=1, command_timeout=timeout)
+
+        return [await error_of(wrong(timeout)) for timeout in (0, -1, True, "x")]
 
     texts = [text for _, text in await sides.tell(story)]
-    assert texts[0] == "invalid command_timeout value: expected greater than 0 float (got 0)"
+    assert texts[0] == "invalid command_timeout value: expected greater than 0 float (got 0.0)"
 
 
 # --- A2 arguments -------------------------------------------------------------------------------------------
@@ -278,11 +280,9 @@ async def test_A5_a_timeout_tells_who_holds_what(sides: Sides) -> None:
         assert await error_of(pool.acquire(timeout=0.01)) == ("TimeoutError", "")
     async with sides.pgactor.pool() as pool:
         held = [await pool.acquire() for _ in range(4)]
-        with pytest.raises(
-            asyncio.TimeoutError, match=r"max_size 4, size 4, idle 0.* leased for .* as lease"
-        ) as caught:
+        with pytest.raises(pgactor.PoolTimeout, match=r"(?s)size 4, idle 0.*leased for .* as lease") as caught:
             await pool.acquire(timeout=0.01)
-        assert isinstance(caught.value, pgactor.PoolTimeout)
+        assert isinstance(caught.value, asyncio.TimeoutError)
         for con in held:
             await pool.release(con)
 
@@ -362,7 +362,7 @@ async def _resets_done(side: Side, pool: Any) -> None:
     if not side.is_asyncpg:
 
         async def done() -> bool:
-            return (await pool.status()).resetting == 0
+            return bool((await pool.status()).resetting == 0)
 
         await until(done)
 
@@ -459,7 +459,7 @@ async def test_A6_an_error_of_reset_is_raised_and_the_connection_free(sides: Sid
             for _ in range(6):
                 con = await pool.acquire(timeout=5)
                 errors.append(await error_of(pool.release(con)))
-                errors.append(error_now(lambda con=con: con.fetchval("select 1")))
+                errors.append(error_now(partial(con.fetchval, "select 1")))
             return set(errors)
 
     assert {name for name, _ in await sides.tell(story)} == {"Odd", "InterfaceError"}
@@ -922,7 +922,7 @@ async def test_A16_terminate_leaves_other_workers_alone(sides: Sides) -> None:
         one.terminate()
 
         async def one_lease() -> bool:
-            return (await other.status()).leased == 1
+            return bool((await other.status()).leased == 1)
 
         await until(one_lease)
         assert await held.fetchval("select 1") == 1
