@@ -4,18 +4,72 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
+import os
+import tempfile
 import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 import pgactor
 from pgactor import AsyncLease, ClientError
 from pgactor.client.holding import METHODS
 from tests.compatibility.sides import Side, Sides, error_now, error_of, told, until
+from tests.integration.driving import WatchedSupervisor
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def supervisors(dsn: str) -> Iterator[Any]:
+    """Makes supervisors that serve until the module's last test is done."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pga-"))
+
+        def start(**settings: Any) -> WatchedSupervisor:
+            made = WatchedSupervisor(folder=Path(folder), **{"dsn": dsn, "min_size": 1, "max_size": 4, **settings})
+            stack.callback(made.stop)
+            return made
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def sides(dsn: str, supervisors: Any) -> Sides:
+    """Both, with at least 1 connection and at most 4."""
+    return Sides(dsn, supervisors())
+
+
+@pytest.fixture(scope="module")
+def single(dsn: str, supervisors: Any) -> Sides:
+    """Both, with one connection."""
+    return Sides(dsn, supervisors(max_size=1))
+
+
+@pytest_asyncio.fixture
+async def direct(dsn: str) -> AsyncIterator[Any]:
+    """A connection of asyncpg's outside of all pools: PostgreSQL's own view."""
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture
+async def table(direct: Any) -> AsyncIterator[str]:
+    """An empty table (id int primary key, name text), dropped at the end."""
+    name = f"pgactor_compat_{os.getpid()}_{next(_numbers)}"
+    await direct.execute(f"create table {name} (id int primary key, name text)")
+    yield name
+    await direct.execute(f"drop table {name}")
+
 
 # --- A1 create_pool -----------------------------------------------------------------------------------------
 
