@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Done, Granted, IsolationLevel, Release, Request, Rows, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
-from .failures import broken_off, interface_error
+from .failures import interface_error
 from .holding import Holding
 from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
@@ -83,8 +83,8 @@ class AsyncLease(Holding, AsyncStatements):
             pending, _ = await self._channel.call(request, within=self._connected)
         finally:
             self.running -= 1
-        if self.released and not isinstance(pending.reply, Done | Rows):
-            raise broken_off()
+        if self.released:
+            calls.check_unbroken(pending)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

@@ -36,7 +36,7 @@ from ..messages import (
 )
 from ..rows import Record, RowDecoder
 from ..values import pack_args
-from .failures import counted_from, data_error, exception, interface_error, of_statement
+from .failures import broken_off, counted_from, data_error, exception, interface_error, of_statement
 from .requests import Pending, Reply
 
 R = TypeVar("R", Done, Rows, Results, Granted, StatusReport)
@@ -197,6 +197,16 @@ def granted(pending: Pending, request: Request) -> Granted:
 def pool_status(pending: Pending, request: Request) -> PoolStatus:
     """The state of the pool."""
     return _expect(StatusReport, pending, request).status
+
+
+def check_unbroken(pending: Pending) -> None:
+    """Raises asyncpg.ConnectionDoesNotExistError if the request was ended by the end of its lease, and not by
+    PostgreSQL."""
+    reply, error = pending.reply, pending.error
+    if isinstance(reply, Failed) and reply.code not in ("asyncpg", "python"):
+        error = exception(reply)
+    if error is not None:
+        raise broken_off() from error
 
 
 def in_transaction(reply: Reply | None) -> bool:

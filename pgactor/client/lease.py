@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Done, Granted, IsolationLevel, Release, Request, Rows, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .channel import Channel
 from .chunks import Chunk
 from .connected import Connected
-from .failures import broken_off, interface_error
+from .failures import interface_error
 from .holding import Holding
 from .requests import Pending
 from .statements import Statements
@@ -84,8 +84,8 @@ class Lease(Holding, Statements):
             pending, _ = self._channel.call(request, within=self._connected)
         finally:
             self.running -= 1
-        if self.released and not isinstance(pending.reply, Done | Rows):
-            raise broken_off()
+        if self.released:
+            calls.check_unbroken(pending)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending
