@@ -15,6 +15,7 @@ from .aiostatements import AsyncStatements
 from .chunks import Chunk
 from .failures import interface_error
 from .holding import Holding
+from .releasing import check_unbroken
 from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
@@ -84,7 +85,7 @@ class AsyncLease(Holding, AsyncStatements):
         finally:
             self.running -= 1
         if self.released:
-            calls.check_unbroken(pending)
+            check_unbroken(pending)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar, get_args
 
@@ -36,7 +35,7 @@ from ..messages import (
 )
 from ..rows import Record, RowDecoder
 from ..values import pack_args
-from .failures import broken_off, counted_from, data_error, exception, interface_error, of_statement
+from .failures import counted_from, data_error, exception, interface_error, of_statement
 from .requests import Pending, Reply
 
 R = TypeVar("R", Done, Rows, Results, Granted, StatusReport)
@@ -123,15 +122,6 @@ def check_timeout(timeout: float | None, default: float | None) -> float | None:
     return None if seconds == math.inf else max(0.0, seconds)
 
 
-def check_command_timeout(timeout: float) -> float:
-    """A default timeout for statements, in seconds. Raises `ValueError` for what is none, as asyncpg does."""
-    with suppress(ValueError):
-        timeout = timeout if isinstance(timeout, bool) else float(timeout)
-        if not isinstance(timeout, bool) and timeout > 0:
-            return timeout
-    raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {timeout!r})")
-
-
 def until(timeout: float | None) -> float | None:
     """When the timeout ends, by the monotonic clock."""
     return None if timeout is None else monotonic() + timeout
@@ -197,16 +187,6 @@ def granted(pending: Pending, request: Request) -> Granted:
 def pool_status(pending: Pending, request: Request) -> PoolStatus:
     """The state of the pool."""
     return _expect(StatusReport, pending, request).status
-
-
-def check_unbroken(pending: Pending) -> None:
-    """Raises asyncpg.ConnectionDoesNotExistError if the request was ended by the end of its lease, and not by
-    PostgreSQL."""
-    reply, error = pending.reply, pending.error
-    if isinstance(reply, Failed) and reply.code not in ("asyncpg", "python"):
-        error = exception(reply)
-    if error is not None:
-        raise broken_off() from error
 
 
 def in_transaction(reply: Reply | None) -> bool:

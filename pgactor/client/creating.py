@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import calls
 from .aiohooked import HookedPool
 from .aiopool import Pool
 from .hooks import Hook, Hooks
-from .poolarguments import PoolArguments, check_record_class, refuse_connecting
+from .poolarguments import PoolArguments, check_command_timeout, check_record_class, refuse_connecting
 
 
 def create_pool(
@@ -59,7 +58,7 @@ def create_pool(
     refuse_connecting(connect, connection_class, connect_arguments)
     check_record_class(record_class)
     if command_timeout is not None:
-        request_timeout = calls.check_command_timeout(command_timeout)
+        request_timeout = check_command_timeout(command_timeout)
     options: dict[str, Any] = {
         "arguments": arguments,
         "connect_timeout": connect_timeout,

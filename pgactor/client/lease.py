@@ -14,6 +14,7 @@ from .chunks import Chunk
 from .connected import Connected
 from .failures import interface_error
 from .holding import Holding
+from .releasing import check_unbroken
 from .requests import Pending
 from .statements import Statements
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
@@ -85,7 +86,7 @@ class Lease(Holding, Statements):
         finally:
             self.running -= 1
         if self.released:
-            calls.check_unbroken(pending)
+            check_unbroken(pending)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

@@ -7,6 +7,7 @@ them goes on working and is told where they live now.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..errors import ClientError
@@ -101,6 +102,15 @@ def check_record_class(record_class: Any) -> type[Record]:
         f"create_pool() does not take record_class={record_class!r}: rows are pgactor.Record, which behaves as "
         "asyncpg.Record"
     )
+
+
+def check_command_timeout(timeout: float) -> float:
+    """A default timeout for statements, in seconds. Raises `ValueError` for what is none, as asyncpg does."""
+    with suppress(ValueError):
+        timeout = timeout if isinstance(timeout, bool) else float(timeout)
+        if not isinstance(timeout, bool) and timeout > 0:
+            return timeout
+    raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {timeout!r})")
 
 
 def _is_asyncpgs(cls: object, name: str) -> bool:
