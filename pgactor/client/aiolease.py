@@ -13,9 +13,8 @@ from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
-from .failures import interface_error
+from .failures import check_unbroken, interface_error
 from .holding import Holding
-from .releasing import check_unbroken
 from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
@@ -85,7 +84,7 @@ class AsyncLease(Holding, AsyncStatements):
         finally:
             self.running -= 1
         if self.released:
-            check_unbroken(pending)
+            check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

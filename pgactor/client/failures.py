@@ -106,6 +106,15 @@ def counted_from(failed: Failed, first: int) -> Failed:
     return failed
 
 
+def check_unbroken(reply: object, error: BaseException | None) -> None:
+    """Raises asyncpg.ConnectionDoesNotExistError if a request on a released lease was ended by that, and not by
+    PostgreSQL."""
+    if isinstance(reply, Failed) and reply.code not in ("asyncpg", "python"):
+        error = exception(reply)
+    if error is not None:
+        raise broken_off() from error
+
+
 def _rebuild(failed: Failed, query: str | None) -> BaseException:
     if failed.code == "asyncpg":
         return _asyncpg_error(failed, query)

@@ -12,9 +12,8 @@ from . import calls
 from .channel import Channel
 from .chunks import Chunk
 from .connected import Connected
-from .failures import interface_error
+from .failures import check_unbroken, interface_error
 from .holding import Holding
-from .releasing import check_unbroken
 from .requests import Pending
 from .statements import Statements
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
@@ -86,7 +85,7 @@ class Lease(Holding, Statements):
         finally:
             self.running -= 1
         if self.released:
-            check_unbroken(pending)
+            check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending
