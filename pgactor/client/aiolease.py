@@ -46,6 +46,12 @@ class AsyncLease(Holding, AsyncStatements):
         """Whether this process still has it, on a link that lives and in a loop that can turn."""
         return not self.is_over and self._connected.is_current and not self._connected.loop.is_closed()
 
+    def break_off(self) -> None:
+        """It ends at once, with the link: whatever runs on it. Its termination listeners are called in its own loop."""
+        self.give_back()
+        if not self._connected.loop.is_closed():
+            self._connected.loop.call_soon_threadsafe(self._terminated)
+
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""
         self.require_held("is_in_transaction", time.monotonic())

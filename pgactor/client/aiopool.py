@@ -93,7 +93,7 @@ class Pool(AsyncClient):
         self._require_initialized()
         self._closing = False
         for lease in self._outstanding.held():
-            lease.give_back()  # the supervisor hears of all of them by the end of the link
+            lease.break_off()  # the supervisor hears of it by the end of the link
         super().terminate()
 
     async def _ready(self) -> Pool:

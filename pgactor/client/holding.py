@@ -80,6 +80,9 @@ class Holding:
                 "too busy?); it is rolled back: acquire again"
             )
 
+    def _terminated(self) -> None:
+        """Tell the termination listeners, if there are any."""
+
     def _over(self) -> None:
         on_over, self.on_over = self.on_over, None
         if on_over is not None:

@@ -968,6 +968,20 @@ async def test_A16_terminate_ends_own_connections_at_once_and_may_be_repeated(si
     assert errors[0] == ("ConnectionDoesNotExistError", "connection was closed in the middle of operation")
 
 
+@pytest.mark.skipif(not hasattr(AsyncLease, "add_termination_listener"), reason="leases have no listeners yet")
+async def test_A16_terminate_calls_termination_listeners(sides: Sides) -> None:
+    async def story(side: Side) -> Any:
+        async with side.pool() as pool:
+            held = await pool.acquire()
+            called: list[Any] = []
+            held.add_termination_listener(called.append)
+            pool.terminate()
+            await until(lambda: called)
+            return len(called)
+
+    assert await sides.tell(story) == 1
+
+
 async def test_A16_terminate_leaves_other_workers_alone(sides: Sides) -> None:
     async with sides.pgactor.pool() as one, sides.pgactor.pool() as other:
         held = await other.acquire()
