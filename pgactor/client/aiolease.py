@@ -47,7 +47,7 @@ class AsyncLease(Holding, AsyncStatements):
         return not self.is_over and self._connected.is_current and not self._connected.loop.is_closed()
 
     def break_off(self) -> None:
-        """It ends at once, with the link: whatever runs on it. Its termination listeners are called in its own loop."""
+        """It ends at once, with the link. Its termination listeners are called in its own loop."""
         self.give_back()
         if not self._connected.loop.is_closed():
             self._connected.loop.call_soon_threadsafe(self._terminated)

@@ -41,6 +41,9 @@ class Holding:
         state = "released" if self.released else "ended" if self._end is not None else "held"
         return f"<{type(self).__name__} {self.token} {state}>"
 
+    def _terminated(self) -> None:
+        """Tell the termination listeners, if there are any."""
+
     def ended(self, error: BaseException) -> None:
         """The lease has ended without its owner's doing."""
         self._end = error
@@ -79,9 +82,6 @@ class Holding:
                 f"lease {self.token} was not renewed within its ttl of {self.ttl:g} s (was the process stopped or "
                 "too busy?); it is rolled back: acquire again"
             )
-
-    def _terminated(self) -> None:
-        """Tell the termination listeners, if there are any."""
 
     def _over(self) -> None:
         on_over, self.on_over = self.on_over, None
