@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .client.aio import AsyncClient, create_pool
+    from .client.aio import AsyncClient
     from .client.aiolease import AsyncLease
+    from .client.aiopool import Pool
+    from .client.creating import create_pool
     from .client.lease import Lease
     from .client.sync import Client
     from .errors import (
@@ -57,6 +59,7 @@ __all__ = [
     "NotPermitted",
     "OutcomeUnknown",
     "PgactorError",
+    "Pool",
     "PoolClosing",
     "PoolError",
     "PoolTimeout",
@@ -76,8 +79,9 @@ _HOMES = {
     "AsyncLease": ".client.aiolease",
     "Client": ".client.sync",
     "Lease": ".client.lease",
+    "Pool": ".client.aiopool",
     "Record": ".rows",
-    "create_pool": ".client.aio",
+    "create_pool": ".client.creating",
 }
 
 

@@ -559,8 +559,11 @@ class WorkerStatus(msgspec.Struct):
 
 
 class PoolStatus(msgspec.Struct):
-    """The state of the pool at one moment; `counters` rise from the supervisor's start. pool: its name. pools: the
-    names of all pools that the supervisor has now."""
+    """The state of the pool at one moment; `counters` rise from the supervisor's start.
+
+    pool: its name. pools: the names of all pools that the supervisor has now. init_size, max_queries,
+    max_inactive_connection_lifetime: settings, beside min_size and max_size.
+    """
 
     version: str
     epoch: int
@@ -581,6 +584,8 @@ class PoolStatus(msgspec.Struct):
     init_size: int = 0
     pool: str = "default"
     pools: list[str] = []
+    max_queries: int = 0
+    max_inactive_connection_lifetime: float = 0.0
 
     @property
     def available(self) -> int:

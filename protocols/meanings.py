@@ -500,6 +500,9 @@ STRUCTS: dict[str, Meaning] = {
             "counters": "Counts from the supervisor's start, by name.",
             "holders": "The slots of the pool.",
             "workers": "The links.",
+            "init_size": "How many connections are opened at the start.",
+            "max_queries": "After so many requests a connection is replaced; 0: never.",
+            "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
         },
     ),
     "HolderStatus": Meaning(

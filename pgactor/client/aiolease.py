@@ -13,7 +13,7 @@ from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
-from .failures import interface_error
+from .failures import check_unbroken, interface_error
 from .holding import Holding
 from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
@@ -31,14 +31,26 @@ class AsyncLease(Holding, AsyncStatements):
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
+        self.owner: object = None
         connected.hold(self)
 
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
-            self.released = True
+            self.give_back()
             self._connected.drop(self)
             self._connected.tell(Release(self.token))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process still has it, on a link that lives and in a loop that can turn."""
+        return not self.is_over and self._connected.is_current and not self._connected.loop.is_closed()
+
+    def break_off(self) -> None:
+        """It ends at once, with the link. Its termination listeners are called in its own loop."""
+        self.give_back()
+        if not self._connected.loop.is_closed():
+            self._connected.loop.call_soon_threadsafe(self._terminated)
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""
@@ -72,7 +84,13 @@ class AsyncLease(Holding, AsyncStatements):
 
     async def _call(self, method: str, request: Request) -> Pending:
         self.require_held(method, time.monotonic())
-        pending, _ = await self._channel.call(request, within=self._connected)
+        self.running += 1
+        try:
+            pending, _ = await self._channel.call(request, within=self._connected)
+        finally:
+            self.running -= 1
+        if self.released:
+            check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

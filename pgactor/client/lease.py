@@ -12,7 +12,7 @@ from . import calls
 from .channel import Channel
 from .chunks import Chunk
 from .connected import Connected
-from .failures import interface_error
+from .failures import check_unbroken, interface_error
 from .holding import Holding
 from .requests import Pending
 from .statements import Statements
@@ -31,6 +31,7 @@ class Lease(Holding, Statements):
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
+        self.owner: object = None
         connected.hold(self)
 
     def __enter__(self) -> Lease:
@@ -44,7 +45,7 @@ class Lease(Holding, Statements):
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
-            self.released = True
+            self.give_back()
             if self._connected.is_current:
                 self._connected.drop(self)
                 self._connected.tell(Release(self.token))
@@ -78,7 +79,13 @@ class Lease(Holding, Statements):
 
     def _call(self, method: str, request: Request) -> Pending:
         self.require_held(method, time.monotonic())
-        pending, _ = self._channel.call(request, within=self._connected)
+        self.running += 1
+        try:
+            pending, _ = self._channel.call(request, within=self._connected)
+        finally:
+            self.running -= 1
+        if self.released:
+            check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending

@@ -13,13 +13,17 @@ from ..messages import IsolationLevel, PoolStatus, Request
 from . import calls
 from .channel import Channel
 from .chunks import Chunk
+from .copies import Copies
+from .failures import interface_error
 from .lease import Lease
 from .options import make_options
+from .releasing import check_member, warn_of_listeners
 from .requests import Pending
+from .sizes import Sizes
 from .statements import Statements
 
 
-class Client(Statements):
+class Client(Statements, Copies, Sizes):
     """A worker's access to the pool, for blocking code.
 
     Safe in threads, across forks (made before or after, used before or after, in parent and child) and under gevent;
@@ -64,7 +68,25 @@ class Client(Statements):
         request = calls.acquire(calls.check_timeout(timeout, None), ttl)
         asked_at = time.monotonic()
         pending, connected = self._channel.call(request)
-        return Lease(self._channel, connected, calls.granted(pending, request), asked_at)
+        lease = Lease(self._channel, connected, calls.granted(pending, request), asked_at)
+        lease.owner = self
+        return lease
+
+    def release(self, lease: Lease, *, timeout: float | None = None) -> None:
+        """Give a lease back. One that was released already is left alone.
+
+        timeout: is checked, and needed no more: nothing is waited for, since the supervisor resets the session.
+        Raises asyncpg.InterfaceError for what is no lease of this client, and if a statement runs on it, in another
+        thread: the statement is cancelled then, and the lease released all the same.
+        """
+        calls.check_timeout(timeout, None)
+        check_member(lease, isinstance(lease, Lease) and lease.owner is self)
+        if not lease.released:
+            warn_of_listeners(lease)
+            busy = lease.running > 0
+            lease.release()
+            if busy:
+                raise interface_error("cannot perform operation: another operation is in progress")
 
     @contextmanager
     def transaction(
@@ -135,9 +157,20 @@ class Client(Statements):
         request = calls.set_connect_args(dsn, connect_kwargs)
         calls.done(self._call("set_connect_args", request), request)
 
+    def is_closing(self) -> bool:
+        """Whether the client is closed."""
+        return self._channel.closed
+
+    def terminate(self) -> None:
+        """As `close`."""
+        self.close()
+
     def close(self) -> None:
         """End the link; leases end with it. The client cannot be used again. Closing twice is allowed."""
         self._channel.close()
+
+    def _known_status(self) -> PoolStatus | None:
+        return None if self._channel.closed else self.status()
 
     def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
         with self.acquire(timeout=calls.remaining(end)) as lease:

@@ -92,6 +92,8 @@ def status(pool: Pool, now: float) -> PoolStatus:
         init_size=pool.settings.initial_size,
         pool="",  # the dialogue knows the pools by their names
         pools=[],
+        max_queries=pool.settings.max_queries,
+        max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
     )
 
 
