@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -47,10 +48,16 @@ class AsyncLease(Holding, AsyncStatements):
         return not self.is_over and self._connected.is_current and not self._connected.loop.is_closed()
 
     def break_off(self) -> None:
-        """It ends at once, with the link. Its termination listeners are called in its own loop."""
-        self.give_back()
-        if not self._connected.loop.is_closed():
-            self._connected.loop.call_soon_threadsafe(self._terminated)
+        """Its client is terminated: it ends with the link. Done in its own loop, at once if that is running."""
+        try:
+            here = asyncio.get_running_loop() is self._connected.loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._terminated()
+            self.give_back()
+        else:
+            self._connected.loop.call_soon_threadsafe(self.break_off)
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""
