@@ -234,9 +234,13 @@ class SetCodec(Request, tag="set_codec"):
 
 
 class Reset(Request, tag="reset"):
-    """Reset the lease's session, as at its release, and keep it; answered by `Done`."""
+    """Reset the lease's session, as at its release, and keep it; answered by `Done`.
+
+    schema_only: nothing but what is remembered of the database's types and statements, in every session of the pool.
+    """
 
     lease: Token
+    schema_only: bool = False
 
 
 class Resize(Request, tag="resize"):
@@ -581,6 +585,9 @@ class PoolStatus(msgspec.Struct):
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""
+
+LeaseNotice = CloseStatement | CloseCursor | Watch
+"""Notices to a lease's session."""
 
 LeaseRequest = Prepare | OpenCursor | FetchCursor | MoveCursor | CopyOut | CopyIn | SetCodec | Reset
 """Requests to a lease's session that are no statements."""

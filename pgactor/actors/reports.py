@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.request import Request
+from ..messages import Done, Failed, Opened, Prepared, Results, Rows
 from .group import Group
 from .plan import Plan
 
 if TYPE_CHECKING:
     from .backend import Backend
+
+
+Answer = Done | Rows | Results | Prepared | Opened | Failed
+"""What may come of a request that asyncpg runs."""
 
 
 class Reports(Protocol):

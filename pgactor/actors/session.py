@@ -6,6 +6,7 @@ looks for each of them at start, so that a future asyncpg without one is a clear
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -37,6 +38,7 @@ def check_asyncpg() -> None:
             asyncpg.Connection,
             (
                 *("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol"),
+                *("_cleanup_stmts", "_drop_local_type_cache", "_get_statement"),
                 *("_stmt_exclusive_section", "_transport"),
             ),
         ),
@@ -48,7 +50,8 @@ def check_asyncpg() -> None:
             ),
         ),
         (asyncpg.PostgresError, ("new",)),
-        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "closed", "name")),
+        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "_get_parameters", "closed", "name")),
+        (asyncpg.cursor.Cursor, ("_close_portal", "_portal_name", "_state")),
     )
     for owner, names in needed:
         for name in names:
@@ -89,12 +92,16 @@ class Session(asyncpg.Connection):
     _stmt_exclusive_section: AbstractContextManager[Any]
     _do_execute: Callable[..., Awaitable[tuple[Any, Any]]]
     _drop_local_statement_cache: Callable[[], None]
+    _drop_local_type_cache: Callable[[], None]
+    _cleanup_stmts: Callable[[], Awaitable[None]]
+    _get_statement: Callable[..., Awaitable[Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self._sql_prepared: Any = None
         self._feed: _Feed | None = None
+        self._reported: tuple[str, dict[str, str]] = ("", {})
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's; where the text holds no statement, and asyncpg trips over the missing tag, an empty one."""
@@ -225,6 +232,44 @@ class Session(asyncpg.Connection):
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+        await self._cleanup_stmts()  # those that nobody holds any more: their names may be used again
+
+    # --- what a lease has open ----------------------------------------------------------------------------
+
+    @property
+    def reported(self) -> dict[str, str]:
+        """The parameters that PostgreSQL reports, as it did last; the same object while they are the same."""
+        if self.is_closed():
+            return self._reported[1]
+        words = repr(self.get_settings())  # they have no other way of telling all
+        if words != self._reported[0]:
+            self._reported = words, ast.literal_eval(words[words.index("{") : words.rindex("}") + 1])
+        return self._reported[1]
+
+    def forget_schema(self) -> None:
+        """Remember nothing of the database's types and statements."""
+        self.forget_statements()
+        if not self.is_closed():
+            self._drop_local_type_cache()
+
+    async def describe(self, sql: str) -> tuple[Sequence[asyncpg.Type], Sequence[asyncpg.Attribute]]:
+        """The types of a statement's parameters and columns; the statement is remembered, as it is likely to run."""
+        with self._stmt_exclusive_section:
+            statement = await self._get_statement(sql, None)
+        return statement._get_parameters(), statement._get_attributes()
+
+    async def run_many(self, statement: Any, args: Iterable[Sequence[Any]], *, rows: bool) -> Any:
+        """A prepared statement's fetchmany or executemany; while it runs it can be given up."""
+        feed = self._feed = _Feed(args)
+        try:
+            return await (statement.fetchmany(feed) if rows else statement.executemany(feed))
+        finally:
+            self._feed = None
+
+    async def close_portal(self, cursor: Any) -> None:
+        """End a cursor, which otherwise lives as long as its transaction."""
+        if cursor._portal_name and self.is_in_transaction():
+            await cursor._close_portal(None)
 
     # --- for the statement lane ---------------------------------------------------------------------------
 
@@ -324,4 +369,14 @@ def server_error(fields: dict[str, str], sql: str) -> asyncpg.PostgresError:
 
 
 def _columns(statement: Any) -> tuple[Column, ...]:
-    return tuple(Column(name, kind_of(kind.oid), kind.name) for name, kind in statement._get_attributes())
+    return columns_of(statement._get_attributes())
+
+
+def columns_of(attributes: Iterable[asyncpg.Attribute]) -> tuple[Column, ...]:
+    """The columns of a statement, as workers are told of them."""
+    return tuple(Column(name, kind_of(kind.oid), kind.name) for name, kind in attributes)
+
+
+def columns_of_cursor(cursor: Any) -> tuple[Column, ...]:
+    """The same of an open cursor."""
+    return _columns(cursor._state)

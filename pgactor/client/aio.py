@@ -18,6 +18,7 @@ from .aiostatements import AsyncStatements
 from .chunks import Chunk
 from .failures import interface_error
 from .options import make_options
+from .releasing import warn_of_listeners
 from .requests import Pending
 
 
@@ -71,6 +72,8 @@ class AsyncClient(AsyncStatements):
         """Give a lease back, as `lease.release()` does."""
         if not isinstance(lease, AsyncLease):
             raise interface_error(f"release() received an invalid lease: {lease!r} is not one of this client")
+        if not lease.released:
+            warn_of_listeners(lease)
         lease.release()
 
     @asynccontextmanager

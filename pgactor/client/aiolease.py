@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
+from typing import Any
 
-from ..messages import Granted, IsolationLevel, Release, Request, Token
-from . import calls
+from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from . import calls, deeds
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
+from .aiocursor import AsyncCursorFactory
+from .aioprepared import AsyncPreparedStatement
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
 from .failures import interface_error
-from .holding import Holding
+from .leased import Callback, Leased, as_callback, logged
+from .recordclass import check_record_class
 from .requests import Pending
+from .resources import Resource, guarded
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
+_running: set[asyncio.Task[Any]] = set()
+"""Coroutines of listeners."""
 
-class AsyncLease(Holding, AsyncStatements):
+
+@logged
+class AsyncLease(Leased, AsyncStatements):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods.
 
     It is renewed by the event loop while that runs. Its owner's death rolls it back. Using it after its end raises
@@ -27,7 +37,7 @@ class AsyncLease(Holding, AsyncStatements):
     """
 
     def __init__(self, channel: AioChannel, connected: AioConnected, granted: Granted, asked_at: float) -> None:
-        Holding.__init__(self, granted, asked_at)
+        Leased.__init__(self, granted, asked_at, channel.options.endpoint)
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
@@ -36,14 +46,65 @@ class AsyncLease(Holding, AsyncStatements):
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
-            self.released = True
+            self.give_back()
             self._connected.drop(self)
             self._connected.tell(Release(self.token))
 
-    def is_in_transaction(self) -> bool:
-        """Whether the session is inside a transaction."""
-        self.require_held("is_in_transaction", time.monotonic())
-        return self.in_transaction
+    def terminate(self) -> None:
+        """Give the session up at once, with whatever runs in it."""
+        self.closed = True
+        self._terminated()
+        self.release()
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """End the session. What it left is undone; its connection is for others."""
+        calls.check_timeout(timeout, None)
+        self.terminate()
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Make the session as new, as at the release: what is open is rolled back. Log listeners are removed."""
+        self.outermost = None
+        self._log_listeners.clear()
+        request = deeds.reset(self._limit(timeout), self.token)
+        calls.done(await self._call("reset", request), request)
+
+    async def reload_schema_state(self) -> None:
+        """Have the pool forget what it remembers of the database's types, after one was changed."""
+        request = deeds.reset(self._default_timeout, self.token, schema_only=True)
+        calls.done(await self._call("reload_schema_state", request), request)
+
+    async def prepare(
+        self,
+        query: str,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        record_class: type | None = None,
+    ) -> AsyncPreparedStatement:
+        """Prepare a statement in the session. name: PostgreSQL's name for it; it is given one otherwise.
+
+        record_class: of its rows, a subclass of pgactor.Record.
+        """
+        check_record_class(record_class)
+        request = deeds.prepare(query, name, self._limit(timeout), self.token)
+        prepared = calls.prepared(await self._call("prepare", request), request)
+        return AsyncPreparedStatement(self, query, prepared, record_class)
+
+    def cursor(
+        self,
+        query: str,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type | None = None,
+    ) -> AsyncCursorFactory:
+        """A cursor, within a transaction: `await` it, or iterate: `async for record in lease.cursor("select ...")`.
+
+        prefetch: how many rows an iteration fetches at a time, 50 if it is not given.
+        """
+        self.require_held("cursor", time.monotonic())
+        check_record_class(record_class)
+        return AsyncCursorFactory(self, query, args, prefetch, timeout, record_class)
 
     def transaction(
         self, *, isolation: IsolationLevel | None = None, readonly: bool = False, deferrable: bool = False
@@ -55,34 +116,66 @@ class AsyncLease(Holding, AsyncStatements):
     async def _execute_chunks(
         self, command: str, first: Chunk, others: AsyncIterator[Chunk], end: float | None
     ) -> None:
-        begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
-        await self.execute(begin)
-        try:
+        async with self._all_or_nothing():
             await self._execute_chunk(command, first, end)
             async for chunk in others:
                 await self._execute_chunk(command, chunk, end)
+
+    @asynccontextmanager
+    async def _all_or_nothing(self) -> AsyncIterator[None]:
+        begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
+        await self.execute(begin)
+        try:
+            yield
             await self.execute(commit)
         except BaseException:
             with suppress(Exception):  # it tells less than the error that is on its way
                 await self.execute(rollback)
             raise
 
+    def _callback(self, callback: Callable[..., Any]) -> Callback:
+        return as_callback(callback)
+
+    def _dispatch(self, callback: Callback, *args: object) -> None:
+        loop = self._connected.loop
+        if loop.is_closed():
+            return
+        if callback.is_async:
+            task = loop.create_task(callback.call(*args))
+            _running.add(task)  # the loop itself would not keep it alive
+            task.add_done_callback(_running.discard)
+        else:
+            loop.call_soon(callback.call, *args)
+
+    async def _logging(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        with self._timed(method.__name__, args, options):
+            return await method(*args, **options)
+
+    def _tell(self, message: Message) -> None:
+        self._connected.tell(message)
+
     def _token(self) -> Token:
         return self.token
 
     async def _call(self, method: str, request: Request) -> Pending:
         self.require_held(method, time.monotonic())
+        while self.unused:
+            self._connected.tell(self.unused.popleft())
+        self.last_query = getattr(request, "sql", self.last_query)
         pending, _ = await self._channel.call(request, within=self._connected)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
         return pending
 
 
-class AsyncTransaction:
+class AsyncTransaction(Resource):
     """A transaction on a lease: committed at the end of `async with`, rolled back if an exception leaves it."""
 
+    kind = "Transaction"
+    _lease: AsyncLease
+
     def __init__(self, lease: AsyncLease, isolation: IsolationLevel | None, readonly: bool, deferrable: bool) -> None:
-        self._lease = lease
+        super().__init__(lease)
         self._steps = TransactionSteps(lease, isolation, readonly, deferrable)
         self._managed = False
 
@@ -98,12 +191,16 @@ class AsyncTransaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit and self._lease.released:  # a generator that was left: the release has rolled back
+            return
+        self._require_usable("__aexit__")
         self._managed = False
         if error is None:
             await self.commit()
         else:
             await self.rollback()
 
+    @guarded
     async def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
         if question := self._steps.question:
@@ -111,6 +208,7 @@ class AsyncTransaction:
         await self._run(self._steps.begin())
         self._steps.began()
 
+    @guarded
     async def commit(self) -> None:
         """Make it last."""
         if self._managed:
@@ -118,6 +216,7 @@ class AsyncTransaction:
         await self._run(self._steps.commit())
         self._steps.committed()
 
+    @guarded
     async def rollback(self) -> None:
         """Undo it."""
         if self._managed:

@@ -35,6 +35,20 @@ def interface_error(text: str) -> Exception:
     return asyncpg.InterfaceError(text)
 
 
+def broken_off() -> Exception:
+    """An asyncpg.ConnectionDoesNotExistError: the connection was given up while a statement ran on it."""
+    import asyncpg
+
+    return asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+
+def interface_warning(text: str) -> Warning:
+    """An asyncpg.InterfaceWarning: something was left that is likely to be a mistake."""
+    import asyncpg
+
+    return asyncpg.InterfaceWarning(text)
+
+
 def data_error(text: str) -> Exception:
     """An asyncpg.DataError: an argument that cannot be."""
     import asyncpg

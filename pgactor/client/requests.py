@@ -25,10 +25,14 @@ from ..messages import (
     Hello,
     LeaseEnded,
     Message,
+    Notice,
+    Opened,
+    Prepared,
     Release,
     Request,
     Results,
     Rows,
+    Settings,
     StatusReport,
     Token,
     Welcome,
@@ -38,7 +42,7 @@ from ..version import __version__
 from .failures import exception
 from .options import ANSWER_GRACE_SECONDS, Options
 
-Reply = Done | Rows | Results | Granted | StatusReport | Failed
+Reply = Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed
 
 
 class LostLink(ConnectionError):
@@ -60,6 +64,9 @@ class HeldLease(Protocol):
 
     def renewed(self, at: float) -> None:
         """A heartbeat for it was sent."""
+
+    def pushed(self, message: Settings | Notice) -> None:
+        """The supervisor says something of the lease's session."""
 
 
 class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
@@ -169,7 +176,7 @@ class Requests:
             case Failed(id=None):
                 reason = exception(message)
                 raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
-            case Done() | Failed() | StatusReport() | Granted():
+            case Done() | Failed() | StatusReport() | Granted() | Prepared() | Opened():
                 pending = self.pending.pop(message.id, None) if message.id is not None else None
                 if pending is not None:
                     pending.reply = message
@@ -179,6 +186,9 @@ class Requests:
             case LeaseEnded(lease=token):
                 if lease := self.leases.pop(token.fence, None):
                     lease.ended(exception(Failed(None, message.code, message.message)))
+            case Settings(lease=token) | Notice(lease=token):
+                if lease := self.leases.get(token.fence):
+                    lease.pushed(message)
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch
