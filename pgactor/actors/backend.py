@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
@@ -32,7 +32,6 @@ from ..messages import (
     FetchMany,
     Prepare,
     Rows,
-    StatementRequest,
 )
 from .batches import run_batch
 from .failures import in_words, statement_failed
@@ -42,7 +41,8 @@ from .reports import Answer
 from .reports import Reports as StatementReports
 from .session import Session, never_began
 from .shapes import Shape, ShapeTable
-from .tenancy import Tenancy, TenantRequest, described, is_tenants
+from .streaming import pass_on
+from .tenancy import Tenancy, described, is_tenants
 
 log = logging.getLogger("pgactor.backend")
 
@@ -131,7 +131,13 @@ class Backend:
     def let(self, lease: Lease) -> Tenancy:
         """The session is the lease's from now on."""
         self._leave()
-        self.tenancy = Tenancy(self._session, lease, self._shapes, schema_changed=self._reports.schema_changed)
+        self.tenancy = Tenancy(
+            self._session,
+            lease,
+            self._shapes,
+            pass_on=self._encoded,
+            schema_changed=self._reports.schema_changed,
+        )
         return self.tenancy
 
     def forget_schema(self) -> None:
@@ -322,9 +328,9 @@ class Backend:
             if tenancy is not None:
                 await tenancy.tidy(message)
             if tenancy is not None and is_tenants(message):
-                reply, shape = await tenancy.perform(message)
+                reply, shape = await tenancy.perform(request)
             else:
-                reply, shape = await self._perform(message)
+                reply, shape = await self._perform(request)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -365,9 +371,9 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(self, message: StatementRequest | TenantRequest) -> tuple[Answer, Shape | None]:
+    async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
         session = self._session
-        match message:
+        match request.payload:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
                 records, shape = await session.rows(sql, args, limit, self._shapes)
             case Execute(id=id, sql=sql, args=args):
@@ -379,13 +385,16 @@ class Backend:
             case FetchMany(id=id, sql=sql, args=args):
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
-                return await run_batch(session, message, self._shapes), None
+                return await run_batch(session, request.payload, self._shapes), None
             case Describe():
-                return await described(session, message), None
-            case _:
-                raise RuntimeError(f"{type(message).__name__} needs a lease")
-        data = msgspec.Raw(shape.encode(records))
+                return await described(session, request.payload), None
+            case other:
+                raise RuntimeError(f"{type(other).__name__} needs a lease")
+        data = await self._encoded(request, shape, records)
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
+
+    async def _encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
+        return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
 
     async def _close(self) -> None:
         try:

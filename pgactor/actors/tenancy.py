@@ -6,13 +6,14 @@ of them goes with the session's reset, or with the transaction that a cursor liv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
 
 from ..core.lease import Lease
+from ..core.request import Request
 from ..core.statement import Statement, StatementTable, concerns_a_transaction
 from ..messages import (
     CloseCursor,
@@ -52,6 +53,9 @@ _MOVE = Statement("MOVE")
 _RESET = Statement("RESET")
 
 
+PassOn = Callable[[Request, Shape, Sequence[Sequence[Any]]], Awaitable[msgspec.Raw]]
+
+
 class _Cursor(NamedTuple):
     """An open cursor and the shape of its rows."""
 
@@ -62,14 +66,21 @@ class _Cursor(NamedTuple):
 class Tenancy:
     """One lease's time on a session.
 
-    settings: the reported parameters that its worker was told last. schema_changed: has all sessions forget what they
-    know of the database's types.
+    settings: the reported parameters that its worker was told last. pass_on: encodes rows, and passes on those that
+    are too many for one reply. schema_changed: has all sessions forget what they know of the database's types.
     """
 
     def __init__(
-        self, session: Session, lease: Lease, shapes: ShapeTable, *, schema_changed: Callable[[], None]
+        self,
+        session: Session,
+        lease: Lease,
+        shapes: ShapeTable,
+        *,
+        pass_on: PassOn,
+        schema_changed: Callable[[], None],
     ) -> None:
         self.lease = lease
+        self._pass_on = pass_on
         self._schema_changed = schema_changed
         self.settings = session.reported
         self._session = session
@@ -119,9 +130,10 @@ class Tenancy:
             while self._unused:
                 await self._session.close_portal(self._unused.pop())
 
-    async def perform(self, message: Any) -> tuple[Answer, Shape | None]:
-        """Do what the message asks for, of those that `is_tenants` knows. Raises asyncpg's errors."""
+    async def perform(self, request: Request) -> tuple[Answer, Shape | None]:
+        """Do what the request's message asks for, of those that `is_tenants` knows. Raises asyncpg's errors."""
         session = self._session
+        message = request.payload
         match message:
             case Prepare(id=id, sql=sql, name=name):
                 statement = await session.prepare(sql, name=name)
@@ -133,9 +145,9 @@ class Tenancy:
                 return await self._open(id, session.cursor(sql, *args)), None
             case OpenCursor(id=id, args=args, statement=number):
                 return await self._open(id, self._statement(number).cursor(*args)), None
-            case FetchCursor(id=id, cursor=number, limit=limit):
+            case FetchCursor(cursor=number, limit=limit):
                 cursor = self._cursor(number)
-                return self._rows(id, cursor.shape, await cursor.of.fetch(limit)), cursor.shape
+                return await self._rows(request, cursor.shape, await cursor.of.fetch(limit)), cursor.shape
             case MoveCursor(id=id, cursor=number, count=count):
                 moved = await self._cursor(number).of.forward(count)
                 return Done(id, f"MOVE {moved}", session.is_in_transaction()), None
@@ -148,13 +160,14 @@ class Tenancy:
                 await session.renew()
                 return Done(id), None
             case _:
-                return await self._run(message)
+                return await self._run(request)
 
-    async def _run(self, message: Fetch | ExecuteMany | FetchMany) -> tuple[Answer, Shape | None]:
+    async def _run(self, request: Request) -> tuple[Answer, Shape | None]:
         """Run a prepared statement."""
+        message: Fetch | ExecuteMany | FetchMany = request.payload
         statement = self._statement(message.statement)
         match message:
-            case Fetch(id=id, args=args, limit=limit):
+            case Fetch(args=args, limit=limit):
                 if limit == 1:
                     record = await statement.fetchrow(*args)
                     records = [] if record is None else [record]
@@ -162,13 +175,13 @@ class Tenancy:
                     records = await statement.fetch(*args)
                     records = records[:limit] if limit else records
                 status = statement.get_statusmsg()
-            case FetchMany(id=id, args=args):
+            case FetchMany(args=args):
                 records, status = await self._session.run_many(statement, args, rows=True), None
             case ExecuteMany(id=id, args=args):
                 await self._session.run_many(statement, args, rows=False)
                 return Done(id, None, self._session.is_in_transaction()), None
         shape = self._shapes.get(columns_of(statement.get_attributes()))
-        return self._rows(id, shape, records, status), shape
+        return await self._rows(request, shape, records, status), shape
 
     async def _open(self, id: int, factory: Any) -> Opened:
         cursor = await factory
@@ -176,9 +189,11 @@ class Tenancy:
         number = self._keep(self._cursors, _Cursor(cursor, shape))
         return Opened(id, number, self._session.is_in_transaction())
 
-    def _rows(self, id: int, shape: Shape, records: Sequence[Sequence[Any]], status: str | None = None) -> Rows:
-        data = msgspec.Raw(shape.encode(records))
-        return Rows(id, shape.number, None, data, self._session.is_in_transaction(), status)
+    async def _rows(
+        self, request: Request, shape: Shape, records: Sequence[Sequence[Any]], status: str | None = None
+    ) -> Rows:
+        data = await self._pass_on(request, shape, records)
+        return Rows(request.id, shape.number, None, data, self._session.is_in_transaction(), status)
 
     def _prepared(self, id: int, number: int, statement: Any) -> Prepared:
         return Prepared(
