@@ -1,6 +1,7 @@
-"""FEATURES row A20: asyncpg.Connection's methods, on a connection of asyncpg.Pool and on a lease of ours.
+"""FEATURES row A20: asyncpg.Connection's methods, on a connection of asyncpg.Pool and on leases of ours.
 
-Each case is a coroutine that is run with a connection of either, and tells what it saw; both must have seen the same.
+Each case is a coroutine that is run with a connection of asyncpg's, an async lease and a blocking one, and tells what
+it saw; all must have seen the same. What is about callbacks and about awaiting is in tests/integration for the last.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import asyncpg
 import pytest
 
 import pgactor
+from tests.compatibility.blocking import Blocking
 from tests.integration.driving import portrait
 from tests.supervising import SupervisorProcess
 
 Case = Callable[[Any], Awaitable[Any]]
+Same = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,8 @@ def supervisor(dsn: str) -> Iterator[SupervisorProcess]:
 
 
 @pytest.fixture
-def same(dsn: str, supervisor: SupervisorProcess) -> Callable[[Case], Any]:
-    """Run a case with both, compare, and return what both saw."""
+def same(dsn: str, supervisor: SupervisorProcess) -> Same:
+    """Run a case with all, compare, and return what they saw."""
 
     async def with_asyncpg(case: Case) -> Any:
         async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool, pool.acquire() as connection:
@@ -44,13 +47,18 @@ def same(dsn: str, supervisor: SupervisorProcess) -> Callable[[Case], Any]:
         async with pgactor.create_pool(supervisor.ipc) as pool, pool.acquire() as connection:
             return await case(connection)
 
-    def both(case: Case) -> Any:
+    async def with_blocking(case: Case) -> Any:
+        with pgactor.Client(supervisor.ipc) as client, client.acquire() as lease:
+            return await case(Blocking(lease))
+
+    def all_of_them(case: Case, *, blocking: bool = True) -> Any:
         expected = asyncio.run(with_asyncpg(case))
-        found = asyncio.run(with_pgactor(case))
-        assert found == expected
+        assert asyncio.run(with_pgactor(case)) == expected
+        if blocking:
+            assert asyncio.run(with_blocking(case)) == expected
         return expected
 
-    return both
+    return all_of_them
 
 
 async def seen(what: Callable[[], Any]) -> Any:
@@ -69,8 +77,9 @@ def _fields(error: Exception) -> dict[str, Any]:
 
 
 def _anonymous(text: str) -> str:
-    """Without the names that asyncpg gives to what it makes."""
-    return re.sub(r"__asyncpg_(\w+?)_[0-9a-f]+__", r"__asyncpg_\1__", text)
+    """Without the names that asyncpg gives to what it makes, and with its keyword."""
+    text = re.sub(r"__asyncpg_(\w+?)_[0-9a-f]+__", r"__asyncpg_\1__", text)
+    return text.replace("a `with` block", "an `async with` block")
 
 
 async def at_once(what: Callable[[], Any]) -> Any:
@@ -92,7 +101,7 @@ async def temporary(con: Any, columns: str) -> AsyncIterator[None]:
 # --- prepared statements ----------------------------------------------------------------------------------
 
 
-def test_A20_prepare_and_what_a_prepared_statement_tells(same: Callable[[Case], Any]) -> None:
+def test_A20_prepare_and_what_a_prepared_statement_tells(same: Same) -> None:
     async def case(con: Any) -> Any:
         stmt = await con.prepare("select $1::int as a, $2::text[] as b, ($1, 'x')::text as c")
         named = await con.prepare("select 1", name="mine")
@@ -112,7 +121,7 @@ def test_A20_prepare_and_what_a_prepared_statement_tells(same: Callable[[Case], 
     assert same(case)[-1] == 1
 
 
-def test_A20_a_prepared_statement_runs(same: Callable[[Case], Any]) -> None:
+def test_A20_a_prepared_statement_runs(same: Same) -> None:
     async def case(con: Any) -> Any:
         stmt = await con.prepare("select n, n * $1 as m from generate_series(1, 3) n order by n")
         told = [portrait(await stmt.fetch(2)), stmt.get_statusmsg()]
@@ -132,7 +141,7 @@ def test_A20_a_prepared_statement_runs(same: Callable[[Case], Any]) -> None:
     same(case)
 
 
-def test_A20_a_prepared_statement_complains(same: Callable[[Case], Any]) -> None:
+def test_A20_a_prepared_statement_complains(same: Same) -> None:
     async def case(con: Any) -> Any:
         told = [await seen(lambda: con.prepare("selec 1"))]
         stmt = await con.prepare("select 1 / $1::int")
@@ -156,9 +165,7 @@ def test_A20_a_prepared_statement_complains(same: Callable[[Case], Any]) -> None
     same(case)
 
 
-def test_A20_a_name_may_be_used_once_and_again_after_the_release(
-    same: Callable[[Case], Any], supervisor: SupervisorProcess
-) -> None:
+def test_A20_a_name_may_be_used_once_and_again_after_the_release(same: Same, supervisor: SupervisorProcess) -> None:
     async def case(con: Any) -> Any:
         stmt = await con.prepare("select 1", name="once")
         told = await seen(lambda: con.prepare("select 2", name="once"))
@@ -176,7 +183,7 @@ def test_A20_a_name_may_be_used_once_and_again_after_the_release(
     asyncio.run(again())
 
 
-def test_A20_explain(same: Callable[[Case], Any]) -> None:
+def test_A20_explain(same: Same) -> None:
     async def case(con: Any) -> Any:
         async with temporary(con, "a int"):
             stmt = await con.prepare("insert into lease_things values ($1) returning a")
@@ -194,7 +201,7 @@ def test_A20_explain(same: Callable[[Case], Any]) -> None:
 
 
 def test_A20_a_prepared_statement_survives_a_changed_table_outside_of_a_transaction(
-    same: Callable[[Case], Any],
+    same: Same,
 ) -> None:
     async def case(con: Any) -> Any:
         async with temporary(con, "a int"):
@@ -212,7 +219,7 @@ def test_A20_a_prepared_statement_survives_a_changed_table_outside_of_a_transact
 SERIES = "select n from generate_series(1, $1::int) n"
 
 
-def test_A20_a_cursor_fetches_and_moves(same: Callable[[Case], Any]) -> None:
+def test_A20_a_cursor_fetches_and_moves(same: Same) -> None:
     async def case(con: Any) -> Any:
         told = []
         async with con.transaction():
@@ -229,7 +236,7 @@ def test_A20_a_cursor_fetches_and_moves(same: Callable[[Case], Any]) -> None:
     same(case)
 
 
-def test_A20_a_cursor_is_iterated_with_any_prefetch(same: Callable[[Case], Any]) -> None:
+def test_A20_a_cursor_is_iterated_with_any_prefetch(same: Same) -> None:
     async def case(con: Any) -> Any:
         told: list[Any] = []
         async with con.transaction():
@@ -250,7 +257,7 @@ def test_A20_a_cursor_is_iterated_with_any_prefetch(same: Callable[[Case], Any])
     same(case)
 
 
-def test_A20_a_cursor_complains(same: Callable[[Case], Any]) -> None:
+def test_A20_a_cursor_complains(same: Same) -> None:
     async def case(con: Any) -> Any:
         stmt = await con.prepare(SERIES)
         told = [
@@ -258,8 +265,6 @@ def test_A20_a_cursor_complains(same: Callable[[Case], Any]) -> None:
             await seen(lambda: con.cursor("selec")),
             await seen(lambda: stmt.cursor(3)),
             await seen(lambda: anext(con.cursor(SERIES, 3).__aiter__())),
-            await seen(lambda: con.cursor(SERIES, 3, prefetch=5)),
-            await seen(lambda: con.cursor(SERIES, 3, prefetch=0).__aiter__()),
         ]
         async with con.transaction():
             cur = await con.cursor(SERIES, 3)
@@ -278,7 +283,17 @@ def test_A20_a_cursor_complains(same: Callable[[Case], Any]) -> None:
     same(case)
 
 
-def test_A20_a_cursor_that_is_exhausted_holds_nothing(same: Callable[[Case], Any]) -> None:
+def test_A20_prefetch_is_for_iteration(same: Same) -> None:
+    async def case(con: Any) -> Any:
+        return [
+            await seen(lambda: con.cursor(SERIES, 3, prefetch=5)),
+            await seen(lambda: con.cursor(SERIES, 3, prefetch=0).__aiter__()),
+        ]
+
+    same(case, blocking=False)
+
+
+def test_A20_a_cursor_that_is_exhausted_holds_nothing(same: Same) -> None:
     async def case(con: Any) -> Any:
         async with temporary(con, "a int"):
             await con.execute("insert into lease_things values (1), (2)")
@@ -290,7 +305,7 @@ def test_A20_a_cursor_that_is_exhausted_holds_nothing(same: Callable[[Case], Any
     assert same(case)[1][0] == "returned"
 
 
-def test_A20_a_cursor_sees_the_table_as_it_was_when_it_was_opened(same: Callable[[Case], Any]) -> None:
+def test_A20_a_cursor_sees_the_table_as_it_was_when_it_was_opened(same: Same) -> None:
     async def case(con: Any) -> Any:
         async with temporary(con, "a int"), con.transaction():
             await con.execute("insert into lease_things values (1)")
@@ -304,7 +319,7 @@ def test_A20_a_cursor_sees_the_table_as_it_was_when_it_was_opened(same: Callable
 # --- transactions -----------------------------------------------------------------------------------------
 
 
-def test_A20_transactions_and_their_misuse(same: Callable[[Case], Any]) -> None:
+def test_A20_transactions_and_their_misuse(same: Same) -> None:
     async def case(con: Any) -> Any:
         told: list[Any] = []
         tr = con.transaction()
@@ -337,7 +352,7 @@ def test_A20_transactions_and_their_misuse(same: Callable[[Case], Any]) -> None:
     same(case)
 
 
-def test_A20_an_unknown_isolation_is_refused(same: Callable[[Case], Any]) -> None:
+def test_A20_an_unknown_isolation_is_refused(same: Same) -> None:
     async def case(con: Any) -> Any:
         kind, error, text, _ = await seen(lambda: con.transaction(isolation="x"))
         return kind, error, sorted(text)
@@ -348,7 +363,7 @@ def test_A20_an_unknown_isolation_is_refused(same: Callable[[Case], Any]) -> Non
 # --- facts ------------------------------------------------------------------------------------------------
 
 
-def test_A20_facts_about_the_session(same: Callable[[Case], Any]) -> None:
+def test_A20_facts_about_the_session(same: Same) -> None:
     async def case(con: Any) -> Any:
         settings = con.get_settings()
         told = [con.get_server_version(), type(con.get_server_version()).__name__, con.get_reset_query()]
@@ -365,7 +380,7 @@ def test_A20_facts_about_the_session(same: Callable[[Case], Any]) -> None:
     assert "Asia/Tokyo" in same(case)
 
 
-def test_A20_reset_makes_the_session_new(same: Callable[[Case], Any]) -> None:
+def test_A20_reset_makes_the_session_new(same: Same) -> None:
     async def case(con: Any) -> Any:
         before = await con.fetchval("show timezone")
         stmt = await con.prepare("select 41 + $1::int")
@@ -383,7 +398,7 @@ def test_A20_reset_makes_the_session_new(same: Callable[[Case], Any]) -> None:
     same(case)
 
 
-def test_A20_reload_schema_state(same: Callable[[Case], Any]) -> None:
+def test_A20_reload_schema_state(same: Same) -> None:
     async def case(con: Any) -> Any:
         await con.execute("drop type if exists lease_pair cascade; create type lease_pair as (x int, y int)")
         try:
@@ -403,7 +418,7 @@ def test_A20_reload_schema_state(same: Callable[[Case], Any]) -> None:
 # --- listeners --------------------------------------------------------------------------------------------
 
 
-def test_A20_log_listeners_hear_notices(same: Callable[[Case], Any]) -> None:
+def test_A20_log_listeners_hear_notices(same: Same) -> None:
     async def case(con: Any) -> Any:
         heard: list[Any] = []
 
@@ -429,12 +444,12 @@ def test_A20_log_listeners_hear_notices(same: Callable[[Case], Any]) -> None:
         await con.fetchval("select 1")
         return [*told, heard]
 
-    saw = same(case)
+    saw = same(case, blocking=False)
     assert len(saw[1]) == 4
     assert saw[2] == []
 
 
-def test_A20_query_loggers(same: Callable[[Case], Any]) -> None:
+def test_A20_query_loggers(same: Same) -> None:
     async def case(con: Any) -> Any:
         heard: list[Any] = []
 
@@ -470,10 +485,10 @@ def test_A20_query_loggers(same: Callable[[Case], Any]) -> None:
         await asyncio.sleep(0.01)
         return heard
 
-    assert len(same(case)) == 12
+    assert len(same(case, blocking=False)) == 12
 
 
-def test_A20_termination_listeners_hear_of_the_end(same: Callable[[Case], Any], dsn: str) -> None:
+def test_A20_termination_listeners_hear_of_the_end(same: Same, dsn: str) -> None:
     async def case(con: Any) -> Any:
         heard: list[Any] = []
         ended = asyncio.Event()
@@ -493,11 +508,11 @@ def test_A20_termination_listeners_hear_of_the_end(same: Callable[[Case], Any], 
             await ended.wait()
         return sorted(heard, key=str)
 
-    same(case)
+    same(case, blocking=False)
 
 
 @pytest.mark.parametrize("how", ["terminate", "close"])
-def test_A20_terminate_and_close_end_it_at_once(same: Callable[[Case], Any], how: str) -> None:
+def test_A20_terminate_and_close_end_it_at_once(same: Same, how: str) -> None:
     async def case(con: Any) -> Any:
         heard: list[Any] = []
         con.add_termination_listener(lambda connection: heard.append(connection is con))
@@ -510,7 +525,7 @@ def test_A20_terminate_and_close_end_it_at_once(same: Callable[[Case], Any], how
         await asyncio.sleep(0)
         return told, heard
 
-    assert same(case)[1] == [True]
+    assert same(case, blocking=False)[1] == [True]
 
 
 def test_A20_what_terminate_gave_up_is_undone(supervisor: SupervisorProcess) -> None:
