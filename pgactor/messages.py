@@ -223,7 +223,8 @@ class SetCodec(Request, tag="set_codec"):
     """Have values of a type cross the wire as PostgreSQL's text, its bytes, or a tuple, in both directions, in the
     lease's session: the worker encodes and decodes them. Answered by `Done`.
 
-    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead.
+    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead, in this
+    format or in all. What is returned comes as the ext type CODED, wherever in a value it is.
     """
 
     typename: str

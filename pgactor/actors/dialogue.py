@@ -47,6 +47,7 @@ from ..messages import (
     Prepare,
     Release,
     Reset,
+    SetCodec,
     StatementRequest,
     Status,
     StatusReport,
@@ -226,7 +227,7 @@ class Dialogue:
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
                 peer.send(Done(id))
-            case Prepare() | Describe() | OpenCursor() | FetchCursor() | MoveCursor() | Reset():
+            case Prepare() | Describe() | OpenCursor() | FetchCursor() | MoveCursor() | SetCodec() | Reset():
                 self._tenant(now, worker, message)
             case CloseStatement(lease=token) | CloseCursor(lease=token) | Watch(lease=token):
                 with suppress(LeaseError):  # it was told, or will be at the next use

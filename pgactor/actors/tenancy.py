@@ -34,30 +34,33 @@ from ..messages import (
     Prepared,
     Reset,
     Rows,
+    SetCodec,
     Settings,
     TypeInfo,
     Watch,
 )
+from .codecs import Codecs
 from .reports import Answer
-from .session import Session, columns_of, columns_of_cursor
+from .session import Session
 from .shapes import Shape, ShapeTable
 
-TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | Reset
+TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset
 """Requests to what a lease has open; of a prepared statement there are `StatementRequest`s besides."""
 
-_TENANTS = (Prepare, Describe, OpenCursor, FetchCursor, MoveCursor, Reset)
+_TENANTS = (Prepare, Describe, OpenCursor, FetchCursor, MoveCursor, SetCodec, Reset)
 _OF_A_STATEMENT = (Fetch, ExecuteMany, FetchMany)
 
 _FETCH = Statement("FETCH")
 _MOVE = Statement("MOVE")
+_CODEC = Statement("SET CODEC")
 _RESET = Statement("RESET")
 
 
 PassOn = Callable[[Request, Shape, Sequence[Sequence[Any]]], Awaitable[msgspec.Raw]]
 
 
-class _Cursor(NamedTuple):
-    """An open cursor and the shape of its rows."""
+class _Opened(NamedTuple):
+    """A prepared statement or a cursor, and the shape of its rows."""
 
     of: Any
     shape: Shape
@@ -86,10 +89,11 @@ class Tenancy:
         self._session = session
         self._shapes = shapes
         self._numbers = 0
-        self._statements: dict[int, Any] = {}
-        self._cursors: dict[int, _Cursor] = {}
+        self._statements: dict[int, _Opened] = {}
+        self._cursors: dict[int, _Opened] = {}
         self._unused: list[Any] = []  # cursors that are to be closed when there is time
         self._logs = False
+        self._codecs = Codecs(session)
 
     @property
     def server_version(self) -> tuple[int, int, int, str, int]:
@@ -120,6 +124,7 @@ class Tenancy:
     def end(self) -> None:
         """The lease has ended."""
         self._watch_log(False)
+        self._codecs.clear()
         self._statements.clear()
         self._cursors.clear()
         self._unused.clear()
@@ -137,20 +142,24 @@ class Tenancy:
         match message:
             case Prepare(id=id, sql=sql, name=name):
                 statement = await session.prepare(sql, name=name)
-                number = self._keep(self._statements, statement)
+                shape = self._shapes.get(session.columns(statement.get_attributes()))
+                number = self._keep(self._statements, _Opened(statement, shape))
                 return self._prepared(id, number, statement), None
             case Describe():
                 return await described(session, message), None
             case OpenCursor(id=id, sql=sql, args=args, statement=None):
                 return await self._open(id, session.cursor(sql, *args)), None
             case OpenCursor(id=id, args=args, statement=number):
-                return await self._open(id, self._statement(number).cursor(*args)), None
+                return await self._open(id, self._statement(number).of.cursor(*args)), None
             case FetchCursor(cursor=number, limit=limit):
                 cursor = self._cursor(number)
                 return await self._rows(request, cursor.shape, await cursor.of.fetch(limit)), cursor.shape
             case MoveCursor(id=id, cursor=number, count=count):
                 moved = await self._cursor(number).of.forward(count)
                 return Done(id, f"MOVE {moved}", session.is_in_transaction()), None
+            case SetCodec(id=id):
+                await self._codecs.set(message)
+                return Done(id, None, session.is_in_transaction()), None
             case Reset(id=id, schema_only=True):
                 self._schema_changed()
                 return Done(id, None, session.is_in_transaction()), None
@@ -165,7 +174,7 @@ class Tenancy:
     async def _run(self, request: Request) -> tuple[Answer, Shape | None]:
         """Run a prepared statement."""
         message: Fetch | ExecuteMany | FetchMany = request.payload
-        statement = self._statement(message.statement)
+        statement, shape = self._statement(message.statement)
         match message:
             case Fetch(args=args, limit=limit):
                 if limit == 1:
@@ -180,13 +189,12 @@ class Tenancy:
             case ExecuteMany(id=id, args=args):
                 await self._session.run_many(statement, args, rows=False)
                 return Done(id, None, self._session.is_in_transaction()), None
-        shape = self._shapes.get(columns_of(statement.get_attributes()))
         return await self._rows(request, shape, records, status), shape
 
     async def _open(self, id: int, factory: Any) -> Opened:
         cursor = await factory
-        shape = self._shapes.get(columns_of_cursor(cursor))
-        number = self._keep(self._cursors, _Cursor(cursor, shape))
+        shape = self._shapes.get(self._session.columns_of_cursor(cursor))
+        number = self._keep(self._cursors, _Opened(cursor, shape))
         return Opened(id, number, self._session.is_in_transaction())
 
     async def _rows(
@@ -209,13 +217,13 @@ class Tenancy:
         where[self._numbers] = what
         return self._numbers
 
-    def _statement(self, number: int | None) -> Any:
+    def _statement(self, number: int | None) -> _Opened:
         try:
             return self._statements[number or 0]
         except KeyError:
             raise asyncpg.InterfaceError(f"the lease has no prepared statement {number} any more") from None
 
-    def _cursor(self, number: int) -> _Cursor:
+    def _cursor(self, number: int) -> _Opened:
         try:
             return self._cursors[number]
         except KeyError:
@@ -259,6 +267,8 @@ def statement_of(message: TenantRequest, known: StatementTable) -> tuple[Stateme
             return _FETCH, True
         case MoveCursor():
             return _MOVE, True
+        case SetCodec():
+            return _CODEC, False
         case Reset():
             return _RESET, False
 

@@ -71,7 +71,9 @@ class _AsyncCursor(CursorFacts):
     async def _begin(self, timeout: float | None) -> None:
         lease, statement = self._lease, self._statement
         number = None if statement is None else statement.number
-        request = deeds.open_cursor(self._query, self._args, lease._limit(timeout), lease.token, number)
+        encode = await lease._encoder(self._query) if statement is None else statement.encode
+        args = self._args if encode is None else encode(self._args)
+        request = deeds.open_cursor(self._query, args, lease._limit(timeout), lease.token, number)
         self._opened(calls.opened(await lease._call("cursor", request), request))
 
     async def _fetch(self, count: int, timeout: float | None) -> list[Record]:

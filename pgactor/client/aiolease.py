@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -17,8 +17,9 @@ from .aiocursor import AsyncCursorFactory
 from .aioprepared import AsyncPreparedStatement
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
+from .codecs import Codec, Encode, encoded_element
 from .failures import interface_error
-from .leased import Callback, Leased, as_callback, logged
+from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .recordclass import check_record_class
 from .requests import Pending
 from .resources import Resource, guarded
@@ -90,6 +91,38 @@ class AsyncLease(Leased, AsyncStatements):
         prepared = calls.prepared(await self._call("prepare", request), request)
         return AsyncPreparedStatement(self, query, prepared, record_class)
 
+    async def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[[Any], Any],
+        decoder: Callable[[Any], Any],
+        format: str = "text",
+    ) -> None:
+        """Have values of a type encoded and decoded by these functions, until the lease's end.
+
+        format: what they make and take: "text", a str; "binary", bytes; "tuple", a tuple that depends on the type, as
+        asyncpg has it.
+        """
+        request = deeds.set_codec(typename, schema, format, None, self._default_timeout, self.token)
+        calls.done(await self._call("set_type_codec", request), request)
+        self.codecs.set(typename, schema, Codec(encoder, decoder, format))
+
+    async def set_builtin_type_codec(
+        self, typename: str, *, schema: str = "public", codec_name: str, format: str | None = None
+    ) -> None:
+        """Have values of a type treated as ones of a type that asyncpg knows, until the lease's end."""
+        request = deeds.set_codec(typename, schema, format, codec_name, self._default_timeout, self.token)
+        calls.done(await self._call("set_builtin_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
+    async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
+        """Have values of a type as they were before a codec was set."""
+        request = deeds.set_codec(typename, schema, None, None, self._default_timeout, self.token)
+        calls.done(await self._call("reset_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
     def cursor(
         self,
         query: str,
@@ -149,7 +182,32 @@ class AsyncLease(Leased, AsyncStatements):
 
     async def _logging(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         with self._timed(method.__name__, args, options):
-            return await method(*args, **options)
+            return await self._coding(method, args, options)
+
+    async def _coding(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        query, passed = given(method.__name__, args, options)
+        encode = await self._encoder(query) if passed else None
+        if encode is None:
+            return await method(self, *args, **options)
+        if method.__name__ not in OF_MANY:
+            return await method(self, query, *encode(passed), **options)
+        options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
+        if method.__name__ == "fetchmany":
+            passed = [encoded_element(encode, number, each) for number, each in enumerate(passed)]
+        else:
+            passed = _elements(encode, passed)
+        return await method(self, query, passed, **options)
+
+    async def _encoder(self, query: str) -> Encode | None:
+        """What encodes a statement's arguments; None if they need it not."""
+        if not self.codecs:
+            return None
+        parameters = self.codecs.parameters(query)
+        if parameters is None:
+            request = deeds.describe(query, self._default_timeout, self.token)
+            parameters = calls.prepared(await self._call("describe", request), request).parameters
+            self.codecs.learn(query, parameters)
+        return self.codecs.encoder(parameters)
 
     def _tell(self, message: Message) -> None:
         self._connected.tell(message)
@@ -165,7 +223,21 @@ class AsyncLease(Leased, AsyncStatements):
         pending, _ = await self._channel.call(request, within=self._connected)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
+        if self.codecs.decodes:
+            pending.decode = self.codecs.decoded
         return pending
+
+
+async def _elements(encode: Encode, elements: Any) -> AsyncIterator[Any]:
+    """Each of many arguments, as they are needed, whatever they come from."""
+    number = 0
+    if isinstance(elements, AsyncIterable):
+        async for element in elements:
+            yield encoded_element(encode, number, element)
+            number += 1
+        return
+    for number, element in enumerate(elements):
+        yield encoded_element(encode, number, element)
 
 
 class AsyncTransaction(Resource):

@@ -27,6 +27,7 @@ class AsyncPreparedStatement(PreparedFacts):
     def __init__(self, lease: AsyncLease, query: str, prepared: Prepared, record_class: type | None) -> None:
         super().__init__(lease, query, prepared)
         self._record_class = record_class
+        self.encode = lease.codecs.encoder(prepared.parameters)
 
     @guarded
     def cursor(self, *args: object, prefetch: int | None = None, timeout: float | None = None) -> AsyncCursorFactory:
@@ -54,7 +55,9 @@ class AsyncPreparedStatement(PreparedFacts):
     async def fetchmany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> list[Record]:
         """Run the statement once for each sequence of arguments and return all rows: all or nothing."""
         lease = self._lease
-        request = deeds.fetchmany(self.number, self._query, args, lease._limit(timeout), lease.token)
+        request = deeds.fetchmany(
+            self.number, self._query, self._encoded_many(args), lease._limit(timeout), lease.token
+        )
         return as_class(calls.rows(self._ran(await lease._call("fetchmany", request)), request), self._record_class)
 
     @guarded
@@ -64,7 +67,7 @@ class AsyncPreparedStatement(PreparedFacts):
         """Run the statement once for each sequence of arguments; all of it happens, or nothing. As of the lease's
         executemany, the arguments are taken as they are needed."""
         end = calls.until(self._lease._limit(timeout))
-        async with aclosing(aiochunked(args)) as chunks:
+        async with aclosing(aiochunked(self._encoded_many(args) if isinstance(args, Iterable) else args)) as chunks:
             first = await anext(chunks)
             if first.last:
                 await self._execute_chunk(first, end)
@@ -90,6 +93,7 @@ class AsyncPreparedStatement(PreparedFacts):
 
     async def _fetch(self, method: str, args: Sequence[object], limit: int, timeout: float | None) -> list[Record]:
         lease = self._lease
+        args = args if self.encode is None else self.encode(args)
         request: Fetch = deeds.fetch(self.number, self._query, args, lease._limit(timeout), lease.token, limit)
         return as_class(calls.rows(self._ran(await lease._call(method, request)), request), self._record_class)
 

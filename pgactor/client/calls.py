@@ -138,7 +138,8 @@ def rows(pending: Pending, request: Request) -> list[Record]:
     """The rows of a reply."""
     reply = _expect(Rows, pending, request)
     last = _decode(reply, pending.rows)
-    return last if pending.parts is None else pending.parts + last
+    found = last if pending.parts is None else pending.parts + last
+    return found if pending.decode is None else pending.decode(found)
 
 
 def first_row(pending: Pending, request: Request) -> Record | None:

@@ -39,6 +39,8 @@ class Cursor(CursorFacts):
         self._timeout = timeout
         self._record_class = record_class
         number = None if statement is None else statement.number
+        encode = lease._encoder(query) if statement is None else statement.encode
+        args = args if encode is None else encode(args)
         request = deeds.open_cursor(query, args, lease._limit(timeout), lease.token, number)
         self._opened(calls.opened(lease._call("cursor", request), request))
 

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal, cast
 
-from ..messages import ExecuteMany, Fetch, FetchCursor, FetchMany, MoveCursor, OpenCursor, Prepare, Reset, Token
+from ..messages import (
+    Describe,
+    ExecuteMany,
+    Fetch,
+    FetchCursor,
+    FetchMany,
+    MoveCursor,
+    OpenCursor,
+    Prepare,
+    Reset,
+    SetCodec,
+    Token,
+)
 from . import calls
 from .calls import UNSENT
 from .chunks import Chunk
+from .codecs import FORMATS, check_format
 from .failures import interface_error
+
+Format = Literal["text", "binary", "tuple"]
 
 _MAX_ROWS = 2**31 - 1
 
@@ -35,6 +51,20 @@ def fetch_cursor(cursor: int, count: int, timeout: float | None, lease: Token) -
 def move_cursor(cursor: int, count: int, timeout: float | None, lease: Token) -> MoveCursor:
     """The request that skips rows of a cursor."""
     return MoveCursor(UNSENT, UNSENT, timeout, cursor, _count(count), lease)
+
+
+def describe(sql: str, timeout: float | None, lease: Token) -> Describe:
+    """The request for the types of a statement's parameters."""
+    return Describe(UNSENT, UNSENT, timeout, calls._sql(sql), lease)
+
+
+def set_codec(
+    typename: str, schema: str, format: str | None, builtin: str | None, timeout: float | None, lease: Token
+) -> SetCodec:
+    """The request of `set_type_codec`, `set_builtin_type_codec` and `reset_type_codec`."""
+    if format is not None:
+        check_format(format, FORMATS if builtin is None else FORMATS[:2])
+    return SetCodec(UNSENT, UNSENT, timeout, typename, schema, lease, cast(Format | None, format), builtin)
 
 
 def reset(timeout: float | None, lease: Token, *, schema_only: bool = False) -> Reset:

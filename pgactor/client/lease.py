@@ -13,10 +13,11 @@ from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
 from . import calls, deeds
 from .channel import Channel
 from .chunks import Chunk
+from .codecs import Codec, Encode, encoded_elements
 from .connected import Connected
 from .cursor import Cursor
 from .failures import interface_error
-from .leased import Callback, Leased, as_callback, logged
+from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .prepared import PreparedStatement
 from .recordclass import check_record_class
 from .requests import Pending
@@ -99,6 +100,38 @@ class Lease(Leased, Statements):
         prepared = calls.prepared(self._call("prepare", request), request)
         return PreparedStatement(self, query, prepared, record_class)
 
+    def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[[Any], Any],
+        decoder: Callable[[Any], Any],
+        format: str = "text",
+    ) -> None:
+        """Have values of a type encoded and decoded by these functions, until the lease's end.
+
+        format: what they make and take: "text", a str; "binary", bytes; "tuple", a tuple that depends on the type, as
+        asyncpg has it.
+        """
+        request = deeds.set_codec(typename, schema, format, None, self._default_timeout, self.token)
+        calls.done(self._call("set_type_codec", request), request)
+        self.codecs.set(typename, schema, Codec(encoder, decoder, format))
+
+    def set_builtin_type_codec(
+        self, typename: str, *, schema: str = "public", codec_name: str, format: str | None = None
+    ) -> None:
+        """Have values of a type treated as ones of a type that asyncpg knows, until the lease's end."""
+        request = deeds.set_codec(typename, schema, format, codec_name, self._default_timeout, self.token)
+        calls.done(self._call("set_builtin_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
+    def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
+        """Have values of a type as they were before a codec was set."""
+        request = deeds.set_codec(typename, schema, None, None, self._default_timeout, self.token)
+        calls.done(self._call("reset_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
     def cursor(
         self,
         query: str,
@@ -160,9 +193,30 @@ class Lease(Leased, Statements):
     def _logging(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         try:
             with self._timed(method.__name__, args, options):
-                return method(*args, **options)
+                return self._coding(method, args, options)
         finally:
             self.run_due()
+
+    def _coding(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        query, passed = given(method.__name__, args, options)
+        encode = self._encoder(query) if passed else None
+        if encode is None:
+            return method(self, *args, **options)
+        if method.__name__ not in OF_MANY:
+            return method(self, query, *encode(passed), **options)
+        options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
+        return method(self, query, encoded_elements(encode, passed), **options)
+
+    def _encoder(self, query: str) -> Encode | None:
+        """What encodes a statement's arguments; None if they need it not."""
+        if not self.codecs:
+            return None
+        parameters = self.codecs.parameters(query)
+        if parameters is None:
+            request = deeds.describe(query, self._default_timeout, self.token)
+            parameters = calls.prepared(self._call("describe", request), request).parameters
+            self.codecs.learn(query, parameters)
+        return self.codecs.encoder(parameters)
 
     def _tell(self, message: Message) -> None:
         if self._connected.is_current:
@@ -181,6 +235,8 @@ class Lease(Leased, Statements):
         pending, _ = self._channel.call(request, within=self._connected)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
+        if self.codecs.decodes:
+            pending.decode = self.codecs.decoded
         if self.due:
             self.run_due()
         return pending

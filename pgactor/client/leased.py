@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..messages import CloseCursor, CloseStatement, Granted, Message, Notice, Settings, Watch
 from . import objects
+from .codecs import Codecs
 from .failures import interface_error
 from .holding import Holding
 
@@ -24,7 +25,7 @@ RESET_QUERY = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET 
 LOGGED = frozenset({"execute", "executemany", "fetch", "fetchrow", "fetchval", "fetchmany"})
 """The methods that query loggers hear of."""
 
-_OF_MANY = frozenset({"executemany", "fetchmany"})
+OF_MANY = frozenset({"executemany", "fetchmany"})
 
 C = TypeVar("C", bound="type[Leased]")
 
@@ -40,7 +41,7 @@ class Leased(Holding):
     """A lease's facts and listeners.
 
     unused: what is to be closed in its session, told before the next request. due: callbacks to be called when the
-    lease is used next. closed: its owner has terminated it. last_query: what ran last.
+    lease is used next. codecs: the application's own. closed: its owner has terminated it. last_query: what ran last.
     """
 
     def __init__(self, granted: Granted, asked_at: float, endpoint: str) -> None:
@@ -48,6 +49,7 @@ class Leased(Holding):
         self.unused: deque[CloseStatement | CloseCursor] = deque()
         self.due: deque[tuple[Callback, tuple[object, ...]]] = deque()
         self.closed = False
+        self.codecs = Codecs()
         self.last_query: str | None = None
         self._endpoint = endpoint
         self._version = granted.server_version or (0, 0, 0, "final", 0)
@@ -179,12 +181,9 @@ class Leased(Holding):
             error = met
             raise
         finally:
-            given = dict(options)
-            args = args[1:]  # without the lease
-            query = args[0] if args else given.get("query", given.get("command"))
-            passed = (args[1] if len(args) > 1 else given.get("args")) if method in _OF_MANY else args[1:]
-            timeout = given.get("timeout")
-            record = objects.logged_query(query, passed, timeout, time.monotonic() - begun, error, self._endpoint)
+            query, passed = given(method, args, options)
+            elapsed, timeout = time.monotonic() - begun, options.get("timeout")
+            record = objects.logged_query(query, passed, timeout, elapsed, error, self._endpoint)
             for callback in self._query_loggers:
                 self._dispatch(callback, record)
 
@@ -201,8 +200,20 @@ class Leased(Holding):
         """Call the method of the lease, and tell the query loggers."""
 
     @abstractmethod
+    def _coding(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Call the method of the lease with its arguments encoded."""
+
+    @abstractmethod
     def _tell(self, message: Message) -> None:
         """Send a notice."""
+
+
+def given(method: str, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
+    """The query that was given to a method of `LOGGED`, and its arguments."""
+    query = args[0] if args else options.get("query", options.get("command"))
+    if method in OF_MANY:
+        return query, args[1] if len(args) > 1 else options.get("args")
+    return query, args[1:]
 
 
 def as_callback(callback: Callable[..., Any]) -> Callback:
@@ -225,7 +236,9 @@ def _logged(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def call(self: Leased, *args: Any, **options: Any) -> Any:
         if self._query_loggers:
-            return self._logging(method, (self, *args), options)
+            return self._logging(method, args, options)
+        if self.codecs:
+            return self._coding(method, args, options)
         return method(self, *args, **options)
 
     return call

@@ -7,6 +7,7 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -73,7 +74,7 @@ class HeldLease(Protocol):
 class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
     """An unanswered request. waiter: whatever the shell waits on. patience: when it stops, by the monotonic clock.
     link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results; parts:
-    the rows that came before. error: why none will come."""
+    the rows that came before. decode: the codecs' work on the rows. error: why none will come."""
 
     id: int
     waiter: Any = None
@@ -83,6 +84,7 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
     rows: RowDecoder | None = None
     parts: list[Record] | None = None
     shapes: tuple[RowDecoder | None, ...] = ()
+    decode: Callable[[list[Record]], list[Record]] | None = None
     error: BaseException | None = None
 
     @property

@@ -4,13 +4,14 @@ and their twins for asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from ..messages import CloseCursor, CloseStatement, Failed, Opened, Prepared, Rows
 from ..rows import Record
 from . import objects
+from .codecs import Encode, encoded_elements
 from .failures import interface_error
 from .leased import Leased
 from .requests import Pending
@@ -55,6 +56,7 @@ class PreparedFacts(Resource):
         self._query = query
         self._prepared = prepared
         self._status: str | None = None
+        self.encode: Encode | None = None  # as the codecs were when it was prepared
         self.closed = False
 
     def __del__(self) -> None:
@@ -101,6 +103,9 @@ class PreparedFacts(Resource):
         elif isinstance(reply, Failed) and reply.error_class == "OutdatedSchemaCacheError":
             self.closed = True  # asyncpg has closed it
         return pending
+
+    def _encoded_many(self, args: Iterable[Sequence[object]]) -> Iterable[Sequence[object]]:
+        return args if self.encode is None else encoded_elements(self.encode, args)
 
     def _explain(self, analyze: bool) -> str:
         return f"EXPLAIN (FORMAT JSON, VERBOSE{', ANALYZE' if analyze else ''}) {self._query}"

@@ -7,6 +7,7 @@ it saw; all must have seen the same. What is about callbacks and about awaiting 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -665,5 +666,154 @@ def test_A20_record_class_of_prepared_statements_and_cursors(supervisor: Supervi
             row = await cur.fetchrow()
             assert (row.two, row["two"], tuple(row), dict(row)) == (2, 2, (1, 2), {"one": 1, "two": 2})
             assert issubclass(dotted, pgactor.Record) is isinstance(row, dotted)
+
+    asyncio.run(case())
+
+
+# --- codecs -----------------------------------------------------------------------------------------------
+
+
+def test_A20_a_text_codec(same: Same) -> None:
+    async def case(con: Any) -> Any:
+        calls: list[Any] = []
+
+        def encode(value: Any) -> str:
+            calls.append(("encode", value))
+            return json.dumps(value)
+
+        def decode(value: str) -> Any:
+            calls.append(("decode", value))
+            return json.loads(value)
+
+        plain = await con.prepare("select $1::json as j")
+        await con.set_type_codec("json", schema="pg_catalog", encoder=encode, decoder=decode)
+        told: list[Any] = [await con.fetchval("select $1::json", {"a": [1, None]})]
+        told += [await con.fetchval("select $1::json", None), calls[:]]
+        told += [
+            await con.fetchval("select $1::json[]", [{"b": 1}, None, 2]),
+            await con.fetchval("select '[1]'::json"),
+        ]
+        told += [await con.fetchval("select array[['1'::json, '{}']]"), portrait(await con.fetchrow("select 1, 'x'"))]
+        told += [await con.fetchval("select row(1, '[2]'::json, null)"), await plain.fetchval("[3]")]
+        stmt = await con.prepare("select $1::json as j, $2::int as n")
+        told += [portrait(await stmt.fetch({"c": 1}, 2)), portrait(await stmt.fetchmany([([1], 1), ({}, 2)]))]
+        async with temporary(con, "j json"):
+            await con.executemany("insert into lease_things values ($1)", [({"d": n},) for n in range(3)])
+            told += [portrait(await con.fetch("select j from lease_things"))]
+            async with con.transaction():
+                told += [
+                    [row["j"] async for row in con.cursor("select $1::json as j, n from generate_series(1,2) n", [7])]
+                ]
+                cur = await stmt.cursor("x", 1)
+                told += [portrait(await cur.fetchrow())]
+        await con.reset_type_codec("json", schema="pg_catalog")
+        told += [await con.fetchval("select $1::json", "[4]"), await stmt.fetchval([5], 1)]
+        return told
+
+    same(case)
+
+
+def test_A20_binary_and_tuple_codecs(same: Same) -> None:
+    async def case(con: Any) -> Any:
+        told: list[Any] = []
+        await con.set_type_codec(
+            "uuid",
+            schema="pg_catalog",
+            encoder=bytes.fromhex,
+            decoder=lambda data: bytes(data).hex(),
+            format="binary",
+        )
+        told += [
+            await con.fetchval("select $1::uuid", "00" * 15 + "01"),
+            await con.fetchval("select array[$1::uuid]", "11" * 16),
+        ]
+        for typename, value in (
+            ("interval", (14, 3, 1000)),
+            ("date", (8000,)),
+            ("timestamp", (123456789,)),
+            ("timestamptz", (-5,)),
+            ("time", (1000,)),
+            ("timetz", (1000, 3600)),
+        ):
+            await con.set_type_codec(
+                typename,
+                schema="pg_catalog",
+                encoder=lambda value: value,
+                decoder=lambda value: value,
+                format="tuple",
+            )
+            told += [await con.fetchval(f"select $1::{typename}", value)]
+            told += [await con.fetchval(f"select array[$1::{typename}]", value)]
+        await con.execute("drop type if exists lease_complex; create type lease_complex as (r float8, i float8)")
+        try:
+            await con.set_type_codec(
+                "lease_complex", encoder=lambda c: (c.real, c.imag), decoder=lambda t: complex(*t), format="tuple"
+            )
+            told += [await con.fetchval("select $1::lease_complex", 1 + 2j)]
+            told += [await con.fetchval("select array_agg(c) from unnest($1::lease_complex[]) c", [1j, 2j])]
+        finally:
+            await con.execute("drop type lease_complex")
+        return told
+
+    same(case)
+
+
+def test_A20_codecs_complain(same: Same) -> None:
+    async def case(con: Any) -> Any:
+        def codec(typename: str, schema: str = "pg_catalog", **options: Any) -> Callable[[], Any]:
+            given = {"encoder": str, "decoder": int, **options}
+            return lambda: con.set_type_codec(typename, schema=schema, **given)
+
+        told = [
+            await seen(codec("nothing")),
+            await seen(codec("int4range")),
+            await seen(codec("int4", format="x")),
+            await seen(lambda: con.reset_type_codec("nothing")),
+            await seen(lambda: con.set_builtin_type_codec("nothing", codec_name="int")),
+            await seen(lambda: con.set_builtin_type_codec("json", schema="pg_catalog", codec_name="nothing")),
+            await seen(codec("int4", encoder=lambda value: 1 / value)),
+            await seen(lambda: con.fetch("select $1::int4", 0)),
+            await seen(lambda: con.executemany("select $1::int4", [(1,), (0,)])),
+            await seen(codec("uuid", encoder=lambda value: value, format="binary")),
+            await seen(lambda: con.fetch("select $1::uuid", 5)),
+            await seen(lambda: con.fetch("selec $1::int4", 0)),
+            await seen(codec("text", decoder=lambda value: 1 / 0)),
+            await seen(lambda: con.fetch("select 'x'::text")),
+        ]
+        await con.execute("drop domain if exists lease_domain; create domain lease_domain as int")
+        told += [await seen(codec("lease_domain", "public"))]
+        await con.execute("drop domain lease_domain")
+        return told
+
+    same(case)
+
+
+def test_A20_a_builtin_codec(same: Same) -> None:
+    async def case(con: Any) -> Any:
+        told = [await con.fetchval("select '4294967295'::xid")]
+        await con.set_builtin_type_codec("xid", schema="pg_catalog", codec_name="int4")
+        told += [await con.fetchval("select '4294967295'::xid"), await con.fetchval("select $1::xid::text", -1)]
+        told += [await con.fetchval("select array['4294967295'::xid]")]
+        told += [
+            await seen(lambda: con.set_builtin_type_codec("xid", schema="pg_catalog", codec_name="int4", format="x"))
+        ]
+        await con.reset_type_codec("xid", schema="pg_catalog")
+        return [*told, await con.fetchval("select '4294967295'::xid")]
+
+    assert -1 in same(case)
+
+
+def test_A20_codecs_are_the_leases_alone(supervisor: SupervisorProcess) -> None:
+    async def case() -> None:
+        async with pgactor.create_pool(supervisor.ipc) as pool:
+            async with pool.acquire() as con:
+                await con.set_type_codec("int4", schema="pg_catalog", encoder=str, decoder=lambda text: f"<{text}>")
+                assert await con.fetchval("select $1::int4", 5) == "<5>"
+                await con.reset()
+                assert await con.fetchval("select $1::int4", 5) == "<5>"
+            assert [await pool.fetchval("select $1::int4", 5) for _ in range(6)] == [5] * 6
+            async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:  # all that there are
+                for con in (one, two, three):
+                    assert await con.fetchval("select $1::int4", 5) == 5
 
     asyncio.run(case())

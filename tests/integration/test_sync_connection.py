@@ -205,13 +205,9 @@ def test_terminate_and_close_end_it_at_once(client: Client, how: str) -> None:
     stmt = lease.prepare("select 1")
     getattr(lease, how)()
     assert heard == [lease]
-    with pytest.raises(
-        asyncpg.InterfaceError, match=r"cannot call Connection.is_closed\(\): connection has"
-    ):
+    with pytest.raises(asyncpg.InterfaceError, match=r"cannot call Connection.is_closed\(\): connection has"):
         lease.is_closed()
-    with pytest.raises(
-        asyncpg.InterfaceError, match=r"PreparedStatement.fetch\(\): the underlying connection is"
-    ):
+    with pytest.raises(asyncpg.InterfaceError, match=r"PreparedStatement.fetch\(\): the underlying connection is"):
         stmt.fetch()
     until(lambda: client.status().leased == 0)
 
