@@ -17,15 +17,16 @@ import asyncpg
 from ..config import Settings
 from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from ..core.holder import Holder
+from ..core.lease import Lease
 from ..core.pool import Pool
 from ..core.request import Request
 from ..errors import ConfigError
 from ..messages import (
     Batch,
     Done,
-    Failed,
     Granted,
     LeaseEnded,
+    LeaseNotice,
     Results,
     Rows,
     Token,
@@ -38,6 +39,7 @@ from .fields import array_header
 from .group import Group
 from .lane import Lane
 from .peer import Peer
+from .reports import Answer
 from .session import Session, as_exception
 from .shapes import Shape, ShapeTable
 
@@ -80,7 +82,9 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
-        self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
+        self.dialogue = Dialogue(
+            settings, self.pool, self._lane, do=self._do, tell=self._tell, in_transaction=self.in_transaction
+        )
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -126,7 +130,7 @@ class Conductor:
         now, words = self._loop.time(), in_words(error)
         self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
 
-    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
         if not self.pool.answer(request):
             return
         peer: Peer = request.worker.link
@@ -139,6 +143,10 @@ class Conductor:
         else:
             more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
             peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
+
+    def schema_changed(self) -> None:
+        for backend in self._backends.values():
+            backend.forget_schema()
 
     def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
         if not self.pool.answer(request):
@@ -216,6 +224,12 @@ class Conductor:
         if self._backends.get(backend.holder) is backend:
             del self._backends[backend.holder]
 
+    def _tell(self, lease: Lease, notice: LeaseNotice) -> None:
+        """What a lease's worker has to say to its session, without an answer."""
+        backend = self._backends.get(lease.holder)
+        if backend is not None and backend.tenancy is not None and backend.tenancy.lease is lease:
+            backend.tenancy.told(notice)
+
     # --- what the brain decides ---------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
@@ -226,7 +240,10 @@ class Conductor:
             match action:
                 case Grant(request, lease):
                     waited = lease.granted_at - request.since
+                    tenancy = self._backends[lease.holder].let(lease)
                     granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
+                    granted.server_version = tenancy.server_version
+                    granted.settings = tenancy.settings
                     request.worker.link.send(granted)
                 case Refuse(request, error):
                     token = None if request.lease is None else request.lease.token
