@@ -223,7 +223,8 @@ class SetCodec(Request, tag="set_codec"):
     """Have values of a type cross the wire as PostgreSQL's text, its bytes, or a tuple, in both directions, in the
     lease's session: the worker encodes and decodes them. Answered by `Done`.
 
-    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead.
+    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead, in this
+    format or in all. What is returned comes as the ext type CODED, wherever in a value it is.
     """
 
     typename: str
@@ -234,9 +235,13 @@ class SetCodec(Request, tag="set_codec"):
 
 
 class Reset(Request, tag="reset"):
-    """Reset the lease's session, as at its release, and keep it; answered by `Done`."""
+    """Reset the lease's session, as at its release, and keep it; answered by `Done`.
+
+    schema_only: nothing but what is remembered of the database's types and statements, in every session of the pool.
+    """
 
     lease: Token
+    schema_only: bool = False
 
 
 class Resize(Request, tag="resize"):
@@ -595,6 +600,9 @@ class PoolStatus(msgspec.Struct):
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""
+
+LeaseNotice = CloseStatement | CloseCursor | Watch
+"""Notices to a lease's session."""
 
 LeaseRequest = Prepare | OpenCursor | FetchCursor | MoveCursor | CopyOut | CopyIn | SetCodec | Reset
 """Requests to a lease's session that are no statements."""

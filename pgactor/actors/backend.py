@@ -10,28 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
 
 from ..core.holder import Holder
+from ..core.lease import Lease
 from ..core.request import Request
 from ..errors import LeaseLost, RequestCancelled
 from ..messages import (
     DEFAULT_MAX_FRAME_BYTES,
     Acquire,
     Batch,
+    Describe,
     Done,
     Execute,
     ExecuteMany,
-    Failed,
     Fetch,
     FetchMany,
-    Results,
+    Prepare,
     Rows,
 )
 from .batches import run_batch
@@ -39,10 +40,12 @@ from .failures import failed, in_words, statement_failed
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .pipeline import Pipeline
+from .reports import Answer
 from .reports import Reports as StatementReports
 from .session import Session, never_began
 from .shapes import Shape, ShapeTable
 from .streaming import pass_on
+from .tenancy import Tenancy, described, is_tenants
 
 log = logging.getLogger("pgactor.backend")
 
@@ -73,8 +76,11 @@ class Reports(StatementReports, Protocol):
     def opened(self, backend: Backend) -> None: ...
     def open_failed(self, backend: Backend, error: BaseException) -> None: ...
 
-    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
         """The request's result, with the shape of its rows. Rows among results have their columns."""
+
+    def schema_changed(self) -> None:
+        """A lease's owner says so: every backend's session is to `forget_schema`."""
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         """The backend is quiet again. touched: it was left inside a transaction."""
@@ -129,6 +135,7 @@ class Backend:
         self._running: Request | None = None
         self._interrupted = False
         self._session: Session
+        self.tenancy: Tenancy | None = None
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._live(), name=f"backend-{holder.number}.{holder.incarnation}")
 
@@ -136,6 +143,28 @@ class Backend:
     def in_transaction(self) -> bool:
         """Whether the session is inside a transaction, as PostgreSQL said last."""
         return self.pid != 0 and not self._session.is_closed() and self._session.is_in_transaction()
+
+    def let(self, lease: Lease) -> Tenancy:
+        """The session is the lease's from now on."""
+        self._leave()
+        self.tenancy = Tenancy(
+            self._session,
+            lease,
+            self._shapes,
+            pass_on=self._encoded,
+            schema_changed=self._reports.schema_changed,
+        )
+        return self.tenancy
+
+    def forget_schema(self) -> None:
+        """Whatever the session remembers of the database's types and statements may be wrong."""
+        if self.pid:
+            self._session.forget_schema()
+
+    def _leave(self) -> None:
+        if self.tenancy is not None:
+            self.tenancy.end()
+            self.tenancy = None
 
     # --- the mailbox --------------------------------------------------------------------------------------
 
@@ -264,6 +293,7 @@ class Backend:
                 await self._set_up(order)
                 return True
             case Order.RESET:
+                self._leave()
                 async with self._within_reset_timeout():
                     await self._recycle()
                 if not self._session.is_closed():  # by a hook
@@ -359,7 +389,13 @@ class Backend:
                 return False
             if self._lane is not None and self._lane.wanted and request.lease is None:
                 await self._look_types_up(self._lane)
-            reply, shape = await self._perform(request)
+            tenancy = None if request.lease is None else self.tenancy
+            if tenancy is not None:
+                await tenancy.tidy(message)
+            if tenancy is not None and is_tenants(message):
+                reply, shape = await tenancy.perform(request)
+            else:
+                reply, shape = await self._perform(request)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -368,12 +404,21 @@ class Backend:
         except Exception as error:
             if never_began(error):
                 raise NeverBegan from None
+            self._tell_settings(request)
             self._reports.answer(
                 request, statement_failed(message.id, error, in_transaction=self.in_transaction), None
             )
             return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
+        self._tell_settings(request)
         self._reports.answer(request, reply, shape)
-        return not isinstance(message, ExecuteMany | FetchMany) or bool(message.args)
+        if isinstance(message, Prepare):
+            return message.name == ""  # which the Sync, a statement of its own, would undo
+        return not isinstance(message, ExecuteMany | FetchMany | Describe) or bool(getattr(message, "args", ()))
+
+    def _tell_settings(self, request: Request) -> None:
+        """Before it has its answer, the lease's worker is told what has changed."""
+        if request.lease is not None and self.tenancy is not None:
+            self.tenancy.tell_settings()
 
     async def _is_ready_for(self, request: Request) -> bool:
         """Call the setup hook before the request; if that fails, its error is the answer."""
@@ -414,7 +459,7 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(self, request: Request) -> tuple[Done | Rows | Results | Failed, Shape | None]:
+    async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
         session = self._session
         match request.payload:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
@@ -429,8 +474,15 @@ class Backend:
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
                 return await run_batch(session, request.payload, self._shapes), None
-        data = msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
+            case Describe():
+                return await described(session, request.payload), None
+            case other:
+                raise RuntimeError(f"{type(other).__name__} needs a lease")
+        data = await self._encoded(request, shape, records)
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
+
+    async def _encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
+        return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
 
     async def _close(self) -> None:
         try:

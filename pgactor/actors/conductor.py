@@ -17,6 +17,7 @@ import asyncpg
 from ..config import Settings
 from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from ..core.holder import Holder
+from ..core.lease import Lease
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
@@ -24,9 +25,9 @@ from ..errors import ConfigError, LeaseError
 from ..messages import (
     Batch,
     Done,
-    Failed,
     Granted,
     LeaseEnded,
+    LeaseNotice,
     Results,
     Rows,
     Token,
@@ -41,6 +42,7 @@ from .group import Group
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .peer import Peer
+from .reports import Answer
 from .session import Session, as_exception
 from .shapes import Shape, ShapeTable
 
@@ -102,6 +104,7 @@ class Conductor:
             self.pool,
             self._lane,
             do=self._do,
+            tell=self._tell,
             in_transaction=self.in_transaction,
             set_connect_args=set_connect_args,
         )
@@ -161,7 +164,7 @@ class Conductor:
         now, words = self._loop.time(), in_words(error)
         self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
 
-    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
         if not self.pool.answer(request):
             return
         peer: Peer = request.worker.link
@@ -174,6 +177,10 @@ class Conductor:
         else:
             more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
             peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
+
+    def schema_changed(self) -> None:
+        for backend in self._backends.values():
+            backend.forget_schema()
 
     def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
         if not self.pool.answer(request):
@@ -270,6 +277,12 @@ class Conductor:
         if self._backends.get(backend.holder) is backend:
             del self._backends[backend.holder]
 
+    def _tell(self, lease: Lease, notice: LeaseNotice) -> None:
+        """What a lease's worker has to say to its session, without an answer."""
+        backend = self._backends.get(lease.holder)
+        if backend is not None and backend.tenancy is not None and backend.tenancy.lease is lease:
+            backend.tenancy.told(notice)
+
     # --- what the brain decides ---------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
@@ -287,7 +300,10 @@ class Conductor:
                         self._do([Grant(request, lease, is_set_up=True)])
                 case Grant(request, lease):
                     waited = lease.granted_at - request.since
+                    tenancy = self._backends[lease.holder].let(lease)
                     granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
+                    granted.server_version = tenancy.server_version
+                    granted.settings = tenancy.settings
                     request.worker.link.send(granted)
                 case Refuse(request, error):
                     token = None if request.lease is None else request.lease.token

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import asyncpg
 
@@ -15,7 +16,7 @@ from .. import wire
 from ..config import DEFAULT_POOL, Settings
 from ..core import report
 from ..core.actions import Action
-from ..core.lease import LeaseBusy
+from ..core.lease import Lease, LeaseBusy
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
@@ -27,22 +28,33 @@ from ..messages import (
     Batch,
     Bye,
     Cancel,
+    CloseCursor,
+    CloseStatement,
+    Describe,
     Done,
     Execute,
     ExecuteMany,
     Expire,
     Fetch,
+    FetchCursor,
     FetchMany,
     FromWorker,
     Heartbeat,
     Hello,
+    LeaseNotice,
+    MoveCursor,
+    OpenCursor,
+    Prepare,
     Release,
+    Reset,
     Resize,
+    SetCodec,
     SetConnectArgs,
     StatementRequest,
     Status,
     StatusReport,
     Token,
+    Watch,
     Welcome,
 )
 from ..messages import Request as AnyRequest
@@ -52,6 +64,7 @@ from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
 from .peer import Peer
+from .tenancy import TenantRequest, statement_of
 
 log = logging.getLogger("pgactor.dialogue")
 
@@ -69,10 +82,10 @@ _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is i
 class Dialogue:
     """Takes the frames of all workers.
 
-    cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's. pool_names:
-    those of all pools of the supervisor.
-    do: carries out what the brain decides. in_transaction: whether a lease's backend is inside a transaction.
-    set_connect_args: replaces the connect arguments of new connections.
+    do: carries out what the brain decides. tell: takes what a lease's worker says to its session. in_transaction:
+    whether a lease's backend is inside a transaction. set_connect_args: replaces the connect arguments of new
+    connections. cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's.
+    pool_names: those of all pools of the supervisor.
     """
 
     def __init__(
@@ -82,6 +95,7 @@ class Dialogue:
         lane: Lane,
         *,
         do: Callable[[list[Action]], None],
+        tell: Callable[[Lease, LeaseNotice], None],
         in_transaction: Callable[[Token | None], bool],
         set_connect_args: SetArguments | None = None,
     ) -> None:
@@ -91,6 +105,7 @@ class Dialogue:
         self._resets = settings.pool.resets_always
         self._lane = lane
         self._do = do
+        self._tell = tell
         self._in_transaction = in_transaction
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self.pool = pool
@@ -227,6 +242,11 @@ class Dialogue:
                 peer.send(Done(id))
             case Resize() | SetConnectArgs():
                 peer.send(self._administration.hear(now, worker.road, message))
+            case Prepare() | Describe() | OpenCursor() | FetchCursor() | MoveCursor() | SetCodec() | Reset():
+                self._tenant(now, worker, message)
+            case CloseStatement(lease=token) | CloseCursor(lease=token) | Watch(lease=token):
+                with suppress(LeaseError):  # it was told, or will be at the next use
+                    self._tell(self.pool.leases.check(token, worker, now), message)
             case Bye():
                 peer.said_goodbye = True
                 peer.close("it said goodbye")
@@ -265,6 +285,22 @@ class Dialogue:
             self.pool.submit(now, request, actions)
         except ProtocolError as error:
             self._refuse_id(worker, error)
+
+    def _tenant(self, now: float, worker: Worker, message: TenantRequest) -> None:
+        """A request to what a lease has open on its session."""
+        statement, clean = statement_of(message, self._lane.statements)
+        kind = Kind.STATEMENT if clean else Kind.SESSION
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, kind, now, statement, message, deadline)
+        actions: list[Action] = []
+        if message.lease is not None:
+            self._on_lease(now, request, message.lease, actions)
+        else:
+            try:
+                self.pool.submit(now, request, actions)
+            except ProtocolError as error:
+                self._refuse_id(worker, error)
+        self._do(actions)
 
     def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:
         worker = request.worker

@@ -25,7 +25,9 @@ from ..messages import (
     FetchMany,
     Granted,
     IsolationLevel,
+    Opened,
     PoolStatus,
+    Prepared,
     Request,
     Resize,
     Results,
@@ -40,7 +42,7 @@ from ..values import pack_args
 from .failures import counted_from, data_error, exception, interface_error, of_statement
 from .requests import Pending, Reply
 
-R = TypeVar("R", Done, Rows, Results, Granted, StatusReport)
+R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
 
 UNSENT = -1
 """The id and epoch of a request that is not numbered yet."""
@@ -171,7 +173,8 @@ def rows(pending: Pending, request: Request) -> list[Record]:
     """The rows of a reply."""
     reply = _expect(Rows, pending, request)
     last = _decode(reply, pending.rows)
-    return last if pending.parts is None else pending.parts + last
+    found = last if pending.parts is None else pending.parts + last
+    return found if pending.decode is None else pending.decode(found)
 
 
 def first_row(pending: Pending, request: Request) -> Record | None:
@@ -219,6 +222,16 @@ def granted(pending: Pending, request: Request) -> Granted:
     return _expect(Granted, pending, request)
 
 
+def prepared(pending: Pending, request: Request) -> Prepared:
+    """What is known of a statement that is prepared."""
+    return _expect(Prepared, pending, request)
+
+
+def opened(pending: Pending, request: Request) -> Opened:
+    """The cursor."""
+    return _expect(Opened, pending, request)
+
+
 def pool_status(pending: Pending, request: Request) -> PoolStatus:
     """The state of the pool."""
     return _expect(StatusReport, pending, request).status
@@ -226,7 +239,7 @@ def pool_status(pending: Pending, request: Request) -> PoolStatus:
 
 def in_transaction(reply: Reply | None) -> bool:
     """What the reply tells of the lease's transaction."""
-    return isinstance(reply, Done | Rows | Failed) and reply.in_transaction
+    return isinstance(reply, Done | Rows | Prepared | Opened | Failed) and reply.in_transaction
 
 
 def _expect(kind: type[R], pending: Pending, request: Request) -> R:

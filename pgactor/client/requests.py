@@ -7,6 +7,7 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -25,11 +26,15 @@ from ..messages import (
     Hello,
     LeaseEnded,
     Message,
+    Notice,
+    Opened,
     Part,
+    Prepared,
     Release,
     Request,
     Results,
     Rows,
+    Settings,
     StatusReport,
     Token,
     Welcome,
@@ -39,7 +44,7 @@ from ..version import __version__
 from .failures import exception
 from .options import ANSWER_GRACE_SECONDS, Options
 
-Reply = Done | Rows | Results | Granted | StatusReport | Failed
+Reply = Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed
 
 
 class LostLink(ConnectionError):
@@ -62,11 +67,14 @@ class HeldLease(Protocol):
     def renewed(self, at: float) -> None:
         """A heartbeat for it was sent."""
 
+    def pushed(self, message: Settings | Notice) -> None:
+        """The supervisor says something of the lease's session."""
+
 
 class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
     """An unanswered request. waiter: whatever the shell waits on. patience: when it stops, by the monotonic clock.
     link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results; parts:
-    the rows that came before. error: why none will come."""
+    the rows that came before. decode: the codecs' work on the rows. error: why none will come."""
 
     id: int
     waiter: Any = None
@@ -76,6 +84,7 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
     rows: RowDecoder | None = None
     parts: list[Record] | None = None
     shapes: tuple[RowDecoder | None, ...] = ()
+    decode: Callable[[list[Record]], list[Record]] | None = None
     error: BaseException | None = None
 
     @property
@@ -174,7 +183,7 @@ class Requests:
             case Failed(id=None):
                 reason = exception(message)
                 raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
-            case Done() | Failed() | StatusReport() | Granted():
+            case Done() | Failed() | StatusReport() | Granted() | Prepared() | Opened():
                 pending = self.pending.pop(message.id, None) if message.id is not None else None
                 if pending is not None:
                     pending.reply = message
@@ -184,6 +193,9 @@ class Requests:
             case LeaseEnded(lease=token):
                 if lease := self.leases.pop(token.fence, None):
                     lease.ended(exception(Failed(None, message.code, message.message)))
+            case Settings(lease=token) | Notice(lease=token):
+                if lease := self.leases.get(token.fence):
+                    lease.pushed(message)
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch
