@@ -209,7 +209,11 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Make the lease's session as new, as at release, and keep the lease.",
         "`done` without a command tag",
-        {**_REQUEST, "lease": _ITS_LEASE},
+        {
+            **_REQUEST,
+            "lease": _ITS_LEASE,
+            "schema_only": "Only forget what the pool's sessions remember of the database's types and statements.",
+        },
     ),
     "resize": Meaning(
         "request",
@@ -501,6 +505,8 @@ STRUCTS: dict[str, Meaning] = {
             "holders": "The slots of the pool.",
             "workers": "The links.",
             "init_size": "How many connections are opened at the start.",
+            "pool": "The pool's name.",
+            "pools": "The names of all pools that the supervisor has now.",
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
         },
