@@ -334,6 +334,7 @@ def test_the_wire_numbers_never_change() -> None:
         "IP_ADDRESS": 12,
         "IP_NETWORK": 13,
         "IP_INTERFACE": 14,
+        "CODED": 28,
     }
 
 
