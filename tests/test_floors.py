@@ -27,6 +27,8 @@ FLOORS = """
     messages
     rows
     values      zmtp
+    records     moments     pgtypes
+    standins    extcodes
     errors      version     endpoint
 """
 """A module imports from its own room and from the floors below it."""
@@ -36,7 +38,7 @@ NEVER = {("actors", "client")}
 
 LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
-    "asyncpg": ("actors demo/witness", "client/failures"),
+    "asyncpg": ("actors demo/witness", "client/failures pgtypes"),
     "zmq": ("actors/tcp", "client/links client/aiolinks"),
     "msgspec": ("actors client cli config core/request messages rows values wire", ""),
     "click": ("cli", ""),
