@@ -66,4 +66,4 @@ def _describe(error: BaseException) -> tuple[str, str, dict[str, Any]]:
         return "asyncpg", name, {"detail": error.detail, "hint": error.hint}
     if isinstance(error, asyncpg.InternalClientError):
         return "asyncpg", name, dict(error.__dict__)
-    return "python", name, {}
+    return "python", name, {"args": list(error.args)} if isinstance(error, UnicodeDecodeError) else {}

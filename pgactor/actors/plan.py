@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
+from ..messages import Execute, Fetch
 from ..rows import Column
 from .arguments import NotQuick, argument_encoder, formats
 from .pgwire import EXECUTE_ALL, READY_IDLE, SYNC, Field, command_complete, execute
-from .quicktypes import QuickType, QuickTypes
+from .quicktypes import QuickType, QuickTypes, Wire
 from .shapes import Shape, ShapeTable
 from .transcode import row_transcoder
 
@@ -29,12 +30,16 @@ _TAGS: dict[str, tuple[bytes, ...]] = {
 """By a statement's first word: the tag that it ends with most often, and how its tags begin. SELECT, if not here."""
 
 
+_DATES = (Wire.DATE, Wire.TIMESTAMP, Wire.TIMESTAMPTZ)
+
+
 class Plan:
     """How a statement is run.
 
     described: whether PostgreSQL has told of it. why_not: why the statement lane cannot run it, "" if it can.
     has_rows: whether it returns rows, be it none, and of how many columns (width). shape: of its rows. rows: makes
-    msgpack of them. end: what comes after the rows most often, with the usual_tag.
+    msgpack of them. dated: whether they have dates, which Python may lack. end: what comes after the rows most often,
+    with the usual_tag.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -42,6 +47,7 @@ class Plan:
         self.described = False
         self.why_not = ""
         self.has_rows = False
+        self.dated = False
         self.width = 0
         self.shape: Shape
         self.rows: Callable[[bytes, int, int, list[bytes]], int]
@@ -79,6 +85,7 @@ class Plan:
             tuple(Column(field.name, kind.kind, kind.name) for field, kind in zip(fields, columns, strict=True))
         )
         self.rows = row_transcoder(tuple(columns))
+        self.dated = any((kind.element or kind).wire in _DATES for kind in columns)
         self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
         self._tags = tuple(tags)
         self.has_rows = bool(fields) or b"SELECT " in tags  # it may have rows without columns
@@ -91,6 +98,11 @@ class Plan:
     def may_end_with(self, tag: bytes) -> bool:
         """Whether PostgreSQL's word on what was done can be about this statement."""
         return tag.startswith(self._tags)
+
+    def reads_rows(self, message: Fetch | Execute) -> bool:
+        """Whether its rows are looked at. Those of an execute() are nobody's; with arguments it fails, in asyncpg,
+        over a date that Python does not have."""
+        return self.has_rows and (type(message) is Fetch or (self.dated and bool(message.args)))
 
     def bind(self, args: Sequence[Any], limit: int) -> bytes:
         """Bind, Execute and Sync, for at most `limit` rows (0: all).

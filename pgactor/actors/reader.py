@@ -74,8 +74,8 @@ class Reader:
                     reply.awaited = ROWS
                 if reply.awaited == ROWS:
                     plan = head.work[0]
-                    if type(head.payload) is Fetch and plan.has_rows:
-                        at = reply.take_rows(plan, data, at, end)
+                    if plan.has_rows and plan.reads_rows(head.payload):
+                        at = reply.take_rows(plan, data, at, end, wanted=type(head.payload) is Fetch)
                         if reply.error is not None:
                             continue
                     if data.startswith(plan.end, at):  # as nearly all do

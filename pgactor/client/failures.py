@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from decimal import InvalidOperation
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -13,7 +15,11 @@ from ..errors import BY_CODE, PgactorError
 from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
-                  "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+                  "NotImplementedError", "UnicodeError", "RuntimeError", "AttributeError", "AssertionError",
+                  "BufferError", "EOFError", "MemoryError", "RecursionError", "ZeroDivisionError")  # fmt: skip
+_UNICODE_ERRORS = ("UnicodeDecodeError", "UnicodeEncodeError")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _ELEMENT = re.compile(r"^((?:invalid input for )?query argument \$\d+ in element #)(\d+)(?= of executemany\(\))")
 """Where asyncpg names an element."""
@@ -96,14 +102,21 @@ def _rebuild(failed: Failed, query: str | None) -> BaseException:
     if failed.code == "asyncpg":
         return _asyncpg_error(failed, query)
     if failed.code == "python":
-        return _python_error(failed.error_class, failed.message) or PgactorError(
+        return _python_error(failed.error_class, failed.message, failed.fields) or PgactorError(
             f"the supervisor met an unexpected {failed.error_class}: {failed.message}"
         )
     cls = BY_CODE.get(failed.code, PgactorError)
     return cls(failed.message, **failed.fields)
 
 
-def _python_error(name: str, text: str) -> Exception | None:
+def _python_error(name: str, text: str, fields: Mapping[str, Any] = _NOTHING) -> Exception | None:
+    if name == "InvalidOperation":
+        return InvalidOperation(text)
+    if name in _UNICODE_ERRORS:
+        try:
+            return cast(Exception, getattr(builtins, name)(*fields["args"]))
+        except (KeyError, TypeError):  # a cause, of which there is no more than the text
+            return UnicodeError(text)
     if name not in _PYTHON_ERRORS:
         return None
     cls: type[Exception] = getattr(builtins, name)
@@ -122,6 +135,6 @@ def _asyncpg_error(failed: Failed, query: str | None) -> BaseException:
         return misuse
     error: BaseException = cls(failed.message)
     error.__dict__.update(fields)
-    if issubclass(cls, asyncpg.PostgresError):
+    if issubclass(cls, asyncpg.PostgresError) and "severity" in fields:  # PostgreSQL's own, not one of asyncpg's
         error.__dict__["query"] = query
     return error

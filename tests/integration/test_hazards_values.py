@@ -92,8 +92,6 @@ def check(clients: dict[str, Driven], db: Driven, schema: str, method: str, sql:
     theirs, ours = run(db), run(clients["off"])
     if UnsupportedType not in (ours[0][1], *(ours[0][-1] or ())):
         assert ours == theirs
-    if method == "execute" and ours[0][1:3] == (ValueError, "year 10000 is out of range"):
-        ours = ("returned", (str, "'INSERT 0 1'")), *ours[1:]  # the statement lane does not look at rows nobody wants
     for _ in range(3):
         assert run(clients["on"]) == ours
     for each in clients.values():
