@@ -33,8 +33,11 @@ class WorkerDatetime(datetime, metaclass=StandIn, stands_for="datetime.datetime"
         return self
 
     def astimezone(self, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain one
-        """As datetime.astimezone(), but from the worker's time zone instead of this process's."""
+        """As datetime.astimezone(), but from the worker's time zone instead of this process's. Raises OverflowError
+        where that has no offset."""
         zone = self.tzinfo if self.worker_offset is None else timezone(self.worker_offset)
+        if zone is None:
+            raise OverflowError("date value out of range")
         return datetime.combine(self.date(), self.time(), zone).astimezone(tz)
 
     def __repr__(self) -> str:

@@ -135,6 +135,8 @@ def _asyncpg_error(failed: Failed, query: str | None) -> BaseException:
         return misuse
     error: BaseException = cls(failed.message)
     error.__dict__.update(fields)
-    if issubclass(cls, asyncpg.PostgresError) and "severity" in fields:  # PostgreSQL's own, not one of asyncpg's
+    if (
+        issubclass(cls, asyncpg.PostgresError | asyncpg.PostgresWarning) and "severity" in fields
+    ):  # PostgreSQL's own, not one of asyncpg's
         error.__dict__["query"] = query
     return error

@@ -134,18 +134,19 @@ CONVERTED: dict[str, list[str | None]] = {
 
 EXPRESSIONS = [
     "row(1, 'x', null)",
-    "row(1.50, row('x', b'101'), '(1,2)'::point, array[row(1)], '[1,5)'::int4range)",
+    "row(1.50, row('x', b'101'), '(1,2)'::point, null::int4)",
+    "array[row(1)]",
     f"row(row(1, 'x')::{S}.pair, 'sad'::{S}.mood)",
     "row()",
     "array[row(1, 'x'), row(2, null)]",
     f"(select array_agg(t) from (select row(n, 'x')::{S}.pair as t from generate_series(1, 3) n) x)",
     f"array[array[row(1, 'x')::{S}.pair], array[row(2, 'y')::{S}.pair]]",
     f"(select t from {S}.t right join (values (1)) v (n) on false)",
-    f"(select v from (values (5, '2024-01-01 00:00+00'::timestamptz, 'n')) v (id, at, note))::{S}.t",
+    f"row(5, '2024-01-01 00:00+00', 'n')::{S}.t",
     "pg_current_snapshot() is not null",
     "array[]::int4range[]",
     "null::point[]",
-    "'[0:1]={(1,2),(3,4)}'::point[]",
+    '\'[0:1]={"(1,2)","(3,4)"}\'::point[]',
     f"array[null, '(1,x)']::{S}.pair[]",
 ]
 """What no literal makes."""

@@ -8,6 +8,7 @@ pgactor must return, or raise, with the statement lane on, with it off, and on a
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time as clock
@@ -70,6 +71,10 @@ def ways(
         yield dict(zip(WAYS, (on, on, off, lease), strict=True))
 
 
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+"""Of an object whose class has no text for it."""
+
+
 def portrait(value: Any) -> Any:
     """All of a value that must be equal: its type, its text, and those of all in it."""
     match value:
@@ -98,10 +103,9 @@ def outcome(call: Callable[[], Any]) -> Any:
             fields = {"detail": error.detail, "hint": error.hint}
         cause = error.__cause__
         # Of a cause there is the text, not what it was made of: of KeyError(0) it is 0.
-        told = (
-            None if cause is None else (type(cause), str(cause).strip("'") if type(cause) is KeyError else str(cause))
-        )
-        return "raised", type(error), str(error), fields, told, getattr(error, "query", None)
+        text = str(cause).strip("'") if type(cause) is KeyError else _ADDRESS.sub("", str(cause))
+        told = None if cause is None else (type(cause), text)
+        return "raised", type(error), _ADDRESS.sub("", str(error)), fields, told, getattr(error, "query", None)
 
 
 def differences(ways: dict[str, Driven], db: Driven, sql: str, *args: Any, method: str = "fetchrow") -> list[Any]:
@@ -180,8 +184,8 @@ def test_T2_a_result_given_back_as_an_argument_is_what_asyncpg_makes_of_it(
         text = "null" if literal is None else f"$lit${literal}$lit$"
         try:
             theirs = db.fetchval(f"select {text}::{type_name}")
-        except asyncpg.FeatureNotSupportedError as error:
-            pytest.skip(str(error))  # xml, in a PostgreSQL built without it
+        except (asyncpg.FeatureNotSupportedError, asyncpg.InternalClientError, asyncpg.InterfaceError) as error:
+            pytest.skip(str(error))  # xml, in a PostgreSQL built without it; types that asyncpg cannot read
         expected = outcome(lambda: db.fetchrow(echo, theirs))  # noqa: B023
         for way in ways.values():
             ours = way.fetchval(f"select {text}::{type_name}")
@@ -206,8 +210,12 @@ def test_T2_types_of_extensions_are_asyncpgs(ways: dict[str, Driven], db: Driven
     literals = {"hstore": "a=>1, b=>NULL", "citext": "Ab", "ltree": "a.b.c", "cube": "(1,2)", "vector": "[1,2,3]"}
     if not db.fetchval("select count(*) from pg_available_extensions where name = $1", extension):
         pytest.skip(f"this PostgreSQL has no {extension}")
-    db.execute(f"create extension if not exists {extension} schema {S}")
-    name, literal = f"{S}.{extension}", literals[extension]
+    installed = "select e.extnamespace::regnamespace::text from pg_extension e where extname = $1"
+    home = db.fetchval(installed, extension)
+    if home is None:
+        db.execute(f"create extension {extension} schema {S}")
+        home = S
+    name, literal = f"{home}.{extension}", literals[extension]
     agrees(ways, db, f"select $${literal}$$::{name} as v, array[$${literal}$$, null]::{name}[] as a")
     agrees(ways, db, f"select $1::{name}::text as v, $2::{name}[]::text[] as a", literal, [literal, None])
     agrees(ways, db, f"select $1::{name} as v", {"a": "1"})
@@ -233,6 +241,7 @@ with Client({supervisors["off"].ipc!r}) as client:
 # --- T3: arguments ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of ipaddress, at True
 @pytest.mark.parametrize("type_name", TARGETS)
 def test_T3_anything_as_an_argument_comes_to_what_asyncpg_makes_of_it(
     ways: dict[str, Driven], db: Driven, type_name: str
@@ -363,11 +372,12 @@ def test_T4_a_naive_datetime_and_a_date_mean_the_time_zone_of_the_worker(
             datetime(1890, 1, 1),
             datetime(2024, 3, 10, 2, 30),
         ),
-        *(datetime(2024, 11, 3, 1, 30, fold=1), datetime.min, datetime.max, datetime(1, 1, 1, 1)),
-        *(datetime(9999, 12, 31, 23), datetime(2024, 7, 1, tzinfo=UTC)),
+        *(datetime(2024, 11, 3, 1, 30), datetime.min, datetime.max, datetime(1, 1, 1, 1)),
+        datetime(2024, 7, 1, tzinfo=UTC),
         *(date(2024, 7, 1), date(2024, 1, 1), date.min, date.max, date(1, 1, 2), date(9999, 12, 30)),
     ]
     with local_time_zone(zone):
+        agrees(ways, db, "select $1::timestamptz", datetime(2024, 11, 3, 1, 30, fold=1))
         for moment in moments:
             for type_name in (
                 "timestamptz",
@@ -396,6 +406,19 @@ def test_T4_it_is_not_the_supervisors(ways: dict[str, Driven], schema: str) -> N
                 assert way.fetchval(sql, value) - there == timedelta(hours=5, minutes=30).total_seconds()
 
 
+@pytest.mark.parametrize("moment", [datetime(1, 1, 1, 0, 0, 1), datetime(9999, 12, 31, 23)])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+def test_T4_a_naive_datetime_that_has_no_moment_in_the_workers_time_zone_is_a_data_error(
+    ways: dict[str, Driven], db: Driven, zone: str, moment: datetime
+) -> None:
+    with local_time_zone(zone):
+        assert outcome(lambda: db.fetchval("select $1::timestamptz", moment))[1] is asyncpg.DataError
+        for way in ways.values():
+            with pytest.raises(asyncpg.DataError, match=r"datetime\(.* (out of range|is out of range)"):
+                way.fetchval("select $1::timestamptz", moment)
+            assert way.fetchval("select $1::timestamp", moment) == moment
+
+
 def test_T4_an_aware_datetime_for_a_timestamp_stays_an_error(ways: dict[str, Driven], db: Driven) -> None:
     result = agrees(ways, db, "select $1::timestamp", datetime(2024, 1, 1, tzinfo=UTC))
     assert result[1] is asyncpg.DataError
@@ -412,7 +435,6 @@ UNREADABLE = [
     ("'10000-01-01 00:00+00'::timestamptz", OverflowError),
     ("'24:00'::time", ValueError),
     ("'24:00+00'::timetz", ValueError),
-    ("'178000000 years'::interval", OverflowError),
     ("array['0044-03-15 BC'::date]", ValueError),
     ("array['10000-01-01'::timestamp]", OverflowError),
     ("daterange('2024-01-01', '10000-01-01')", ValueError),
@@ -479,8 +501,7 @@ def test_T6_every_sqlstate_is_rebuilt_with_its_class_fields_and_query() -> None:
                "s": "s", "t": "t", "c": "c", "d": "dt", "n": "n", "F": "f.c", "L": "12", "R": "r"}  # fmt: skip
     for state in [*sqlstates(), "P7777", "XX999", "ZZ000"]:
         error = asyncpg.PostgresError.new({**letters, "C": state}, query="select 1")
-        arrived = crossed(error, "select 1")
-        assert isinstance(arrived, asyncpg.PostgresError)
+        arrived: Any = crossed(error, "select 1")
         assert type(arrived) is type(error)
         assert (str(arrived), arrived.args) == (str(error), error.args)
         assert arrived.as_dict() == error.as_dict()
@@ -527,6 +548,8 @@ FAILING: list[tuple[str, tuple[Any, ...]]] = [
     ("select 1; select $1::int", (1,)),
     (f"select {S}.fails($1)", (0,)),
     ("select pg_catalog.pg_sleep(-1)::int4range", ()),
+    (RAISE.replace("P7777", "01000"), ()),
+    (RAISE.replace("P7777", "XX999"), ()),
 ]
 
 
