@@ -8,7 +8,7 @@ the worker, would make of either.
 from __future__ import annotations
 
 import time as clock
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import MINYEAR, UTC, date, datetime, time, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
@@ -33,9 +33,11 @@ class WorkerDatetime(datetime, metaclass=StandIn, stands_for="datetime.datetime"
         return self
 
     def astimezone(self, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain one
-        """As datetime.astimezone(), but from the worker's time zone instead of this process's. Raises OverflowError
-        where that has no offset."""
+        """As datetime.astimezone(), but from the worker's time zone instead of this process's. Raises ValueError
+        or OverflowError, as that does, where it has no offset, next to the ends of the calendar."""
         zone = self.tzinfo if self.worker_offset is None else timezone(self.worker_offset)
+        if zone is None and self.year == MINYEAR:
+            raise ValueError("year 0 is out of range")
         if zone is None:
             raise OverflowError("date value out of range")
         return datetime.combine(self.date(), self.time(), zone).astimezone(tz)
@@ -72,6 +74,9 @@ class WorkerDate(datetime, metaclass=StandIn, stands_for="datetime.date"):
         if isinstance(other, WorkerDate):
             return self.plain() == other.plain()
         return self.plain() == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __hash__(self) -> int:
         return hash(self.plain())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import InvalidOperation
-from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,11 +14,9 @@ from ..errors import BY_CODE, PgactorError
 from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
-                  "NotImplementedError", "UnicodeError", "RuntimeError", "AttributeError", "AssertionError",
-                  "BufferError", "EOFError", "MemoryError", "RecursionError", "ZeroDivisionError")  # fmt: skip
-_UNICODE_ERRORS = ("UnicodeDecodeError", "UnicodeEncodeError")
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+                  "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+_CAUSES = {"AttributeError": AttributeError, "BufferError": BufferError, "InvalidOperation": InvalidOperation}
+"""What only lies behind asyncpg's word on an argument. By itself it would be a mistake of ours."""
 
 _ELEMENT = re.compile(r"^((?:invalid input for )?query argument \$\d+ in element #)(\d+)(?= of executemany\(\))")
 """Where asyncpg names an element."""
@@ -30,7 +27,8 @@ def exception(failed: Failed, query: str | None = None) -> BaseException:
     error = _rebuild(failed, query)
     if failed.cause is not None:
         name, text = failed.cause
-        error.__cause__ = _python_error(name, text) or RuntimeError(f"{name}: {text}")
+        known = _CAUSES.get(name)
+        error.__cause__ = known(text) if known else _python_error(name, text) or RuntimeError(f"{name}: {text}")
     return error
 
 
@@ -102,21 +100,16 @@ def _rebuild(failed: Failed, query: str | None) -> BaseException:
     if failed.code == "asyncpg":
         return _asyncpg_error(failed, query)
     if failed.code == "python":
-        return _python_error(failed.error_class, failed.message, failed.fields) or PgactorError(
+        return _python_error(failed.error_class, failed.message, failed.fields.get("args")) or PgactorError(
             f"the supervisor met an unexpected {failed.error_class}: {failed.message}"
         )
     cls = BY_CODE.get(failed.code, PgactorError)
     return cls(failed.message, **failed.fields)
 
 
-def _python_error(name: str, text: str, fields: Mapping[str, Any] = _NOTHING) -> Exception | None:
-    if name == "InvalidOperation":
-        return InvalidOperation(text)
-    if name in _UNICODE_ERRORS:
-        try:
-            return cast(Exception, getattr(builtins, name)(*fields["args"]))
-        except (KeyError, TypeError):  # a cause, of which there is no more than the text
-            return UnicodeError(text)
+def _python_error(name: str, text: str, args: Sequence[Any] | None = None) -> Exception | None:
+    if name == "UnicodeDecodeError" and args:
+        return UnicodeDecodeError(*args)
     if name not in _PYTHON_ERRORS:
         return None
     cls: type[Exception] = getattr(builtins, name)
@@ -135,8 +128,7 @@ def _asyncpg_error(failed: Failed, query: str | None) -> BaseException:
         return misuse
     error: BaseException = cls(failed.message)
     error.__dict__.update(fields)
-    if (
-        issubclass(cls, asyncpg.PostgresError | asyncpg.PostgresWarning) and "severity" in fields
-    ):  # PostgreSQL's own, not one of asyncpg's
+    of_arguments = cls is asyncpg.DataError and fields.keys() == {"sqlstate"}  # asyncpg's own, which has no query
+    if issubclass(cls, asyncpg.PostgresError | asyncpg.PostgresWarning) and not of_arguments:
         error.__dict__["query"] = query
     return error

@@ -407,7 +407,7 @@ def test_T4_it_is_not_the_supervisors(ways: dict[str, Driven], schema: str) -> N
 
 
 @pytest.mark.parametrize("moment", [datetime(1, 1, 1, 0, 0, 1), datetime(9999, 12, 31, 23)])
-@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
 def test_T4_a_naive_datetime_that_has_no_moment_in_the_workers_time_zone_is_a_data_error(
     ways: dict[str, Driven], db: Driven, zone: str, moment: datetime
 ) -> None:
