@@ -200,8 +200,11 @@ def _packer(dates: dict[type, Callable[[Any], Packed]], record_code: ExtCode) ->
     def pack_record(row: Any) -> Packed:
         return nested(record_code, ([*row.keys()], [*row.values()]))
 
-    def nested(code: ExtCode, values: Collection[object]) -> Ext:
-        return _ext(code, msgspec.msgpack.encode(pack_list(values)))
+    def nested(code: ExtCode, values: Collection[object]) -> Packed:
+        try:
+            return _ext(code, msgspec.msgpack.encode(pack_list(values)))
+        except UnicodeEncodeError as error:
+            return error.object  # whoever encodes the whole message meets it again, and says where it is
 
     def pack_nested(code: ExtCode) -> Callable[[Collection[object]], Packed]:
         return lambda values: nested(code, values)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
-from ..messages import Execute, Fetch
 from ..rows import Column
 from .arguments import NotQuick, argument_encoder, formats
 from .pgwire import EXECUTE_ALL, READY_IDLE, SYNC, Field, command_complete, execute
@@ -98,11 +97,6 @@ class Plan:
     def may_end_with(self, tag: bytes) -> bool:
         """Whether PostgreSQL's word on what was done can be about this statement."""
         return tag.startswith(self._tags)
-
-    def reads_rows(self, message: Fetch | Execute) -> bool:
-        """Whether its rows are looked at. Those of an execute() are nobody's; with arguments it fails, in asyncpg,
-        over a date that Python does not have."""
-        return self.has_rows and (type(message) is Fetch or (self.dated and bool(message.args)))
 
     def bind(self, args: Sequence[Any], limit: int) -> bytes:
         """Bind, Execute and Sync, for at most `limit` rows (0: all).

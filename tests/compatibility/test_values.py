@@ -330,6 +330,20 @@ def test_T3_what_cannot_cross_is_a_data_error_as_in_asyncpg(ways: dict[str, Driv
                     way.fetchval(sql, value)
 
 
+def test_T3_a_text_that_is_no_unicode_is_a_data_error_wherever_it_stands(
+    ways: dict[str, Driven], db: Driven, schema: str
+) -> None:
+    for value in ("\ud800", (1, "\ud800"), {"b": "\ud800"}, [1, "\ud800"], [(1, "\ud800")], asyncpg.Range("\ud800")):
+        for type_name in ("text", f"{S}.pair", f"{S}.pair[]", f"{S}.moods", "text[]"):
+            sql = f"select $1::{type_name}"
+            assert outcome(lambda: db.fetchval(sql, value))[1] is asyncpg.DataError  # noqa: B023
+            for way in ways.values():
+                with pytest.raises(asyncpg.DataError, match=r"query argument \$1: "):
+                    way.fetchval(sql, value)
+                with pytest.raises(asyncpg.DataError, match=r"query argument \$1 in element #0 "):
+                    way.executemany(sql, [(value,)])
+
+
 def test_T3_arguments_cross_the_same_way_in_executemany_and_in_a_batch(
     ways: dict[str, Driven], db: Driven, schema: str
 ) -> None:
