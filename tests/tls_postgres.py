@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def tls_postgres() -> Iterator[Server | None]:
             assert process.poll() is None, (folder / "log").read_text()
             yield Server(folder, port, tls)
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # do not wait for clients
             process.wait(20)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

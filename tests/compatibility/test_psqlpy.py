@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +262,9 @@ async def test_B1_tcp_user_timeout_and_keepalives(
     until(lambda: not sockets_to(server.port))
     async with dialled(host="127.0.0.1", **here, **given):
         (ours,) = sockets_to(server.port)
+    if given.get("keepalives") is False:
+        assert (ours["SO_KEEPALIVE"], theirs.pop("SO_KEEPALIVE")) == (0, 1), "psqlpy leaves them on: not copied"
+        ours.pop("SO_KEEPALIVE")
     assert ours == theirs
 
 
@@ -364,8 +367,8 @@ def test_B2_who_may_resize_is_the_supervisors_to_say(
         supervisor = start_supervisor(dsn=server.dsn(), max_size=3, pool={"workers_may_administer": setting})
         with Client(getattr(supervisor, road)) as client:
             if setting or (setting is None and road == "ipc"):
-                client.resize(5, 1)
                 client.set_connect_args(server.dsn(application_name="new"))
+                client.resize(5, 1)
                 assert client.fetchval("show application_name") == "new"
                 assert (client.status().max_size, client.status().min_size) == (5, 1)
                 continue
@@ -450,12 +453,11 @@ async def test_B3_rows_values_and_many_at_once(
 # --- B4: recycling -------------------------------------------------------------------------------------------
 
 
-LEAVE = "set search_path to left_behind; select pg_advisory_lock(4); create temp table left_behind (n int)"
+LEAVE = "set search_path to left_behind; select pg_advisory_lock_shared(4); create temp table left_behind (n int)"
 LEFT = """
     select current_setting('search_path') = 'left_behind' as setting,
         exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as lock,
-        exists (select from pg_class where relname = 'left_behind' and pg_table_is_visible(oid)
-            or relname = 'left_behind' and relpersistence = 't') as "table"
+        to_regclass('pg_temp.left_behind') is not null as "table"
 """
 
 
@@ -499,7 +501,7 @@ async def test_B4_an_open_transaction_is_always_rolled_back(
         async with client.acquire() as lease:
             assert await lease.fetchval("select pg_backend_pid()") == pid
             assert await lease.fetchval("select to_regclass('never_there')") is None
-            assert await lease.fetchval("select now() = statement_timestamp()"), "no transaction is open"
+            assert await lease.fetchval("select txid_current_if_assigned() is null"), "no transaction is open"
 
 
 async def test_B4_verified_finds_out_that_a_connection_is_dead(
@@ -516,7 +518,9 @@ async def test_B4_verified_finds_out_that_a_connection_is_dead(
             try:
                 pids.append(await use(client))
             finally:
-                os.kill(pids[-2], signal.SIGCONT)
+                for pid in pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
             assert pids[-1] != pids[-2], "it was replaced"
 
 
