@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -74,7 +75,19 @@ def tls_postgres() -> Iterator[Server | None]:
         if owner is not None:
             _give(folder, owner)
         data, port = folder / "data", free_port()
-        run = [programs / "initdb", "-D", data, "-A", "trust", "-U", USER, "--no-sync", "-E", "UTF8", "--locale=C"]
+        run = [
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-A",
+            "trust",
+            "-U",
+            USER,
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
         subprocess.run(run, check=True, capture_output=True, user=owner, cwd=folder)
         (data / "pg_hba.conf").write_text(HBA if tls else HBA.replace("hostssl", "host"))
         settings = {"port": port, "listen_addresses": "0.0.0.0", "unix_socket_directories": folder, "fsync": "off"}
@@ -90,7 +103,7 @@ def tls_postgres() -> Iterator[Server | None]:
             assert process.poll() is None, (folder / "log").read_text()
             yield Server(folder, port, tls)
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # do not wait for clients
             process.wait(20)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -401,6 +401,8 @@ class Backend:
                 raise
             self.task.uncancel()
             return False
+        except NeverBegan:
+            raise
         except Exception as error:
             if never_began(error):
                 raise NeverBegan from None

@@ -406,7 +406,7 @@ async def _connect(arguments: dict[str, Any]) -> Session:
     try:
         session: Session = await asyncpg.connect(**arguments, connection_class=Session)
     except ValueError as error:
-        if isinstance(error, asyncpg.InterfaceError):
+        if isinstance(error, asyncpg.InterfaceError | OSError):  # an SSLCertVerificationError is all of these
             raise
         # Python's own text would quote what it took for a port: a piece of the password, where that has a "/" in it
         raise ConfigError(
