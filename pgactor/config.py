@@ -91,7 +91,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if max_size > MOST_CONNECTIONS:
             raise ValueError(f"max_size is expected to be at most {MOST_CONNECTIONS}, PostgreSQL's own limit")
         least = min(self.min_size, max(max_size, 0)) if min_size is None else min_size
-        return msgspec.structs.replace(self, max_size=max_size, min_size=least)
+        first = None if self.init_size is None else min(max(self.init_size, least), max(max_size, 0))
+        return msgspec.structs.replace(self, max_size=max_size, min_size=least, init_size=first)
 
     @property
     def initial_size(self) -> int:
@@ -414,6 +415,10 @@ def _resolve_aliases(tree: dict[str, Any]) -> None:
     connect, pool = tree.setdefault("connect", {}), tree.setdefault("pool", {})
     if isinstance(connect, dict) and isinstance(pool, dict):
         aliases.resolve(connect, pool)
+    for tables in (tree.get("pools"), tree.get("templates")):
+        for table in tables.values() if isinstance(tables, dict) else ():
+            if isinstance(table, dict) and isinstance(table.setdefault("connect", {}), dict):
+                aliases.resolve(table["connect"], table)
 
 
 def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:

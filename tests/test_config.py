@@ -380,6 +380,19 @@ def test_one_without_takes_what_it_does_not_say_itself() -> None:
     assert table.connecting(first) == ConnectSettings(dsn="postgresql://a/d", host="b", user="v", timeout=3)
 
 
+def test_other_libraries_names_of_settings_hold_for_every_pool(tmp_path: Path) -> None:
+    tables = '[pools.a]\nmax_db_pool_size = 3\n[pools.a.connect]\nusername = "u"\n'
+    settings = read(tmp_path, tables + '[templates.b.connect]\ndb_name = "{database}"\n')
+    assert (settings.pools["a"].max_size, settings.pools["a"].connect.user) == (3, "u")
+    assert settings.templates["b"].connect.database == "{database}"
+
+
+def test_a_pool_of_another_size_keeps_its_init_size_as_far_as_it_can() -> None:
+    pool = PoolSettings(min_size=1, init_size=3, max_size=5)
+    assert [pool.resized(*sizes).initial_size for sizes in ((9, None), (2, None), (9, 6), (3, 1))] == [3, 2, 6, 3]
+    assert PoolSettings(min_size=1).resized(9, 4).initial_size == 4
+
+
 def test_variables_of_a_pool_are_named_after_it(tmp_path: Path) -> None:
     path = tmp_path / "pgactor.toml"
     path.write_text('[pools.read-only]\nmax_size = 2\n[templates.tenant]\ndsn = "x"\n')

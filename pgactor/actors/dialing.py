@@ -48,9 +48,12 @@ class Dialer:
         destination = self._destination
         try:
             async with asyncio.timeout(destination.seconds):
-                return await _dial(destination, self._hooks)
+                session = await _dial(destination, self._hooks)
         except TimeoutError as error:
             raise (error if str(error) else TimeoutError(f"no connection within {destination.seconds:g} s")) from None
+        await self._hooks.begin(session, destination.seconds)  # whose failure is no address's
+        session.is_new = False
+        return session
 
 
 async def _dial(destination: Destination, hooks: Hooks) -> Session:

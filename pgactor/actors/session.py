@@ -387,8 +387,8 @@ class Session(asyncpg.Connection):
 
 
 async def open_session(arguments: dict[str, Any], hooks: Hooks = NO_HOOKS) -> Session:
-    """Connect, as asyncpg.connect does, and call the hooks of a new connection. Raises the errors of both, and
-    `ConfigError` for settings that cannot be parsed."""
+    """Connect, as asyncpg.connect does, or as the connect hook does. Raises their errors, and `ConfigError` for
+    settings that cannot be parsed."""
     session: Session = await (_connect(arguments) if hooks.connect is None else hooks.open(arguments, Session))
     if arguments.get("statement_cache_size") != 0:
         try:
@@ -397,8 +397,6 @@ async def open_session(arguments: dict[str, Any], hooks: Hooks = NO_HOOKS) -> Se
         except BaseException:
             session.terminate()
             raise
-    await hooks.begin(session, arguments.get("timeout"))
-    session.is_new = False
     return session
 
 

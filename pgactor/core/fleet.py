@@ -132,7 +132,7 @@ class Fleet:
         if lifetime := self.settings.max_lifetime_seconds:
             holder.retire_at = now + lifetime * (1 - self.settings.max_lifetime_jitter * self._random.random())
         holder.apply(HolderEvent.OPENED, now)
-        if self.open >= min(self._warming, len(self.holders)):
+        if self.open >= min(self._warming, self.settings.max_size):
             self._warming = 0
 
     def settle(self, now: float, holder: Holder, actions: list[Action]) -> None:

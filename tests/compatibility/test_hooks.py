@@ -443,6 +443,7 @@ def test_A13_min_size_is_restored_without_anybody_asking(compare: Compare, db: D
             return len(pids) == 2 and not pids & before
 
         await until(are_new)
+        await until(are_there)
         return [len(before), await side.size()]
 
     compare(story, min_size=2, max_size=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pgactor.core.holder import Holder, HolderState
@@ -108,6 +110,18 @@ def test_init_size_connections_are_opened_at_start_and_min_size_of_them_kept() -
     bench.advance(1)
     bench.open_all()
     assert bench.states().count("idle") == 1
+
+
+def test_a_pool_made_smaller_at_its_start_does_not_go_on_to_init_size() -> None:
+    ageless: dict[str, Any] = {"max_inactive_connection_lifetime": 10, "max_lifetime_seconds": 0}
+    bench = Bench(init_size=4, min_size=0, max_size=4, **ageless)
+    bench.start()
+    bench.resize(2)
+    bench.open_all()
+    bench.advance(60)
+    bench.settle()
+    assert bench.opening() == []
+    assert "idle" not in bench.states()
 
 
 def test_one_that_is_lost_before_init_size_are_there_is_opened_again() -> None:
