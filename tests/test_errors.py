@@ -20,6 +20,7 @@ CODES = {
     "lease_expired": "LeaseExpired",
     "lease_lost": "LeaseLost",
     "message_too_large": "MessageTooLarge",
+    "not_permitted": "NotPermitted",
     "outcome_unknown": "OutcomeUnknown",
     "pool": "PoolError",
     "pool_closing": "PoolClosing",

@@ -74,7 +74,8 @@ def tls_postgres() -> Iterator[Server | None]:
         if owner is not None:
             _give(folder, owner)
         data, port = folder / "data", free_port()
-        run = [programs / "initdb", "-D", data, "-A", "trust", "-U", USER, "--no-sync", "-E", "UTF8", "--locale=C"]
+        run = [str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "--no-sync"]
+        run += ["-E", "UTF8", "--locale=C"]
         subprocess.run(run, check=True, capture_output=True, user=owner, cwd=folder)
         (data / "pg_hba.conf").write_text(HBA if tls else HBA.replace("hostssl", "host"))
         settings = {"port": port, "listen_addresses": "0.0.0.0", "unix_socket_directories": folder, "fsync": "off"}

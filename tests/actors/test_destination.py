@@ -225,7 +225,7 @@ def test_an_option_that_cannot_be_is_refused(dsn: str, words: str) -> None:
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
 def test_to_verify_without_a_root_certificate_is_refused(mode: str) -> None:
     for given in ({"sslmode": mode}, {"ssl": mode}, {"dsn": f"sslmode={mode}"}, {"environment": {"PGSSLMODE": mode}}):
-        assert f"sslmode={mode} needs the certificates" in refused(**given)  # type: ignore[arg-type]
+        assert f"sslmode={mode} needs the certificates" in refused(**given)
 
 
 def test_the_users_own_root_certificate_will_do(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_certificates_that_cannot_be_read_are_refused(name: str, tmp_path: Path)
 
 def test_the_systems_certificates_may_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = ssl.get_default_verify_paths()
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths._replace(cafile=None))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths._replace(cafile=None))  # type: ignore[arg-type]
     assert "this system keeps no file" in refused(sslrootcert="system")
     if paths.cafile is not None and os.access(paths.cafile, os.R_OK):
         monkeypatch.undo()
