@@ -312,5 +312,5 @@ _UNPACKERS: dict[int, Callable[[memoryview], object]] = {
     ExtCode.RECORD: lambda data: record(*_names_and_values(data)),
     ExtCode.WORKER_RECORD: lambda data: WorkerRecord(*_names_and_values(data)),
     ExtCode.WORKER_DATE: _text(worker_date),
-    **{code: _pg_type(code) for code in ExtCode if code >= ExtCode.RANGE},
+    **{code: _pg_type(code) for code in ExtCode if ExtCode.RANGE <= code <= ExtCode.CIRCLE},
 }

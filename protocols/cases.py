@@ -4,6 +4,10 @@ down; tests/protocol/test_vectors.py holds the code against what was written.
 
 from __future__ import annotations
 
+import os
+import time as clock
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -11,6 +15,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from msgspec.msgpack import Ext
 
@@ -71,8 +76,9 @@ from pgactor.messages import (
     Welcome,
     WorkerStatus,
 )
+from pgactor.records import record
 from pgactor.rows import Column, ColumnKind, RowEncoder
-from pgactor.values import ExtCode, Packed, pack_args
+from pgactor.values import Coded, ExtCode, Packed, pack_args
 
 M = TypeVar("M", bound=Message)
 
@@ -89,8 +95,29 @@ MOODS = TypeInfo(16402, "mood[]", "array", "public")
 USERS = (Column("id", ColumnKind.INT, "int4"), Column("name", ColumnKind.STR, "text"))
 
 
+@contextmanager
+def local_offset(offset: str) -> Iterator[None]:
+    """Let this process live at a UTC offset such as +02:00."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = f"XXX{'-' if offset[0] == '+' else '+'}{offset[1:]}"  # POSIX counts westwards
+    clock.tzset()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        clock.tzset()
+
+
 def packed(message: M) -> M:
-    """The message as it is sent: its arguments packed."""
+    """The message as a worker at +02:00 sends it: its arguments packed."""
+    with local_offset("+02:00"):
+        return _packed(message)
+
+
+def _packed(message: M) -> M:
     match message:
         case Execute() | Fetch() | OpenCursor() | CopyOut():
             return msgspec.structs.replace(message, args=pack_args(message.args))
@@ -266,6 +293,7 @@ FROM_WORKER = (
         (SetCodec(42, EPOCH, None, "hstore", "public", TOKEN, None, "pg_contrib.hstore"),),
     ),
     MessageCase("reset", (Reset(43, EPOCH, 5.0, TOKEN),)),
+    MessageCase("reset of what is remembered of types only", (Reset(48, EPOCH, None, TOKEN, True),)),
     MessageCase("resize", (Resize(44, EPOCH, 5.0, 20),)),
     MessageCase("resize both", (Resize(45, EPOCH, None, 20, 0),)),
     MessageCase(
@@ -315,6 +343,11 @@ STATUS = PoolStatus(
         HolderStatus(1, "vacant", 12.5),
     ],
     workers=[WorkerStatus(1, "web-1", 4711, "ipc", 12.0, 1, 0, 1)],
+    init_size=1,
+    pool="default",
+    pools=["default", "replica"],
+    max_queries=50_000,
+    max_inactive_connection_lifetime=300.0,
 )
 
 FROM_SUPERVISOR = (
@@ -557,8 +590,15 @@ VALUES = (
     ValueCase("a decimal with an exponent", Decimal("-1E+30")),
     ValueCase("a decimal that is no number", Decimal("NaN")),
     ValueCase("an infinite decimal", Decimal("-Infinity")),
-    ValueCase("a date", date(2024, 2, 29)),
-    ValueCase("the first date", date(1, 1, 1)),
+    ValueCase("a date", date(2024, 2, 29), in_zone="+02:00", argument=Ext(18, b"2024-02-29+02:00")),
+    ValueCase("a date far in the west", date(2024, 2, 29), in_zone="-09:30", argument=Ext(18, b"2024-02-29-09:30")),
+    ValueCase(
+        "a date at an offset of seconds",
+        date(2024, 2, 29),
+        in_zone="-00:53:28",
+        argument=Ext(18, b"2024-02-29-00:53:28"),
+    ),
+    ValueCase("the first date", date(1, 1, 1), in_zone="+02:00", argument=Ext(18, b"0001-01-01+02:00")),
     ValueCase("a time", time(23, 59, 59)),
     ValueCase("a time with microseconds", time(1, 2, 3, 4)),
     ValueCase("a time with an offset", time(1, 2, 3, tzinfo=EAST)),
@@ -590,6 +630,32 @@ VALUES = (
     ValueCase("a network", ip_network("10.0.0.0/8")),
     ValueCase("an IPv6 network", ip_network("2001:db8::/32")),
     ValueCase("an interface", ip_interface("10.1.2.3/8")),
+    ValueCase("a map", {"a": 1, 2: [Decimal("1.10"), None]}),
+    ValueCase("an empty map", {}),
+    ValueCase("a record", record(["id", "name"], [42, "Ada"])),
+    ValueCase("a record with a name twice, and a record in it", record(["a", "a"], [1, record(["b"], [UUID_1])])),
+    ValueCase("a record without fields", record([], [])),
+    ValueCase("a range", asyncpg.Range(1, 5)),
+    ValueCase(
+        "a range of decimals that has its upper bound", asyncpg.Range(Decimal("1.5"), Decimal(2), upper_inc=True)
+    ),
+    ValueCase("a range without an upper bound", asyncpg.Range(1)),
+    ValueCase("a range without bounds", asyncpg.Range()),
+    ValueCase("an empty range", asyncpg.Range(empty=True)),
+    ValueCase("a multirange", [asyncpg.Range(1, 3), asyncpg.Range(7, 9)]),
+    ValueCase("a bit string", asyncpg.BitString.frombytes(b"\xa0\x40", 10)),
+    ValueCase("an empty bit string", asyncpg.BitString()),
+    ValueCase("a point", asyncpg.Point(1.5, -2.0)),
+    ValueCase("a box", asyncpg.Box((3.0, 4.0), (1.0, 2.0))),
+    ValueCase("a line", asyncpg.Line(1.0, -1.0, 0.5)),
+    ValueCase("a line segment", asyncpg.LineSegment((0.0, 0.0), (1.0, 1.0))),
+    ValueCase("a closed path", asyncpg.Path((0.0, 0.0), (1.0, 1.0), is_closed=True)),
+    ValueCase("an open path", asyncpg.Path((0.0, 0.0), (1.0, 1.0), is_closed=False)),
+    ValueCase("a polygon", asyncpg.Polygon((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))),
+    ValueCase("a circle", asyncpg.Circle(asyncpg.Point(0.0, 0.0), 2.5)),
+    ValueCase("a value in text that the worker decodes", Coded("public.mood", "glad")),
+    ValueCase("a value in bytes that the worker decodes", Coded("pg_catalog.int4", b"\x00\x00\x00\x2a")),
+    ValueCase("a value in parts that the worker decodes", Coded("pg_catalog.interval", (0, 1, 2_000_000))),
 )
 
 
@@ -625,6 +691,23 @@ BAD_VALUES = (
     BadValue("an address that is none", ExtCode.IP_ADDRESS, b"10.0.0.256"),
     BadValue("a network with host bits", ExtCode.IP_NETWORK, b"10.0.0.1/8"),
     BadValue("an interface that is none", ExtCode.IP_INTERFACE, b"10.0.0.1/33"),
+    BadValue("a map whose last key has no value", ExtCode.DICT, b"\x91\x01"),
+    BadValue("a map with an array for a key", ExtCode.DICT, b"\x92\x90\x01"),
+    BadValue("a record of more names than values", ExtCode.RECORD, b"\x92\x91\xa1a\x90"),
+    BadValue("a record with a name that is no text", ExtCode.RECORD, b"\x92\x91\x01\x91\x01"),
+    BadValue("a worker's record without values", ExtCode.WORKER_RECORD, b"\x91\x90"),
+    BadValue("a worker's date without an offset", ExtCode.WORKER_DATE, b"2024-02-29"),
+    BadValue("a worker's day that does not exist", ExtCode.WORKER_DATE, b"2023-02-29+00:00"),
+    BadValue("a range of three elements", ExtCode.RANGE, b"\x93\x01\x02\xc3"),
+    BadValue("a bit string of fewer bytes than it says", ExtCode.BIT_STRING, b"\x92\x20\xc4\x01\x00"),
+    BadValue("a point without a y", ExtCode.POINT, b"\x91\x01"),
+    BadValue("a box of two numbers", ExtCode.BOX, b"\x92\x01\x02"),
+    BadValue("a line of two numbers", ExtCode.LINE, b"\x92\x01\x02"),
+    BadValue("a line segment of one end", ExtCode.LINE_SEGMENT, b"\x91\x92\x01\x02"),
+    BadValue("a path that does not say whether it is closed", ExtCode.PATH, b"\x90"),
+    BadValue("a polygon that is no array", ExtCode.POLYGON, b"\x01"),
+    BadValue("a circle without a radius", ExtCode.CIRCLE, b"\x91\x92\x01\x02"),
+    BadValue("a value to be decoded, without its type", ExtCode.CODED, b"\x91\xa1x"),
 )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from pgactor import errors, messages, rows, values, wire, zmtp
@@ -217,6 +218,8 @@ def _value(case: cases.ValueCase) -> dict[str, Any]:
 
 
 def _value_text(value: object) -> str:
+    if isinstance(value, asyncpg.Path):  # a polygon, too; it has no text of its own
+        return f"{'closed' if value.is_closed else 'open'}: {', '.join(map(str, value.points))}"
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 

@@ -601,8 +601,8 @@ EXT: dict[ExtCode, tuple[str, str]] = {
     ExtCode.CIRCLE: ("a circle", "A msgpack array of its centre (type 21, or type 9 of x and y) and its radius."),
     ExtCode.CODED: (
         "a value that the worker decodes, as `set_codec` said",
-        "A msgpack array: schema and name of its type, with a dot between them; and PostgreSQL's text, its bytes, or a "
-        "tuple.",
+        "A msgpack array: schema and name of its type, with a dot between them; and PostgreSQL's text, its bytes, or "
+        "a tuple.",
     ),
 }
 """What each ext type stands for, and its payload."""

@@ -6,7 +6,8 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-from ..rows import Record
+from ..records import Record
+from ..rows import Row
 from .failures import interface_error
 
 _OF_A_CLASS = frozenset({"__dict__", "__weakref__", "__slots__", "__module__", "__doc__", "__qualname__"})
@@ -27,7 +28,7 @@ def as_class(records: list[Record], wanted: type | None) -> list[Any]:
 
 
 @lru_cache(256)
-def _class_of(rows: type[Record], wanted: type) -> Any:
+def _class_of(rows: type[Row], wanted: type) -> Any:
     facts = {"_names": rows._names, "_kinds": rows._kinds, "_positions": rows._positions}
     if issubclass(wanted, Record):
         return type(wanted.__name__, (wanted,), {"__slots__": (), "__module__": wanted.__module__, **facts})
