@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 import asyncpg
@@ -29,16 +30,18 @@ from ..messages import (
     Failed,
     Fetch,
     FetchMany,
+    Listen,
     Results,
     Rows,
     StatementRequest,
+    Unlisten,
 )
 from .batches import run_batch
 from .failures import in_words, statement_failed
 from .lane import Lane
 from .pipeline import Pipeline
 from .reports import Reports as StatementReports
-from .session import Session, never_began
+from .session import Session, never_began, quoted
 from .shapes import Shape, ShapeTable
 
 log = logging.getLogger("pgactor.backend")
@@ -78,6 +81,9 @@ class Reports(StatementReports, Protocol):
 
     def unrun(self, backend: Backend, request: Request) -> None:
         """The request was not even begun; `gone` follows."""
+
+    def notified(self, backend: Backend, channel: str, payload: str, pid: int) -> None:
+        """The session listens to the channel, and the session pid has sent this."""
 
     def reset_done(self, backend: Backend) -> None: ...
     def closed(self, backend: Backend) -> None: ...
@@ -261,6 +267,7 @@ class Backend:
             return False
         self.pid = self._session.get_server_pid()
         self._session.add_termination_listener(self._ended)
+        self._session.notified = partial(self._reports.notified, self)
         self._reports.opened(self)
         return True
 
@@ -326,7 +333,9 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(self, message: StatementRequest) -> tuple[Done | Rows | Results | Failed, Shape | None]:
+    async def _perform(
+        self, message: StatementRequest | Listen | Unlisten
+    ) -> tuple[Done | Rows | Results | Failed, Shape | None]:
         session = self._session
         match message:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
@@ -341,6 +350,11 @@ class Backend:
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
                 return await run_batch(session, message, self._shapes), None
+            case Listen(id=id, channels=channels) | Unlisten(id=id, channels=channels):
+                verb = type(message).__name__.upper()
+                for channel in channels:
+                    await session.fetch(f"{verb} {quoted(channel)}")  # as asyncpg does
+                return Done(id, verb, session.is_in_transaction()), None
         data = msgspec.Raw(shape.encode(records))
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
 

@@ -26,6 +26,7 @@ from ..messages import (
     Failed,
     Granted,
     LeaseEnded,
+    Notification,
     Results,
     Rows,
     Token,
@@ -37,6 +38,7 @@ from .failures import failed, in_words, statement_failed
 from .fields import array_header
 from .group import Group
 from .lane import Lane
+from .listener import Listener
 from .peer import Peer
 from .plan import Plan
 from .session import Session, as_exception
@@ -78,7 +80,15 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
-        self.dialogue = Dialogue(settings, self.pool, self._lane, do=self._do, in_transaction=self.in_transaction)
+        self._listener = Listener(settings.pool, connect=connect, counters=self.pool.counters)
+        self.dialogue = Dialogue(
+            settings,
+            self.pool,
+            self._lane,
+            self._listener,
+            do=self._do,
+            in_transaction=self.in_transaction,
+        )
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -102,6 +112,7 @@ class Conductor:
                 log.warning("%d connections did not close in time", len(self._backends))
         if self._timer is not None:
             self._timer.cancel()
+        await self._listener.close()
         tasks = [backend.task for backend in self._backends.values()]
         for task in tasks:
             task.cancel()
@@ -188,6 +199,10 @@ class Conductor:
 
     def unrun(self, backend: Backend, request: Request) -> None:
         self._do(self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request))
+
+    def notified(self, backend: Backend, channel: str, payload: str, pid: int) -> None:
+        if (lease := backend.holder.lease) is not None:
+            lease.worker.link.send(Notification(channel, payload, pid, lease.token))
 
     def reset_done(self, backend: Backend) -> None:
         self._do(self.pool.reset_done(self._loop.time(), backend.holder, backend.incarnation))

@@ -36,11 +36,13 @@ from ..messages import (
     FromWorker,
     Heartbeat,
     Hello,
+    Listen,
     Release,
     StatementRequest,
     Status,
     StatusReport,
     Token,
+    Unlisten,
     Welcome,
 )
 from ..messages import Request as AnyRequest
@@ -48,6 +50,7 @@ from ..version import __version__
 from . import batches
 from .failures import failed
 from .lane import Lane
+from .listener import Listener
 from .peer import Peer
 
 log = logging.getLogger("pgactor.dialogue")
@@ -74,6 +77,7 @@ class Dialogue:
         settings: Settings,
         pool: Pool,
         lane: Lane,
+        listener: Listener,
         *,
         do: Callable[[list[Action]], None],
         in_transaction: Callable[[Token | None], bool],
@@ -82,6 +86,7 @@ class Dialogue:
         self._settings = settings
         self._resets = settings.pool.reset_every_statement
         self._lane = lane
+        self._listener = listener
         self._do = do
         self._in_transaction = in_transaction
         self._frames = wire.worker_frames(settings.max_frame_bytes)
@@ -149,6 +154,7 @@ class Dialogue:
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
         if peer.worker is not None:
+            self._listener.leave(peer)
             self._do(self.pool.lost(self._loop.time(), peer.worker, reason, in_order=peer.said_goodbye))
 
     def malformed(self, peer: Peer | None, reason: str) -> None:
@@ -206,11 +212,19 @@ class Dialogue:
                 self.pool.heard(now, worker, tokens)
             case Cancel(id=id):
                 self._do(self.pool.withdraw(now, worker, id))
+                self._listener.withdraw(peer, id)
             case Status(id=id):
                 peer.send(StatusReport(id, report.status(self.pool, now)))
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
+                self._listener.renew()
                 peer.send(Done(id))
+            case Listen(lease=None):
+                self._listener.listen(peer, message)
+            case Unlisten(lease=None):
+                self._listener.unlisten(peer, message)
+            case Listen(lease=token) | Unlisten(lease=token):
+                self._deed(now, worker, message, token)
             case Bye():
                 peer.said_goodbye = True
                 peer.close("it said goodbye")
@@ -249,6 +263,16 @@ class Dialogue:
             self.pool.submit(now, request, actions)
         except ProtocolError as error:
             self._refuse_id(worker, error)
+
+    def _deed(self, now: float, worker: Worker, message: Listen | Unlisten, token: Token | None) -> None:
+        """A request to a lease's session that is no statement; it may leave something there."""
+        assert token is not None  # noqa: S101  # without one it was not for a session
+        statement = Statement(f"{type(message).__name__.upper()} {', '.join(message.channels)}")
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, Kind.SESSION, now, statement, message, deadline)
+        actions: list[Action] = []
+        self._on_lease(now, request, token, actions)
+        self._do(actions)
 
     def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:
         worker = request.worker

@@ -78,6 +78,9 @@ class IpcPeer(Peer, asyncio.Protocol):
             self._transport.writelines((frame_header(len(frame)), frame))
         self._check_unsent()
 
+    def waiting_bytes(self) -> int:
+        return self._outbox_bytes + self._transport.get_write_buffer_size()
+
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 

@@ -109,6 +109,10 @@ class Peer(ABC):
             self._flushing = None
         self._gathering = False
 
+    def waiting_bytes(self) -> int:
+        """How much the worker has yet to read, as far as can be told here."""
+        return self._outbox_bytes
+
     @abstractmethod
     def write(self, frame: bytes) -> None:
         """Write one frame to the link."""

@@ -36,7 +36,7 @@ def check_asyncpg() -> None:
         (
             asyncpg.Connection,
             (
-                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol"),
+                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_process_notification", "_protocol"),
                 *("_stmt_exclusive_section", "_transport"),
             ),
         ),
@@ -81,7 +81,10 @@ class _Feed:
 
 
 class Session(asyncpg.Connection):
-    """One PostgreSQL session. asyncpg runs the statements; rows come with their shape."""
+    """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
+
+    notified: is told of each notification at once: channel, payload, and the pid of the session that sent it.
+    """
 
     _protocol: Any
     _transport: asyncio.Transport
@@ -95,6 +98,11 @@ class Session(asyncpg.Connection):
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self._sql_prepared: Any = None
         self._feed: _Feed | None = None
+        self.notified: Callable[[str, str, int], None] | None = None
+
+    def _process_notification(self, pid: int, channel: str, payload: str) -> None:
+        if self.notified is not None:
+            self.notified(channel, payload, pid)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's; where the text holds no statement, and asyncpg trips over the missing tag, an empty one."""
@@ -224,7 +232,7 @@ class Session(asyncpg.Connection):
         rollback = "ROLLBACK; " if self.is_in_transaction() else ""
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():
-            await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+            await self.execute(f"DEALLOCATE {quoted(record[0])}")
 
     # --- for the statement lane ---------------------------------------------------------------------------
 
@@ -281,6 +289,11 @@ class Session(asyncpg.Connection):
             await self.watch_prepared()
             found = await self._sql_prepared.fetch()
         return found
+
+
+def quoted(name: str) -> str:
+    """A name for SQL, exactly as it is."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def open_session(arguments: dict[str, Any]) -> Session:

@@ -43,6 +43,9 @@ class TcpPeer(Peer):
     def write(self, frame: bytes) -> None:
         self._gateway.send(self, frame)
 
+    def waiting_bytes(self) -> int:
+        return self._outbox_bytes + self.unsent_bytes
+
     def close(self, reason: str) -> None:
         self.flush()
         self._gateway.forget(self, reason)

@@ -77,6 +77,9 @@ class Recorder:
         request.work = None
         backend.run(request)
 
+    def notified(self, backend: Backend, channel: str, payload: str, pid: int) -> None:
+        self.heard.append(f"notified {channel} {payload} {pid}")
+
     def reset_done(self, backend: Backend) -> None:
         self.heard.append("reset_done")
 
