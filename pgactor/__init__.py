@@ -15,7 +15,10 @@ from .version import __version__
 if TYPE_CHECKING:
     from .client.aio import AsyncClient, create_pool
     from .client.aiolease import AsyncLease
+    from .client.aiosubscription import AsyncSubscription
+    from .client.inbox import Note
     from .client.lease import Lease
+    from .client.subscription import Subscription
     from .client.sync import Client
     from .errors import (
         ClientClosed,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncLease",
+    "AsyncSubscription",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -53,6 +57,7 @@ __all__ = [
     "LeaseExpired",
     "LeaseLost",
     "MessageTooLarge",
+    "Note",
     "OutcomeUnknown",
     "PgactorError",
     "PoolClosing",
@@ -63,6 +68,7 @@ __all__ = [
     "Record",
     "RequestCancelled",
     "RequestTimeout",
+    "Subscription",
     "SupervisorUnavailable",
     "UnsupportedType",
     "__version__",
@@ -72,9 +78,12 @@ __all__ = [
 _HOMES = {
     "AsyncClient": ".client.aio",
     "AsyncLease": ".client.aiolease",
+    "AsyncSubscription": ".client.aiosubscription",
     "Client": ".client.sync",
     "Lease": ".client.lease",
+    "Note": ".client.inbox",
     "Record": ".rows",
+    "Subscription": ".client.subscription",
     "create_pool": ".client.aio",
 }
 

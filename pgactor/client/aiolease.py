@@ -11,6 +11,7 @@ from ..messages import Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
+from .aiolistening import AsyncListening
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
 from .failures import interface_error
@@ -19,7 +20,7 @@ from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
 
-class AsyncLease(Holding, AsyncStatements):
+class AsyncLease(Holding, AsyncStatements, AsyncListening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods.
 
     It is renewed by the event loop while that runs. Its owner's death rolls it back. Using it after its end raises
@@ -39,6 +40,7 @@ class AsyncLease(Holding, AsyncStatements):
             self.released = True
             self._connected.drop(self)
             self._connected.tell(Release(self.token))
+            self._leave_listeners()
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""

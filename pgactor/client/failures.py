@@ -35,6 +35,13 @@ def interface_error(text: str) -> Exception:
     return asyncpg.InterfaceError(text)
 
 
+def interface_warning(text: str) -> Warning:
+    """An asyncpg.InterfaceWarning: a connection is not used as it is meant to be."""
+    import asyncpg
+
+    return asyncpg.InterfaceWarning(text)
+
+
 def data_error(text: str) -> Exception:
     """An asyncpg.DataError: an argument that cannot be."""
     import asyncpg

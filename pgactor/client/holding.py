@@ -6,6 +6,7 @@ import os
 
 from ..errors import LeaseExpired, LeaseLost
 from ..messages import Granted, Token
+from .callbacks import Callbacks
 from .failures import interface_error
 from .transaction import TransactionSteps
 
@@ -14,8 +15,9 @@ class Holding:
     """What is known of a lease here.
 
     token: what names it. ttl: seconds that it lives without a heartbeat. backend_pid: PostgreSQL's process.
-    in_transaction: whether its backend is inside a transaction. Its end is counted from when the last heartbeat was
-    *sent*, so it ends here before it does in the supervisor.
+    in_transaction: whether its backend is inside a transaction. lost: it has ended without its owner's doing.
+    callbacks: its listeners. Its end is counted from when the last heartbeat was *sent*, so it ends here before it
+    does in the supervisor.
     """
 
     def __init__(self, granted: Granted, asked_at: float) -> None:
@@ -26,6 +28,8 @@ class Holding:
         self.outermost: TransactionSteps | None = None
         self.savepoints = 0
         self.released = False
+        self.lost = False
+        self.callbacks: Callbacks | None = None
         self._pid = os.getpid()
         self._expires_at = asked_at + granted.waited + granted.ttl
         self._end: BaseException | None = None
@@ -37,6 +41,7 @@ class Holding:
     def ended(self, error: BaseException) -> None:
         """The lease has ended without its owner's doing."""
         self._end = error
+        self.lost = True
 
     def renewed(self, at: float) -> None:
         """A heartbeat for it was sent."""

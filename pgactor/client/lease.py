@@ -14,12 +14,13 @@ from .chunks import Chunk
 from .connected import Connected
 from .failures import interface_error
 from .holding import Holding
+from .listening import Listening
 from .requests import Pending
 from .statements import Statements
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
 
-class Lease(Holding, Statements):
+class Lease(Holding, Statements, Listening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods, without await.
 
     It is renewed in the background while the process lives. Its owner's death rolls it back. Using it after its end
@@ -48,6 +49,7 @@ class Lease(Holding, Statements):
             if self._connected.is_current:
                 self._connected.drop(self)
                 self._connected.tell(Release(self.token))
+            self._leave_listeners()
 
     def is_in_transaction(self) -> bool:
         """Whether the session is inside a transaction."""
@@ -81,6 +83,8 @@ class Lease(Holding, Statements):
         pending, _ = self._channel.call(request, within=self._connected)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
+        if self.callbacks is not None:
+            self._call_listeners()
         return pending
 
 
