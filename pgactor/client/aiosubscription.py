@@ -107,7 +107,12 @@ class AsyncSubscription(Subscribing):
         """Listen, for the first time or again; whether that is so now."""
         if self._subscribing is None:
             self._subscribing = asyncio.Lock()
-        async with self._subscribing:
+        try:
+            async with asyncio.timeout(calls.remaining(end) if self._begun_in else None):
+                await self._subscribing.acquire()
+        except TimeoutError:
+            return False  # another task is still trying
+        try:
             if self._connected is not None and self._connected.is_current:
                 return True
             await asyncio.sleep(max(0.0, self._try_at - time.monotonic()))
@@ -123,6 +128,8 @@ class AsyncSubscription(Subscribing):
                 return False
             self._began()
             return True
+        finally:
+            self._subscribing.release()
 
     async def _listen(self, end: float | None) -> AioConnected:
         channel = self._channel()

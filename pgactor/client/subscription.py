@@ -95,7 +95,10 @@ class Subscription(Subscribing):
 
     def _subscribe(self, end: float | None) -> bool:
         """Listen, for the first time or again; whether that is so now."""
-        with self._subscribing:
+        remaining = calls.remaining(end) if self._begun_in else None
+        if not self._subscribing.acquire(timeout=-1 if remaining is None else remaining):
+            return False  # another thread is still trying
+        try:
             if self._connected is not None and self._connected.is_current:
                 return True
             time.sleep(max(0.0, self._try_at - time.monotonic()))
@@ -111,6 +114,8 @@ class Subscription(Subscribing):
                 return False
             self._began()
             return True
+        finally:
+            self._subscribing.release()
 
     def _listen(self, end: float | None) -> Connected:
         limit = self._channel.options.request_timeout
