@@ -20,7 +20,6 @@ import asyncpg
 import pytest
 
 import pgactor
-from tests.integration.driving import outcome
 from tests.supervising import SupervisorProcess
 
 Case = Callable[[Any, Any], Awaitable[Any]]
@@ -82,14 +81,9 @@ class Heard:
 async def seen(what: Awaitable[Any]) -> tuple[Any, ...]:
     """How an await ends."""
     try:
-        result = await what
+        return "returned", await what
     except Exception as error:
-        return outcome(lambda: _raise(error))[:3]
-    return ("returned", result)
-
-
-def _raise(error: Exception) -> None:
-    raise error
+        return "raised", type(error), str(error)
 
 
 def test_A20_add_listener_calls_back_with_connection_pid_channel_payload(
@@ -372,6 +366,7 @@ def test_B6_channel_payload_and_pid_of_psqlpy_s_listener_are_those_of_a_note(
 
 async def _until_listening(connection: Any, channel: str) -> None:
     """Until psqlpy's LISTEN has arrived, which it does not tell of."""
-    sql = "select count(*) from pg_stat_activity where query ilike 'listen%' || $1 || '%' and application_name <> 'pgactor'"
+    sql = """select count(*) from pg_stat_activity
+        where query ilike 'listen%' || $1 || '%' and application_name <> 'pgactor'"""
     while not await connection.fetchval(sql, channel):
         await asyncio.sleep(0.01)

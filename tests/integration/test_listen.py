@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.supervising import until
 LOST = "the connection that listens is lost"
 
 _numbers = itertools.count(1)
+_threads = ThreadPoolExecutor(4, thread_name_prefix="listener")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def channel() -> str:
 
 def get(subscription: Driven, count: int, *, seconds: float = 10.0) -> list[Note]:
     """The next notes."""
-    found = []
+    found: list[Note] = []
     for _ in range(count):
         note = subscription.get(timeout=seconds)
         assert note is not None, f"nothing came after {found[-3:]}"
@@ -197,12 +199,10 @@ def test_a_loop_ends_when_nothing_comes_for_its_timeout(client: Driven, db: Driv
     found: list[str] = []
 
     async def loop_of_async(client: Any) -> None:
-        async for note in client.listen(channel, timeout=0.5):
-            found.append(note.payload)
+        found.extend([note.payload async for note in client.listen(channel, timeout=0.5)])
 
     def loop_of_sync() -> None:
-        for note in client.target.listen(channel, timeout=0.5):
-            found.append(note.payload)
+        found.extend(note.payload for note in client.target.listen(channel, timeout=0.5))
 
     before = counters(client)[0]
     ended = client.loop.start(loop_of_async(client.target)) if client.loop else _in_a_thread(loop_of_sync)
@@ -212,9 +212,7 @@ def test_a_loop_ends_when_nothing_comes_for_its_timeout(client: Driven, db: Driv
     assert found == ["1", "2"]
 
 
-def _in_a_thread(work: Callable[[], None]) -> Any:
-    from tests.integration.driving import _threads
-
+def _in_a_thread(work: Callable[[], Any]) -> Future[Any]:
     return _threads.submit(work)
 
 
