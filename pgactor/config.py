@@ -145,7 +145,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     supervisor's own. max_frame_bytes: the largest frame it takes. max_unsent_bytes: how much may wait for a
     worker that does not read, before it is disconnected. heartbeat_seconds, silence_seconds: how often a tcp
     worker must be heard, and when it counts as lost. drain_timeout_seconds: how long SIGTERM waits for work in
-    progress.
+    progress. awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
+    processor it does not.
     """
 
     endpoints: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_ENDPOINT])
@@ -157,6 +158,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     heartbeat_seconds: float = 3.0
     silence_seconds: float = 10.0
     drain_timeout_seconds: float = 10.0
+    awake_seconds: float = 100e-6
 
     def __post_init__(self) -> None:
         if not self.endpoints:
@@ -166,6 +168,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ValueError(f"{name} is expected to be at least 1024")
         if not 0 < self.heartbeat_seconds < self.silence_seconds:
             raise ValueError("heartbeat_seconds is expected to be positive and less than silence_seconds")
+        if not 0 <= self.awake_seconds <= 0.01:
+            raise ValueError("awake_seconds is expected to be between 0 and 0.01")
 
 
 _ENVIRONMENT = {

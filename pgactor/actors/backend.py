@@ -33,7 +33,6 @@ from ..messages import (
     Listen,
     Results,
     Rows,
-    StatementRequest,
     Unlisten,
 )
 from .batches import run_batch
@@ -43,6 +42,7 @@ from .pipeline import Pipeline
 from .reports import Reports as StatementReports
 from .session import Session, never_began, quoted
 from .shapes import Shape, ShapeTable
+from .streaming import pass_on
 
 log = logging.getLogger("pgactor.backend")
 
@@ -301,7 +301,7 @@ class Backend:
         try:
             if self._lane is not None and self._lane.wanted and request.lease is None:
                 await self._look_types_up(self._lane)
-            reply, shape = await self._perform(message)
+            reply, shape = await self._perform(request)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -333,11 +333,9 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(
-        self, message: StatementRequest | Listen | Unlisten
-    ) -> tuple[Done | Rows | Results | Failed, Shape | None]:
+    async def _perform(self, request: Request) -> tuple[Done | Rows | Results | Failed, Shape | None]:
         session = self._session
-        match message:
+        match request.payload:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
                 records, shape = await session.rows(sql, args, limit, self._shapes)
             case Execute(id=id, sql=sql, args=args):
@@ -349,13 +347,13 @@ class Backend:
             case FetchMany(id=id, sql=sql, args=args):
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
-                return await run_batch(session, message, self._shapes), None
+                return await run_batch(session, request.payload, self._shapes), None
             case Listen(id=id, channels=channels) | Unlisten(id=id, channels=channels):
-                verb = type(message).__name__.upper()
+                verb = type(request.payload).__name__.upper()
                 for channel in channels:
                     await session.fetch(f"{verb} {quoted(channel)}")  # as asyncpg does
                 return Done(id, verb, session.is_in_transaction()), None
-        data = msgspec.Raw(shape.encode(records))
+        data = msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
 
     async def _close(self) -> None:

@@ -40,7 +40,6 @@ from .group import Group
 from .lane import Lane
 from .listener import Listener
 from .peer import Peer
-from .plan import Plan
 from .session import Session, as_exception
 from .shapes import Shape, ShapeTable
 
@@ -56,6 +55,9 @@ REPLIES_TO_COME = 8
 _ROWS = b"\x96\xa4rows\xcf"
 _FALSE = b"\xc2"
 """How a Rows message begins, before its id in 8 bytes, and ends, outside of a transaction."""
+
+_PART = b"\x95\xa4part\xcf"
+"""How a Part message begins."""
 
 _PERMANENT = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -149,17 +151,26 @@ class Conductor:
             more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
             peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
 
-    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None:
+    def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
         if not self.pool.answer(request):
             return
         peer: Peer = request.worker.link
-        shape = plan.shape
         known = shape.number in peer.shapes
         columns = shape.as_known if known else shape.as_told
         head = (_ROWS, request.id.to_bytes(8, "big"), columns, array_header(len(rows)))
         may_wait = len(request.worker.requests) >= REPLIES_TO_COME
         if peer.send_encoded(request.id, b"".join((*head, *rows, _FALSE)), may_wait=may_wait) and not known:
             peer.remember(shape.number)
+
+    def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool:
+        peer: Peer = request.worker.link
+        known = shape.number in peer.shapes
+        columns = shape.as_known if known else shape.as_told
+        if not peer.send_encoded(request.id, b"".join((_PART, request.id.to_bytes(8, "big"), columns, rows))):
+            self.pool.answer(request)  # which is done: a row is over the cap
+        elif not known:
+            peer.remember(shape.number)
+        return peer.has_room(go_on)
 
     def tag(self, request: Request, tag: bytes) -> None:
         if self.pool.answer(request):

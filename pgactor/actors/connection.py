@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._bytes = 0
         self._needed_bytes = 0
         self._is_paused = False
+        self._is_held = False
 
     def borrow(self) -> None:
         """Have the connection from asyncpg, unless it is closed."""
@@ -64,11 +65,27 @@ class Connection(asyncio.Protocol):
         if self._pieces:  # of messages that nobody asked for
             self._session.pass_on(b"".join(self._pieces))
             self._pieces.clear()
-        if self._is_paused:
-            self._is_paused = False
+        if self._is_paused or self._is_held:
+            self._is_paused = self._is_held = False
             self.transport.resume_reading()
         self.transport = None
         self._session.take_back()
+
+    def hold(self) -> None:
+        """Read no more, for there is no room for what is read, until `resume`."""
+        if self.transport is not None and not self._is_held:
+            if not self._is_paused:
+                self.transport.pause_reading()
+            self._is_held = True
+
+    def resume(self) -> None:
+        """There is room again."""
+        if self.transport is not None and self._is_held:
+            self._is_held = False
+            if self._is_paused:
+                self._loop.call_soon(self._go_on)
+            else:
+                self.transport.resume_reading()
 
     def cut(self, why: str) -> None:
         """Give the connection up: what it says, or does not say, cannot be trusted any more."""
@@ -128,11 +145,12 @@ class Connection(asyncio.Protocol):
         self._needed_bytes = 1 + pgwire.header(rest)[1] if len(rest) >= 5 else 5
         if may_go_on and self._needed_bytes <= self._bytes:
             self._is_paused = True
-            self.transport.pause_reading()
-            self._loop.call_soon(self._go_on)
+            if not self._is_held:
+                self.transport.pause_reading()
+                self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self.transport is not None and self._is_paused:
+        if self.transport is not None and self._is_paused and not self._is_held:
             self._turn.enter()
             self._is_paused = False
             self.transport.resume_reading()

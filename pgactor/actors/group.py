@@ -1,9 +1,9 @@
 """Several statements of one request, which travel together: a batch, or one statement with many arguments.
 
-All of it is written at once. In an atomic batch, `BEGIN`, the statements and a Sync, then `COMMIT` and a Sync: after
-an error PostgreSQL skips to the first Sync, and the COMMIT rolls back, so it always ends outside of a transaction.
-One statement with many arguments has a single Sync, which makes it one transaction, as asyncpg's executemany.
-Statements that are to be independent have a Sync each.
+All of it is written at once. An atomic batch, and one statement with many arguments, have a single Sync, which makes
+them one transaction: after an error PostgreSQL skips to it, and rolls back. A batch with an isolation of its own is
+`BEGIN`, the statements and a Sync, then `COMMIT` and a Sync: after an error the COMMIT rolls back, so it always ends
+outside of a transaction. Statements that are to be independent have a Sync each.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class _Step:
 class Group:
     """The statements of one request, on their way.
 
-    begin, commit: the statements around them, in an atomic batch. synced: whether each has its own Sync. paced:
-    whether each is sent only when the one before has ended, so that a timeout finds the rest unsent.
+    begin, commit: the statements around them, in a batch with an isolation of its own. synced: whether each has its
+    own Sync. paced: whether each is sent only when the one before has ended, so that a timeout finds the rest unsent.
     wants_results: whether anybody asks what each came to. error: what failed all, with the index of the statement.
     waits: for how many descriptions, and attempts: how often it has; why_not: why, by one of them, asyncpg is to run
     it all.
@@ -94,6 +94,17 @@ class Group:
         """All statements that PostgreSQL is to have prepared."""
         found = {self.statements[index][0] for index in self._todo}
         return found | {each for each in (self.begin, self.commit) if each is not None}
+
+    def obstacle(self) -> str:
+        """Why, by what is known of its statements, asyncpg is to run it all; "" if nothing speaks against it.
+
+        One is a column of dates in a transaction: there are dates that Python does not have. Here that would be found
+        out when PostgreSQL has kept everything already; asyncpg finds it out in time to roll back.
+        """
+        plans: list[Plan] = [each.plan for each in self.needs()]
+        if self.wants_results and not self.synced and any(plan.has_dates for plan in plans):
+            return "dates"
+        return next((plan.why_not for plan in plans if plan.why_not), "")
 
     def message(self) -> bytes:
         """What to send. Raises `NotQuick` for arguments that are not exactly of the expected types."""
@@ -143,9 +154,9 @@ class Group:
     @property
     def may_have_happened(self) -> bool:
         """Whether, were the connection lost now, PostgreSQL may have kept some of it."""
-        if not self.began:
-            return False
-        return self.commit is None or self._at >= len(self._steps) - 2
+        if not self.began or self.synced:
+            return self.began
+        return self._at >= len(self._steps) - (1 if self.commit is None else 2)
 
     # --- what PostgreSQL says -----------------------------------------------------------------------------
 
@@ -187,8 +198,6 @@ class Group:
                 raise Doubt(f"{self._result.tag!r} is no answer to statement {step.index} of a batch")
             if step.index is not None:
                 self.results[step.index] = self._result
-                if isinstance(self._result.error, Exception) and not self.synced and self.error is None:
-                    self.error = (step.index, self._result.error)  # though PostgreSQL goes on
             self._result = None
             self._at += 1
         else:
@@ -204,6 +213,8 @@ class Group:
         except Doubt:
             raise
         except Exception as error:  # a value that Python does not have
+            if not self.synced:
+                raise Doubt(f"a value in a batch that cannot be: {error}") from error
             result.error = error
 
     def _fail(self, step: _Step, fields: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 from ..errors import ConfigError, ProtocolError
 from ..zmtp import Connection, frame_header
 from .failures import failed
-from .peer import Peer
+from .peer import ENOUGH_BYTES, Peer
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -44,6 +44,7 @@ class IpcPeer(Peer, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=ENOUGH_BYTES, low=ENOUGH_BYTES // 4)
         self.pid = _peer_pid(transport.get_extra_info("socket"))
         self._transport.write(self._zmtp.take_output())
 
@@ -69,6 +70,7 @@ class IpcPeer(Peer, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self.room_made()
         self._frames.disconnected(self, str(exc) if exc else "its link was closed")
 
     def write(self, frame: bytes) -> None:
@@ -78,8 +80,11 @@ class IpcPeer(Peer, asyncio.Protocol):
             self._transport.writelines((frame_header(len(frame)), frame))
         self._check_unsent()
 
-    def waiting_bytes(self) -> int:
-        return self._outbox_bytes + self._transport.get_write_buffer_size()
+    def unsent_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        self.room_made()
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()
@@ -90,9 +95,11 @@ class IpcPeer(Peer, asyncio.Protocol):
     def _check_unsent(self) -> None:
         unsent = self._transport.get_write_buffer_size()
         if unsent > self._max_unsent_bytes:
-            log.warning("%s does not read its replies: %d bytes unsent, disconnected", self.worker, unsent)
-            self.closed = True
-            self._transport.abort()
+            self.drop(f"it does not read its replies, {unsent} bytes are unsent")
+
+    def abort(self, reason: str) -> None:
+        self.closed = True
+        self._transport.abort()
 
     def close(self, reason: str) -> None:
         self.flush()

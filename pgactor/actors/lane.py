@@ -21,7 +21,7 @@ from .pgwire import Field
 from .plan import NotQuick, Plan
 from .quicktypes import QuickTypes
 from .shapes import ShapeTable
-from .turn import Turn
+from .turn import Turn, processors
 
 log = logging.getLogger("pgactor.lane")
 
@@ -40,7 +40,7 @@ class Lane:
     def __init__(
         self, settings: Settings, shapes: ShapeTable, counters: dict[str, int], pace: Pace | None = None
     ) -> None:
-        self.turn = Turn()
+        self.turn = Turn(settings.awake_seconds if processors() > 1 else 0.0)
         self.pace = pace or Pace()
         self.statements = StatementTable()
         self.size = min(settings.connect.statement_cache_size, 4096)
@@ -96,6 +96,8 @@ class Lane:
                 return why_not
         if isinstance(message, ExecuteMany):
             request.work = Group(request, statements, wants_results=False)
+        elif message.atomic and message.isolation is None and not message.readonly:
+            request.work = Group(request, statements)
         elif message.atomic:
             begin, commit = self.statements.get(begin_transaction(message)), self.statements.get("COMMIT")
             request.work = Group(request, statements, begin=begin, commit=commit)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from .. import wire
@@ -24,6 +25,11 @@ log = logging.getLogger("pgactor.gateway")
 GATHER_SECONDS = 0.001
 GATHERED_REPLIES = 16
 """How long, and how many, replies may wait for each other while requests wait for backends."""
+
+ENOUGH_BYTES = 1024 * 1024
+"""With so many unsent no more of a large result is read for the worker."""
+STALLED_SECONDS = 10.0
+"""A worker that others' statements wait behind, and that reads nothing for so long, is disconnected."""
 
 
 class Peer(ABC):
@@ -44,6 +50,8 @@ class Peer(ABC):
         self._outbox_bytes = 0
         self._flushing: asyncio.Handle | None = None  # the flush that is due
         self._gathering = False  # not at the end of this turn, but later
+        self._on_room: list[Callable[[], object]] = []
+        self._patience: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def send(self, message: FromSupervisor, *, may_wait: bool = False) -> bool:
@@ -83,6 +91,39 @@ class Peer(ABC):
             self._unschedule()
             self._flushing = self._loop.call_soon(self.flush)
 
+    def has_room(self, or_call: Callable[[], object]) -> bool:
+        """Whether more of a large result may be sent now. If not, `or_call` is called once it may, or nobody is there
+        to read it."""
+        if self.closed or self._outbox_bytes + self.unsent_size() <= ENOUGH_BYTES:
+            return True
+        self._on_room.append(or_call)
+        if self._patience is None:
+            self._patience = self._loop.call_later(STALLED_SECONDS, self._look_again, self.unsent_size())
+        return False
+
+    def room_made(self) -> None:
+        """There may be room again."""
+        while self._on_room and (self.closed or self.unsent_size() <= ENOUGH_BYTES):
+            self._on_room.pop(0)()
+
+    def _look_again(self, size: int) -> None:
+        """Something has waited for room for a while; so many bytes were unsent then."""
+        self._patience = None
+        if self._on_room and not self.closed:
+            if self.unsent_size() < size:
+                self._patience = self._loop.call_later(STALLED_SECONDS, self._look_again, self.unsent_size())
+            else:
+                self.drop(f"it has read nothing of a large result for {STALLED_SECONDS:g} s")
+
+    def drop(self, reason: str) -> None:
+        """End the link at once: the worker does not read its replies."""
+        log.warning("%s is disconnected: %s", self.worker, reason)
+        self.abort(reason)
+
+    def unsent_size(self) -> int:
+        """How many bytes are written and not sent yet."""
+        return 0
+
     def remember(self, shape: int) -> None:
         """The worker was told this shape; like the worker, forget the first told when there are too many."""
         if len(self.shapes) >= SHAPES_PER_LINK:
@@ -102,16 +143,13 @@ class Peer(ABC):
             self._outbox.clear()
             self._outbox_bytes = 0
             self.write(frame)
+            self.room_made()
 
     def _unschedule(self) -> None:
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
         self._gathering = False
-
-    def waiting_bytes(self) -> int:
-        """How much the worker has yet to read, as far as can be told here."""
-        return self._outbox_bytes
 
     @abstractmethod
     def write(self, frame: bytes) -> None:
@@ -122,6 +160,10 @@ class Peer(ABC):
 
     def resume_reading(self) -> None:  # noqa: B027
         """Read them again."""
+
+    def abort(self, reason: str) -> None:
+        """End the link, with what was not sent."""
+        self.close(reason)
 
     @abstractmethod
     def close(self, reason: str) -> None:

@@ -29,6 +29,7 @@ from ..messages import Fetch
 from .cancelling import Cancelling
 from .connection import Connection
 from .describing import Describing
+from .fields import array_header
 from .flight import Flight
 from .group import Group
 from .lane import Lane
@@ -147,7 +148,7 @@ class Pipeline:
         """Write the group, or have described first what is not known here."""
         if not self._prepared.has_all_of(group):
             return
-        if why_not := next((each.plan.why_not for each in group.needs() if each.plan.why_not), ""):
+        if why_not := group.obstacle():
             self._divert(group.request, why_not)
         else:
             try:
@@ -194,15 +195,21 @@ class Pipeline:
         reply = self._reply
         reply.awaited = BIND
         if type(head.payload) is Fetch:
-            rows = reply.rows
-            reply.rows = []
-            reply.rows_bytes = 0
-            self._reports.rows(head, head.work[0], rows)
+            self._reports.rows(head, head.work[0].shape, reply.take_part())
         else:
             self._reports.tag(head, tag)
         cancelling = self._cancelling
         if cancelling.unwanted or cancelling.cancelled is not None:
             cancelling.ended((head,))
+
+    def part_came(self, head: Request) -> None:
+        if self._cancelling.cancelled is not None or head in self._cancelling.exposed:
+            return  # it may have to run again, and what has been passed on cannot be taken back
+        rows = self._reply.take_part()
+        if not head.answered:
+            part = array_header(len(rows)) + b"".join(rows)
+            if not self._reports.part(head, head.work[0].shape, part, self._connection.resume):
+                self._connection.hold()
 
     def ended(self, head: Request) -> None:
         reply = self._reply

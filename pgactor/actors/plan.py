@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from ..rows import Column
 from .arguments import NotQuick, argument_encoder, formats
 from .pgwire import EXECUTE_ALL, READY_IDLE, SYNC, Field, command_complete, execute
-from .quicktypes import QuickType, QuickTypes
+from .quicktypes import QuickType, QuickTypes, Wire
 from .shapes import Shape, ShapeTable
 from .transcode import row_transcoder
 
@@ -29,12 +29,16 @@ _TAGS: dict[str, tuple[bytes, ...]] = {
 """By a statement's first word: the tag that it ends with most often, and how its tags begin. SELECT, if not here."""
 
 
+_DATES = (Wire.DATE, Wire.TIMESTAMP, Wire.TIMESTAMPTZ)
+
+
 class Plan:
     """How a statement is run.
 
     described: whether PostgreSQL has told of it. why_not: why the statement lane cannot run it, "" if it can.
     has_rows: whether it returns rows, be it none, and of how many columns (width). shape: of its rows. rows: makes
-    msgpack of them. end: what comes after the rows most often, with the usual_tag.
+    msgpack of them. has_dates: whether there are dates among them, or moments, which Python may not have. end: what
+    comes after the rows most often, with the usual_tag.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -42,6 +46,7 @@ class Plan:
         self.described = False
         self.why_not = ""
         self.has_rows = False
+        self.has_dates = False
         self.width = 0
         self.shape: Shape
         self.rows: Callable[[bytes, int, int, list[bytes]], int]
@@ -79,6 +84,7 @@ class Plan:
             tuple(Column(field.name, kind.kind, kind.name) for field, kind in zip(fields, columns, strict=True))
         )
         self.rows = row_transcoder(tuple(columns))
+        self.has_dates = any((kind.element or kind).wire in _DATES for kind in columns)
         self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
         self._tags = tuple(tags)
         self.has_rows = bool(fields) or b"SELECT " in tags  # it may have rows without columns

@@ -37,6 +37,9 @@ class Outcomes(Protocol):
     def succeeded(self, head: Request, tag: bytes) -> None:
         """The statement has ended well; its rows are in the reply."""
 
+    def part_came(self, head: Request) -> None:
+        """Many rows of the statement are in the reply, and more may follow."""
+
     def ended(self, head: Request) -> None:
         """The statement has ended, as the reply tells."""
 
@@ -78,6 +81,8 @@ class Reader:
                         at = reply.take_rows(plan, data, at, end)
                         if reply.error is not None:
                             continue
+                        if reply.rows_bytes >= reply.part_bytes and not head.payload.limit:
+                            self._outcomes.part_came(head)
                     if data.startswith(plan.end, at):  # as nearly all do
                         at += len(plan.end)
                         self._outcomes.succeeded(head, plan.usual_tag)

@@ -13,6 +13,9 @@ from . import pgwire
 from .plan import Plan
 from .transcode import Doubt
 
+PART_BYTES = 48 * 1024
+"""So much of a result is passed on before the rest has come."""
+
 BIND, ROWS, SYNC, SYNC_AFTER_REFUSAL = range(4)
 """What a reply awaits: BindComplete, rows and the command's end, ReadyForQuery (after it was not even bound)."""
 
@@ -20,14 +23,16 @@ BIND, ROWS, SYNC, SYNC_AFTER_REFUSAL = range(4)
 class Reply:
     """The reply to the statement that is the first in flight; once it is whole, the next one's.
 
-    awaited: what must come now. rows: those that have come, as msgpack; they were so many bytes. tag: of the
-    command, where it was not the usual one. error: PostgreSQL's, by its fields, or what is wrong with the rows.
+    awaited: what must come now. rows: those that have come, as msgpack; they were so many bytes. part_bytes: with so
+    many they may be passed on before the rest has come. tag: of the command, where it was not the usual one. error:
+    PostgreSQL's, by its fields, or what is wrong with the rows.
     """
 
-    __slots__ = ("_max_bytes", "awaited", "error", "rows", "rows_bytes", "tag")
+    __slots__ = ("_max_bytes", "awaited", "error", "part_bytes", "rows", "rows_bytes", "tag")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self.part_bytes = min(PART_BYTES, max_bytes // 2)
         self.begin_next()
 
     def begin_next(self) -> None:
@@ -56,6 +61,11 @@ class Reply:
                 "columns at a time"
             )
         return stop
+
+    def take_part(self) -> list[bytes]:
+        """The rows that have come; they are no more in here."""
+        rows, self.rows, self.rows_bytes = self.rows, [], 0
+        return rows
 
     def may_suspend(self, head: Request) -> bool:
         """Whether there may be more rows than were asked for: it has been so many."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.request import Request
 from .group import Group
-from .plan import Plan
+from .shapes import Shape
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 class Reports(Protocol):
     """Each request has its answer by one of the first four, and then comes back; or it is diverted."""
 
-    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None: ...
+    def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None: ...
     def tag(self, request: Request, tag: bytes) -> None: ...
     def failed(self, request: Request, error: Exception) -> None: ...
+
+    def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool:
+        """Some rows of the request, as a msgpack array, before its answer. False: no more now; `go_on` is called when
+        there is room."""
 
     def results(self, request: Request, group: Group) -> None:
         """The group has ended, well or not."""

@@ -89,7 +89,7 @@ class Subscribers:
         for peer in links:
             if self._owed and self._owed.get(peer):
                 self._settle(peer)
-            if peer.waiting_bytes() > MOST_UNSENT_BYTES or len(encoded) + 8 > peer.max_frame_bytes:
+            if peer.unsent_size() > MOST_UNSENT_BYTES or len(encoded) + 8 > peer.max_frame_bytes:
                 self._owe(peer, channel)
             else:
                 peer.send_encoded(0, encoded)
@@ -119,7 +119,7 @@ class Subscribers:
 
     def _settle(self, peer: Peer) -> None:
         """Tell the link of its gaps, if it has room for that."""
-        if peer.closed or peer.waiting_bytes() <= MOST_UNSENT_BYTES:
+        if peer.closed or peer.unsent_size() <= MOST_UNSENT_BYTES:
             channels = self._owed.pop(peer)
             if channels and peer.send(Gap(sorted(channels))):
                 self._counters["gaps_told"] += 1

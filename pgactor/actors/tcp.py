@@ -43,8 +43,11 @@ class TcpPeer(Peer):
     def write(self, frame: bytes) -> None:
         self._gateway.send(self, frame)
 
-    def waiting_bytes(self) -> int:
-        return self._outbox_bytes + self.unsent_bytes
+    def unsent_size(self) -> int:
+        return self.unsent_bytes
+
+    def abort(self, reason: str) -> None:
+        self._gateway.forget(self, reason)
 
     def close(self, reason: str) -> None:
         self.flush()
@@ -111,8 +114,7 @@ class TcpGateway:
         peer.unsent_bytes += len(frame)
         self._send_unsent(peer)
         if peer.unsent_bytes > self._max_unsent_bytes:
-            log.warning("%s does not read its replies: disconnected", peer.worker)
-            self.forget(peer, "it does not read its replies")
+            peer.drop(f"it does not read its replies, {peer.unsent_bytes} bytes are unsent")
         # The descriptor is edge-triggered, and sending may have eaten the edge: look again.
         self._loop.call_soon(self._read)
 
@@ -130,6 +132,7 @@ class TcpGateway:
                 self._retry = self._loop.call_later(RETRY_SECONDS, self._try_again)
         except zmq.ZMQError as error:
             self.forget(peer, error.strerror)
+        peer.room_made()
 
     def _try_again(self) -> None:
         self._retry = None
@@ -144,6 +147,7 @@ class TcpGateway:
         peer.closed = True
         peer.unsent.clear()
         peer.unsent_bytes = 0
+        peer.room_made()
         if self._peers.get(peer.routing_id) is peer:
             del self._peers[peer.routing_id]
             self._loop.call_soon(self._frames.disconnected, peer, reason)

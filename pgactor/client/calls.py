@@ -153,7 +153,8 @@ def remaining(end: float | None) -> float | None:
 def rows(pending: Pending, request: Request) -> list[Record]:
     """The rows of a reply."""
     reply = _expect(Rows, pending, request)
-    return _decode(reply, pending.rows)
+    last = _decode(reply, pending.rows)
+    return last if pending.parts is None else pending.parts + last
 
 
 def first_row(pending: Pending, request: Request) -> Record | None:

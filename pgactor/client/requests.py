@@ -27,6 +27,7 @@ from ..messages import (
     LeaseEnded,
     Message,
     Notification,
+    Part,
     Release,
     Request,
     Results,
@@ -36,7 +37,7 @@ from ..messages import (
     Unlisten,
     Welcome,
 )
-from ..rows import RowDecoder
+from ..rows import Record, RowDecoder
 from ..version import __version__
 from .failures import exception
 from .inbox import Ears, Inbox
@@ -68,8 +69,8 @@ class HeldLease(Protocol):
 
 class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
     """An unanswered request. waiter: whatever the shell waits on. patience: when it stops, by the monotonic clock.
-    link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results.
-    error: why none will come."""
+    link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results; parts:
+    the rows that came before. error: why none will come."""
 
     id: int
     waiter: Any = None
@@ -77,6 +78,7 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
     link: Any = None
     reply: Reply | None = None
     rows: RowDecoder | None = None
+    parts: list[Record] | None = None
     shapes: tuple[RowDecoder | None, ...] = ()
     error: BaseException | None = None
 
@@ -184,6 +186,8 @@ class Requests:
         self, message: FromSupervisor | wire.Malformed, ended: list[Pending], unwanted: list[Message]
     ) -> None:
         match message:
+            case Part():
+                self._take_part(message)
             case Results(id=id):
                 results = message.results
                 shapes = tuple([self._shape_of(each) if isinstance(each, Rows) else None for each in results])
@@ -213,6 +217,24 @@ class Requests:
                 self.epoch = message.epoch
             case wire.Malformed(reason=text):
                 raise LostLink(f"the supervisor sent what cannot be read: {text}")
+
+    def _take_part(self, part: Part) -> None:
+        """Rows are read as they come: meanwhile the supervisor makes the next ones."""
+        if part.columns is not None:
+            self._learn(part.shape, RowDecoder(tuple(part.columns)))
+        pending, shape = self.pending.get(part.id), self._shapes.get(part.shape)
+        if pending is None:
+            return
+        try:
+            if shape is None:
+                raise ProtocolError(f"the supervisor never told the columns of shape {part.shape}")
+            rows = shape.decode(part.data)
+        except ProtocolError as error:
+            raise LostLink(str(error), error) from None
+        if pending.parts is None:
+            pending.parts = rows
+        else:
+            pending.parts += rows
 
     @staticmethod
     def unwanted(reply: Reply) -> list[Release]:

@@ -19,9 +19,8 @@ from pgactor.actors.backend import Backend
 from pgactor.actors.group import Group
 from pgactor.actors.lane import Lane
 from pgactor.actors.pipeline import Pipeline
-from pgactor.actors.plan import Plan
 from pgactor.actors.session import Session
-from pgactor.actors.shapes import ShapeTable
+from pgactor.actors.shapes import Shape, ShapeTable
 from pgactor.config import ConnectSettings, PoolSettings, Settings
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
@@ -252,7 +251,9 @@ class Bench:
     def __init__(self, *, size: int = 100, command_timeout: float | None = None, max_bytes: int = 1 << 26) -> None:
         connect = ConnectSettings(statement_cache_size=size, command_timeout=command_timeout)
         self.counters: dict[str, int] = {}
-        self.lane = Lane(Settings(connect=connect, pool=PoolSettings()), ShapeTable(), self.counters)
+        self.lane = Lane(
+            Settings(connect=connect, pool=PoolSettings(), awake_seconds=0.0), ShapeTable(), self.counters
+        )
         self.session = LentSession()
         self.transport = self.session.transport
         self.events: list[Event] = []
@@ -262,6 +263,9 @@ class Bench:
         self.sent: list[Request] = []
         self.worker = Worker(1, now=0.0)
         self.on_diverted: Callable[[Request], None] = lambda _: None
+        self.parts: dict[int, list[Any]] = {}
+        self.has_room = True
+        self.on_room: Callable[[], object] = lambda: None
         self.on_came_back: Callable[[], None] = lambda: None
         backend = SimpleNamespace(holder=SimpleNamespace(number=3), pid=4242)
         self.pipeline = Pipeline(
@@ -283,8 +287,16 @@ class Bench:
             request.answered = True
             self.events.append((what, request.id, *found))
 
-    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None:
-        self._answer("rows", request, [msgspec.msgpack.decode(each) for each in rows])
+    def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool:
+        assert request not in self.back
+        assert not request.answered
+        self.parts.setdefault(request.id, []).append(msgspec.msgpack.decode(rows))
+        self.on_room = go_on
+        return self.has_room
+
+    def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
+        before = [row for part in self.parts.get(request.id, ()) for row in part]
+        self._answer("rows", request, before + [msgspec.msgpack.decode(each) for each in rows])
 
     def tag(self, request: Request, tag: bytes) -> None:
         self._answer("tag", request, tag.decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import asyncpg
 import msgspec
@@ -12,7 +13,6 @@ import pytest
 from pgactor.actors.backend import CLOSE_SECONDS, Backend
 from pgactor.actors.group import Group
 from pgactor.actors.lane import Lane
-from pgactor.actors.plan import Plan
 from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
 from pgactor.config import Settings
@@ -27,7 +27,7 @@ from .scripts import number as row_of
 from .sessions import COLUMNS, FakeSession
 
 RESET_TIMEOUT = 5.0
-WORKER = Worker(1, now=0.0)
+WORKER = Worker(1, now=0.0, link=SimpleNamespace(max_frame_bytes=1 << 20))
 
 
 class Recorder:
@@ -57,7 +57,11 @@ class Recorder:
     def unrun(self, backend: Backend, request: Request) -> None:
         self.heard.append(f"unrun {request.id}")
 
-    def rows(self, request: Request, plan: Plan, rows: list[bytes]) -> None:
+    def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool:
+        self.heard.append(f"part {request.id}")
+        return True
+
+    def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
         self.heard.append(f"rows {request.id}")
 
     def tag(self, request: Request, tag: bytes) -> None:
@@ -97,7 +101,7 @@ class Bench:
         self.session = FakeSession()
         self.recorder = Recorder()
         self.counters: dict[str, int] = {}
-        self.lane = Lane(Settings(), ShapeTable(), self.counters)
+        self.lane = Lane(Settings(awake_seconds=0.0), ShapeTable(), self.counters)
         self.backend = Backend(
             Holder(3),
             connect=connect or self._connect,

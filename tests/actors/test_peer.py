@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from pgactor import wire
-from pgactor.actors.peer import GATHER_SECONDS, GATHERED_REPLIES, Peer
+from pgactor.actors.peer import ENOUGH_BYTES, GATHER_SECONDS, GATHERED_REPLIES, STALLED_SECONDS, Peer
 from pgactor.errors import MessageTooLarge, UnsupportedType
 from pgactor.messages import (
     DEFAULT_MAX_FRAME_BYTES,
@@ -34,6 +34,10 @@ class MemoryPeer(Peer):
         self.road = road
         self.frames: list[bytes] = []
         self.ends: list[str] = []
+        self.unsent = 0
+
+    def unsent_size(self) -> int:
+        return self.unsent
 
     def write(self, frame: bytes) -> None:
         assert not self.closed
@@ -256,5 +260,65 @@ def test_such_a_reply_may_wait_for_others_but_not_on_a_closed_link() -> None:
         assert peer.said == [[Done(1)]]
         peer.close("enough")
         assert not peer.send_encoded(2, wire.encode_message(Done(2)))
+
+    run(story())
+
+
+# --- large results ------------------------------------------------------------------------------------------
+
+
+def test_who_waits_for_room_is_called_once_there_is() -> None:
+    async def story() -> None:
+        peer, called = MemoryPeer(), []
+        assert peer.has_room(lambda: called.append(0))
+        peer.unsent = ENOUGH_BYTES + 1
+        assert not peer.has_room(lambda: called.append(1))
+        assert not peer.has_room(lambda: called.append(2))
+        peer.room_made()
+        assert called == []
+        peer.unsent = ENOUGH_BYTES
+        peer.room_made()
+        peer.room_made()
+        assert called == [1, 2]
+
+    run(story())
+
+
+def test_what_has_gathered_takes_room_until_it_is_written() -> None:
+    async def story() -> None:
+        peer, called = MemoryPeer(max_frame_bytes=4 * ENOUGH_BYTES), []
+        peer.send(Done(1, "x" * ENOUGH_BYTES))
+        assert not peer.has_room(lambda: called.append(1))
+        await turns()
+        assert called == [1]
+
+    run(story())
+
+
+def test_a_worker_that_others_wait_behind_and_that_reads_nothing_is_disconnected() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.unsent = 10 * ENOUGH_BYTES
+        peer.has_room(lambda: None)
+        for _ in range(3):
+            peer.unsent -= ENOUGH_BYTES
+            await asyncio.sleep(STALLED_SECONDS)
+            assert not peer.closed, "it reads, if slowly"
+        await asyncio.sleep(2 * STALLED_SECONDS)
+        (reason,) = peer.ends
+        assert "read nothing" in reason
+
+    run(story())
+
+
+def test_a_worker_that_nobody_waits_behind_may_read_when_it_likes() -> None:
+    async def story() -> None:
+        peer = MemoryPeer()
+        peer.unsent = 2 * ENOUGH_BYTES
+        peer.has_room(lambda: None)
+        peer.unsent = 0
+        peer.room_made()
+        await asyncio.sleep(3 * STALLED_SECONDS)
+        assert not peer.closed
 
     run(story())

@@ -660,23 +660,101 @@ def test_a_large_result_is_the_same_in_pieces_of_any_size(size: int) -> None:
     run(story())
 
 
-def test_a_result_far_over_the_cap_is_an_error_and_the_connection_goes_on() -> None:
+def test_a_row_over_the_cap_is_an_error_and_the_connection_goes_on() -> None:
     async def story() -> None:
         for chunk in (100, 1000, 50_000, 1 << 20):
-            bench = Bench(max_bytes=10_000)
+            bench = Bench(max_bytes=100_000)
             await bench.knows(A, columns=gives(TEXT))
             bench.fetch(A)
             bench.fetch(A)
             bench.fetch(A)
             await turns()
-            data = ran(*large(50)) + ran(row(b"x" * 40_000)) + ran(*large(2))
+            data = ran(*large(500)) + ran(row(b"x" * 400_000)) + ran(*large(2))
             for at in range(0, len(data), chunk):
                 bench.read(data[at : at + chunk])
             await bench.rest()
-            assert [event[:2] for event in bench.events] == [("failed", 1), ("failed", 2), ("rows", 3)]
-            assert [event[2] for event in bench.events[:2]] == ["MessageTooLarge"] * 2
-            assert len(bench.events[2][2]) == 2
+            assert [event[:2] for event in bench.events] == [("rows", 1), ("failed", 2), ("rows", 3)]
+            assert [len(bench.events[at][2]) for at in (0, 2)] == [500, 2]
+            assert bench.events[1][2] == "MessageTooLarge"
             assert bench.is_over()
+
+    run(story())
+
+
+def test_a_large_result_is_passed_on_in_parts_as_it_comes() -> None:
+    async def story() -> None:
+        bench = Bench()
+        await bench.knows(A, columns=gives(TEXT))
+        bench.fetch(A)
+        bench.fetch(A)
+        await turns()
+        data = ran(*large(200)) + ran(*large(2))
+        bench.read(data[: len(data) // 2])
+        await turns()
+        assert bench.events == []
+        assert sum(map(len, bench.parts[1])) == 64, "a window of them"
+        bench.read(data[len(data) // 2 :])
+        await bench.rest()
+        assert [event[:2] for event in bench.events] == [("rows", 1), ("rows", 2)]
+        assert [len(event[2]) for event in bench.events] == [200, 2]
+        assert set(bench.parts) == {1}
+        assert bench.is_over()
+
+    run(story())
+
+
+def test_where_there_is_no_room_for_a_part_no_more_is_read_until_there_is() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.has_room = False
+        await bench.knows(A, columns=gives(TEXT))
+        bench.fetch(A)
+        await turns()
+        bench.read(ran(*large(500)))
+        for had in (1, 2, 3):
+            await turns()
+            assert bench.transport.is_paused()
+            assert len(bench.parts[1]) == had
+            assert bench.events == []
+            bench.on_room()
+        bench.has_room = True
+        await bench.rest()
+        assert len(bench.events[0][2]) == 500
+        assert not bench.transport.is_paused()
+        assert bench.is_over()
+
+    run(story())
+
+
+def test_a_connection_that_was_held_is_read_again_by_whoever_has_it_next() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.has_room = False
+        await bench.knows(A, columns=gives(TEXT))
+        bench.fetch(A)
+        await turns()
+        bench.read(ran(*large(60)))
+        assert bench.transport.is_paused()
+        assert [event[:2] for event in bench.events] == [("rows", 1)]
+        bench.pipeline.give_back()
+        assert not bench.transport.is_paused()
+        bench.on_room()
+        assert not bench.transport.is_paused()
+
+    run(story())
+
+
+def test_parts_for_which_nobody_waits_any_more_go_nowhere() -> None:
+    async def story() -> None:
+        bench = Bench()
+        await bench.knows(A, columns=gives(TEXT))
+        request = bench.fetch(A)
+        await turns()
+        request.answered = True
+        bench.read(ran(*large(200)))
+        await bench.rest()
+        assert bench.parts == {}
+        assert bench.is_over()
 
     run(story())
 
@@ -902,6 +980,28 @@ def test_a_request_that_nobody_wants_any_more_is_not_run_again() -> None:
 
 
 # --- cancelling ---------------------------------------------------------------------------------------------
+
+
+def test_of_a_result_that_a_cancel_request_may_still_hit_nothing_is_passed_on_before_its_end() -> None:
+    async def story() -> None:
+        bench = Bench()
+        await bench.knows(A, columns=gives(TEXT))
+        first = bench.fetch(A)
+        bench.fetch(A)
+        await turns()
+        bench.withdraw(first)
+        await turns()
+        await bench.feed(ran(row(b"x")) + BOUND + b"".join(large(100)))
+        assert bench.parts == {}
+        await bench.feed(CANCELED + IDLE)
+        (cancel,) = bench.session.cancels
+        cancel.set_result(None)
+        await bench.rest()
+        await bench.feed(ran(*large(3)))
+        assert [event[:2] for event in bench.events] == [("withdrawn", 1), ("rows", 2)]
+        assert len(bench.events[1][2]) == 3
+
+    run(story())
 
 
 def test_a_request_that_was_not_written_yet_is_taken_back() -> None:

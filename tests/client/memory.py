@@ -23,6 +23,7 @@ from pgactor.messages import (
     Granted,
     Hello,
     Message,
+    Part,
     Request,
     Rows,
     Token,
@@ -52,6 +53,12 @@ def rows(id: int, *values: int, shape: int = 1, columns: Sequence[Column] | None
     """Rows of one column, `n`."""
     data = RowEncoder(COLUMNS).encode([(value,) for value in values])
     return Rows(id, shape, None if columns is None else list(columns), msgspec.Raw(data))
+
+
+def part(id: int, *values: int, shape: int = 1, columns: Sequence[Column] | None = None) -> Part:
+    """Rows before the last ones."""
+    data = RowEncoder(COLUMNS).encode([(value,) for value in values])
+    return Part(id, shape, None if columns is None else list(columns), msgspec.Raw(data))
 
 
 def granted(id: int, fence: int = 1, ttl: float = 30.0, waited: float = 0.0) -> Granted:

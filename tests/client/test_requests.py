@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 
 from pgactor import wire
@@ -26,13 +27,14 @@ from pgactor.messages import (
     Done,
     Failed,
     LeaseEnded,
+    Part,
     Release,
     Token,
     Welcome,
 )
 from pgactor.rows import Column, ColumnKind
 
-from .memory import COLUMNS, ENDPOINT, frame, granted, options, rows
+from .memory import COLUMNS, ENDPOINT, frame, granted, options, part, rows
 
 WELCOME = Welcome(PROTOCOL_VERSION, 7, "memory", 1 << 20)
 
@@ -142,6 +144,37 @@ def test_a_shape_is_told_once_and_used_again() -> None:
     request = calls.fetch("select 1", (), None, None)
     assert calls.rows(first, request) == [(10,)]
     assert calls.rows(second, request)[0]["n"] == 20
+
+
+def test_rows_that_came_in_parts_are_one_result() -> None:
+    requests = dialogue()
+    pending = begin(requests)
+    assert requests.feed(frame(part(0, 1, 2, columns=COLUMNS), part(0, 3))) == ([], [])
+    assert requests.feed(frame(part(0), rows(0, 4, 5, columns=None))) == ([pending], [])
+    assert calls.rows(pending, calls.fetch("select 1", (), None, None)) == [(1,), (2,), (3,), (4,), (5,)]
+
+
+def test_parts_of_a_request_that_failed_count_for_nothing() -> None:
+    requests = dialogue()
+    pending = begin(requests)
+    requests.feed(frame(part(0, 1, columns=COLUMNS), Failed(0, "pool", "no")))
+    with pytest.raises(Exception, match="no"):
+        calls.rows(pending, calls.fetch("select 1", (), None, None))
+
+
+def test_a_part_for_nobody_is_dropped_and_its_shape_learned() -> None:
+    requests = dialogue()
+    pending = begin(requests)
+    requests.feed(frame(part(99, 1, columns=COLUMNS), rows(0, 2, columns=None)))
+    assert calls.rows(pending, calls.fetch("select 1", (), None, None)) == [(2,)]
+
+
+def test_a_part_that_cannot_be_read_ends_the_link() -> None:
+    for wrong in (part(0, 1, shape=12), Part(0, 1, list(COLUMNS), msgspec.Raw(b"\x91\x91\xa1x"))):
+        requests = dialogue()
+        begin(requests)
+        with pytest.raises(LostLink):
+            requests.feed(frame(wrong))
 
 
 def test_a_shape_is_learned_from_a_reply_that_nobody_waits_for() -> None:

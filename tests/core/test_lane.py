@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pgactor.config import PoolSettings
 from pgactor.core.holder import Holder, HolderState
 from pgactor.core.lease import Lease
 from pgactor.core.request import Kind, Request
@@ -924,6 +925,36 @@ def test_a_worker_with_ten_thousand_waiting_delays_another_by_one_turn() -> None
     while not bench.runs(one):
         bench.come_back(bench.pool.holders[0], 1)
     assert bench.sent.index(one) - dealt <= 10
+
+
+def slowest_of_hundred(greedy_has: int) -> float:
+    """How long of a hundred statements of the others, in seconds, one or two take longer than, while a worker has so
+    many in flight. Each takes 20 us on its backend, and three others have 8 in flight each."""
+    bench = Bench.ready(8, worker_window=PoolSettings().most_in_flight, **HOLD)
+    began: dict[Request, float] = {}
+    took: list[float] = []
+
+    def send(worker: Worker, count: int) -> None:
+        began.update(dict.fromkeys(bench.flood(worker, count, seconds=20 * US), bench.now))
+
+    greedy, others = bench.worker(), [bench.worker() for _ in range(3)]
+    send(greedy, greedy_has)
+    for worker in others:
+        send(worker, 8)
+    for beat in range(150):
+        bench.now += 20 * US
+        for holder in bench.pool.holders:
+            if holder.head is not None and holder.head.shares:
+                (request,) = bench.come_back(holder, 1)
+                if request.worker is not greedy and beat > 60:
+                    took.append(bench.now - began[request])
+                send(request.worker, 1)
+    assert len(took) > 70
+    return sorted(took)[len(took) * 99 // 100]
+
+
+def test_while_one_has_ten_thousand_in_flight_others_wait_at_most_half_as_long_again() -> None:
+    assert slowest_of_hundred(10_000) <= 1.5 * slowest_of_hundred(0)
 
 
 def test_many_workers_are_served_once_each_before_anybody_is_served_again() -> None:

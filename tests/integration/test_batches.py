@@ -119,6 +119,25 @@ def test_an_error_at_the_commit_belongs_to_no_statement(client: Driven, db: Driv
     assert count(db, table) == 0
 
 
+@pytest.mark.parametrize("settings", [{}, {"isolation": "serializable"}], ids=["plain", "serializable"])
+def test_a_date_that_python_does_not_have_undoes_all_and_costs_no_connection(
+    client: Driven, db: Driven, table: str, settings: dict[str, str]
+) -> None:
+    backend = client.fetchval("select pg_backend_pid()")
+    for year in (20000, -5):
+        for number in range(4):
+            with pytest.raises(OverflowError):
+                client.batch(
+                    [
+                        (f"insert into {table} values ($1)", number),
+                        ("select make_timestamp($1, 1, 1, 0, 0, 0)", year),
+                    ],
+                    **settings,
+                )
+    assert count(db, table) == 0
+    assert client.fetchval("select pg_backend_pid()") == backend
+
+
 def test_isolation_and_readonly_are_in_force(client: Driven, db: Driven, table: str) -> None:
     asked = ["show transaction_isolation", "show transaction_read_only"]
     for level in ("read_uncommitted", "read_committed", "repeatable_read", "serializable"):

@@ -1,0 +1,54 @@
+"""Large results of the session lane: encoded and passed on a part at a time, so that others have their turns and no
+more than a part waits for a worker that is slow to read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from ..core.request import Request
+from .reply import PART_BYTES
+from .shapes import Shape
+
+FIRST_ROWS = 200
+"""How many rows are encoded at first; then as many as are about a part."""
+
+
+class TakesParts(Protocol):
+    """Who passes parts of a result on."""
+
+    def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool: ...
+
+
+async def pass_on(
+    request: Request, shape: Shape, rows: Sequence[Sequence[Any]], reports: TakesParts, max_bytes: int
+) -> bytes:
+    """Pass on all rows of a large result but the last ones, which are returned, encoded.
+
+    Raises UnsupportedType for a value that cannot cross. What would be more than `max_bytes`, or than the worker
+    takes, is made smaller, if it has more than one row.
+    """
+    at, count = 0, FIRST_ROWS
+    cap = min(max_bytes, request.worker.link.max_frame_bytes) // 2
+    loop = asyncio.get_running_loop()
+    while True:
+        encoded = shape.encode(rows[at : at + count])
+        if len(encoded) > cap and count > 1:
+            count = max(1, min(count, len(rows) - at) // 2)
+            continue
+        if at + count >= len(rows) or request.answered:
+            return encoded
+        room: asyncio.Future[None] = loop.create_future()
+        if reports.part(request, shape, encoded, partial(_settle, room)):
+            await asyncio.sleep(0)
+        else:
+            await room
+        at += count
+        count = max(1, min(4 * count, count * PART_BYTES // len(encoded)))
+
+
+def _settle(room: asyncio.Future[None]) -> None:
+    if not room.done():
+        room.set_result(None)
