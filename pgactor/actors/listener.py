@@ -49,7 +49,10 @@ class _Waiting:
 
 
 class Listener:
-    """Hears for all workers of a pool. connect: opens a connection. counters: as `Subscribers` has them."""
+    """Hears for all workers of a pool.
+
+    connect: opens a connection. counters: what `Subscribers` counts, and how many channels are listened to now.
+    """
 
     def __init__(
         self, settings: PoolSettings, *, connect: Callable[[], Awaitable[Session]], counters: dict[str, int]
@@ -59,6 +62,7 @@ class Listener:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._waiting: list[_Waiting] = []
+        self._counters = counters
         self._heard: set[str] = set()  # channels that the connection listens to
         self._lost: set[str] = set()  # those that the last one did
         self._changed = asyncio.Event()  # there may be something to do
@@ -67,6 +71,7 @@ class Listener:
         self._last_error = ""
         self._failing_since: float | None = None
         self._task: asyncio.Task[None] | None = None
+        self._hear(())
 
     # --- what workers want --------------------------------------------------------------------------------
 
@@ -192,8 +197,13 @@ class Listener:
         served = bool(self._heard)
         self.subscribers.deaf(self._heard)
         self._lost |= self._heard
-        self._heard.clear()
+        self._hear(())
         return served
+
+    def _hear(self, channels: Iterable[str]) -> None:
+        """The connection listens to these now."""
+        self._heard = set(channels)
+        self._counters["channels"] = len(self._heard)
 
     def _open_failed(self, error: Exception) -> None:
         now = self._loop.time()
@@ -219,7 +229,7 @@ class Listener:
                 await self._listen_to(session, sorted(missing))
                 self._answer()
             elif surplus := self._heard - wanted:
-                self._heard -= surplus  # whoever wants one of them from now on has to wait
+                self._hear(wanted)  # whoever wants one of the others from now on has to wait
                 await self._run(session, _each("UNLISTEN", surplus))
             else:
                 try:
@@ -237,7 +247,7 @@ class Listener:
         lost = self._lost & self.subscribers.channels
         if lost:
             await self._run(session, _each("LISTEN", lost))
-            self._heard |= lost
+            self._hear(lost)
             self._answer()
         self._lost.clear()
         self.subscribers.hear_again()
@@ -256,7 +266,7 @@ class Listener:
             for waiting in [each for each in self._waiting if channels[0] in each.message.channels]:
                 self._refuse(waiting, error)
         else:
-            self._heard.update(channels)
+            self._hear(self._heard.union(channels))
 
     async def _run(self, session: Session, sql: str) -> None:
         async with asyncio.timeout(STATEMENT_SECONDS):

@@ -23,8 +23,8 @@ RETRY_SECONDS = 0.05
 class Subscribers:
     """The links by channel.
 
-    counters: what `pgactor status` shows: how many subscriptions and channels there are now, how many notifications
-    have come and were sent on, and how many links were told of a gap.
+    counters: what `pgactor status` shows: how many subscriptions there are now (a link's to three channels count as
+    three), how many notifications have come and were sent on, and how many links were told of a gap.
     """
 
     def __init__(self, counters: dict[str, int]) -> None:
@@ -33,7 +33,7 @@ class Subscribers:
         self._owed: dict[Peer, set[str]] = {}  # gaps that are yet to be told
         self._retry: asyncio.TimerHandle | None = None
         self._counters = counters
-        for name in ("subscriptions", "channels", "notifications", "notifications_sent", "gaps_told"):
+        for name in ("subscriptions", "notifications", "notifications_sent", "gaps_told"):
             counters[name] = 0
 
     @property
@@ -47,7 +47,6 @@ class Subscribers:
             links = self._channels.setdefault(channel, {})
             links[peer] = links.get(peer, 0) + 1
             self._counters["subscriptions"] += 1
-        self._counters["channels"] = len(self._channels)
 
     def remove(self, peer: Peer, channels: Iterable[str]) -> None:
         """The link wants to hear these once less. What it did not ask for is ignored."""
@@ -70,7 +69,6 @@ class Subscribers:
         del links[peer]
         if not links:
             del self._channels[channel]
-            self._counters["channels"] = len(self._channels)
         self._missed.discard((peer, channel))
         if peer in self._owed:
             self._owed[peer].discard(channel)

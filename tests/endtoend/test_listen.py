@@ -9,10 +9,17 @@ import signal
 import pytest
 
 from tests.endtoend.processes import StartSupervisor, StartWorker, ask, state_of
-from tests.supervising import until
+from tests.supervising import SupervisorProcess, until
 
 CHANNELS = 10
 NOTES = 1000
+
+
+def listening(supervisor: SupervisorProcess) -> tuple[int, int]:
+    """How many subscriptions there are, and channels that are listened to."""
+    counters = state_of(supervisor.ipc).counters
+    return counters["subscriptions"], counters["channels"]
+
 
 SEND = "select count(pg_notify($1 || n % $2, n::text)) from generate_series($3::int, $4::int) n"
 
@@ -30,7 +37,7 @@ def test_100_workers_get_each_of_1000_notifications_once_in_order_by_one_connect
         names = [f"{prefix} {number}" for number in range(channels)]
 
         def work():
-            with pgactor.Client() as client, client.listen(*names) as subscription:
+            with pgactor.Client(connect_timeout=60) as client, client.listen(*names) as subscription:
                 for number in range(notes):
                     note = subscription.get(60)
                     expected = (names[number % channels], str(number), "")
@@ -43,7 +50,7 @@ def test_100_workers_get_each_of_1000_notifications_once_in_order_by_one_connect
         getattr(supervisor, road),
         *(name, workers, CHANNELS, NOTES),
     )
-    until(lambda: state_of(supervisor.ipc).counters["subscriptions"] == workers * CHANNELS, seconds=60)
+    until(lambda: listening(supervisor) == (workers * CHANNELS, CHANNELS), seconds=60)
     for first in range(0, NOTES, 50):
         ask(dsn, SEND, f"{name} ", CHANNELS, first, first + 49)
     connections = ask(dsn, "select query from pg_stat_activity where application_name = $1", name)
