@@ -6,7 +6,7 @@ PYTEST := $(BIN)/pytest --quiet --numprocesses=auto --maxprocesses=4 --dist=load
 CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_values.py test_session_effects.py \
 	test_types_looked_up.py test_lost_names.py
 
-.PHONY: demo test check format bench soak schema clean
+.PHONY: demo test check format bench soak schema compatibility clean
 
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
@@ -21,10 +21,14 @@ check: $(STAMP)         ## lint, format, types, and the generated schema
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m protocols.generate --check
+	$(BIN)/python -m tests.compatibility.report --check
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+compatibility: $(STAMP) ## writes docs/compatibility.md from the names of its tests
+	$(BIN)/python -m tests.compatibility.report
 
 schema: $(STAMP)        ## writes protocols/schema from messages.py
 	$(BIN)/python -m protocols.generate

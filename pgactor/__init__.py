@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .client.aio import AsyncClient, create_pool
+    from .client.aio import AsyncClient
     from .client.aiolease import AsyncLease
+    from .client.aiopool import Pool
     from .client.aiosubscription import AsyncSubscription
+    from .client.creating import create_pool
     from .client.inbox import Note
     from .client.lease import Lease
     from .client.subscription import Subscription
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         LeaseExpired,
         LeaseLost,
         MessageTooLarge,
+        NotPermitted,
         OutcomeUnknown,
         PgactorError,
         PoolClosing,
@@ -57,9 +60,11 @@ __all__ = [
     "LeaseExpired",
     "LeaseLost",
     "MessageTooLarge",
+    "NotPermitted",
     "Note",
     "OutcomeUnknown",
     "PgactorError",
+    "Pool",
     "PoolClosing",
     "PoolError",
     "PoolTimeout",
@@ -82,9 +87,10 @@ _HOMES = {
     "Client": ".client.sync",
     "Lease": ".client.lease",
     "Note": ".client.inbox",
+    "Pool": ".client.aiopool",
     "Record": ".rows",
     "Subscription": ".client.subscription",
-    "create_pool": ".client.aio",
+    "create_pool": ".client.creating",
 }
 
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from .config import load
-from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
+from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from .errors import ConfigError, PgactorError
 from .version import __version__
 
@@ -34,6 +34,9 @@ _endpoint = click.option(
     show_default=True,
     show_envvar=True,
     help="The supervisor: ipc:///path/to.sock or tcp://127.0.0.1:PORT.",
+)
+_pool = click.option(
+    "--pool", metavar="NAME", envvar=POOL_VARIABLE, show_envvar=True, help="Which of its pools; default: the first."
 )
 
 
@@ -88,7 +91,8 @@ def serve(
         raise click.ClickException(str(error)) from None
 
     def ready(supervisor: Supervisor) -> None:
-        click.echo(f"pgactor ready at {', '.join(supervisor.endpoints)} (max_size {settings.pool.max_size})")
+        sizes = "".join(f", {name} {table.max_size}" for name, table in settings.pools.items())
+        click.echo(f"pgactor ready at {', '.join(supervisor.endpoints)} (max_size {settings.pool.max_size}{sizes})")
         sys.stdout.flush()
 
     try:
@@ -103,7 +107,8 @@ def serve(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per row.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
 @_endpoint
-def query(sql: str, args: tuple[str, ...], as_json: bool, timeout: float, endpoint: str) -> None:
+@_pool
+def query(sql: str, args: tuple[str, ...], as_json: bool, timeout: float, endpoint: str, pool: str | None) -> None:
     """Run one SQL statement; further arguments are $1, $2 ..., as text: cast them where another type is needed."""
     from rich.console import Console
     from rich.table import Table
@@ -111,7 +116,7 @@ def query(sql: str, args: tuple[str, ...], as_json: bool, timeout: float, endpoi
     from .client.sync import Client
 
     def run() -> None:
-        with Client(endpoint, connect_timeout=CONNECT_SECONDS, label="pgactor query") as client:
+        with Client(endpoint, connect_timeout=CONNECT_SECONDS, label="pgactor query", pool=pool) as client:
             rows = client.fetch(sql, *args, timeout=timeout)
         if as_json:
             for row in rows:
@@ -134,13 +139,14 @@ def query(sql: str, args: tuple[str, ...], as_json: bool, timeout: float, endpoi
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
 @_endpoint
-def status(as_json: bool, endpoint: str) -> None:
+@_pool
+def status(as_json: bool, endpoint: str, pool: str | None) -> None:
     """Show connections, workers, leases and counters."""
     from .client.sync import Client
     from .display import show_status
 
     def run() -> None:
-        with Client(endpoint, connect_timeout=CONNECT_SECONDS, label="pgactor status") as client:
+        with Client(endpoint, connect_timeout=CONNECT_SECONDS, label="pgactor status", pool=pool) as client:
             state = client.status()
         if as_json:
             click.echo(json.dumps(msgspec.to_builtins(state), indent=2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from . import aliases
 from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from .errors import ConfigError
 from .messages import DEFAULT_MAX_FRAME_BYTES
+
+MOST_CONNECTIONS = 262_143
+"""The largest max_connections that PostgreSQL takes."""
 
 
 class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -29,6 +34,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A connection is replaced after this many requests; 0: never."""
     max_inactive_connection_lifetime: float = 300.0
     """An idle connection above min_size is closed after this many seconds; 0: never."""
+    init_size: int | None = None
+    """Connections to open at start, one alone first; None: min_size. Those above min_size may be closed as idle."""
     max_lifetime_seconds: float = 3600.0
     """A connection is replaced when it is this old; 0: never."""
     max_lifetime_jitter: float = 0.1
@@ -66,6 +73,30 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     lease_share: float = 0.75
     """The part of the connections that leases may hold while statements are coming; at least one, and all but one at
     most."""
+    recycling: Literal["reset", "clean", "verified", "fast"] = "reset"
+    """How a connection is made ready for another worker; see docs/configuration.md."""
+    workers_may_administer: bool | None = None
+    """Whether workers may resize the pool and replace its connect arguments; not given: those on ipc may."""
+
+    @property
+    def resets_always(self) -> bool:
+        """Whether the session is reset after every use, whatever is known of what ran there."""
+        return self.reset_every_statement or self.recycling == "clean"
+
+    def resized(self, max_size: int, min_size: int | None = None) -> PoolSettings:
+        """The same for another size. min_size: None leaves it, or brings it down to max_size.
+
+        Raises ValueError for sizes that cannot be.
+        """
+        if max_size > MOST_CONNECTIONS:
+            raise ValueError(f"max_size is expected to be at most {MOST_CONNECTIONS}, PostgreSQL's own limit")
+        least = min(self.min_size, max(max_size, 0)) if min_size is None else min_size
+        return msgspec.structs.replace(self, max_size=max_size, min_size=least)
+
+    @property
+    def initial_size(self) -> int:
+        """How many connections are opened at start."""
+        return self.min_size if self.init_size is None else self.init_size
 
     @property
     def most_in_flight(self) -> int:
@@ -79,6 +110,16 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("min_size is expected to be greater or equal to zero")
         if self.min_size > self.max_size:
             raise ValueError("min_size is greater than max_size")
+        if self.initial_size < 0:
+            raise ValueError("init_size is expected to be greater or equal to zero")
+        if self.initial_size > self.max_size:
+            raise ValueError("init_size is greater than max_size")
+        if self.initial_size < self.min_size:
+            raise ValueError("init_size is smaller than min_size")
+        if self.max_queries < 0:  # 0 means never here
+            raise ValueError("max_queries is expected to be greater than zero")
+        if not self.max_inactive_connection_lifetime >= 0:
+            raise ValueError("max_inactive_connection_lifetime is expected to be greater or equal to zero")
         if not 0 <= self.max_lifetime_jitter <= 1:
             raise ValueError("max_lifetime_jitter is expected to be between 0 and 1")
         if not 0 <= self.lease_share <= 1:
@@ -92,8 +133,6 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if self.max_hold_seconds is not None and not self.max_hold_seconds > 0:
             raise ValueError("max_hold_seconds is expected to be greater than zero")
         for name in (
-            "max_queries",
-            "max_inactive_connection_lifetime",
             "max_lifetime_seconds",
             "reopen_backoff_seconds",
             "reopen_backoff_max_seconds",
@@ -106,8 +145,24 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ValueError(f"{name} is expected to be greater or equal to zero")
 
 
+ASYNCPGS_ARGUMENTS = (
+    *("dsn", "host", "port", "user", "password", "passfile", "service", "servicefile", "database", "timeout"),
+    *("statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size", "command_timeout"),
+    *("ssl", "direct_tls", "server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
+)
+"""Which of the settings of `[connect]` asyncpg.connect knows."""
+
+DEFAULT_CONNECT_SECONDS = 10.0
+"""How long an attempt to connect may take: an application waits for its connections."""
+
+
 class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """The arguments of asyncpg.connect that can be written in a file; see asyncpg's documentation of each."""
+    """The arguments of asyncpg.connect that can be written in a file, and libpq's options beyond them, by its names.
+
+    timeout: seconds for a whole attempt to connect, at all hosts; None: 10, or no limit where connect_timeout is
+    given. connect_timeout: for each address, in seconds; 0: no limit. tcp_user_timeout: in milliseconds.
+    keepalives_idle, keepalives_interval: in seconds.
+    """
 
     dsn: str | None = None
     host: str | list[str] | None = None
@@ -118,7 +173,7 @@ class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, o
     service: str | None = None
     servicefile: str | None = None
     database: str | None = None
-    timeout: float = 10.0
+    timeout: float | None = None
     statement_cache_size: int = 1000
     max_cached_statement_lifetime: int = 0
     max_cacheable_statement_size: int = 1024 * 15
@@ -129,18 +184,114 @@ class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, o
     target_session_attrs: str | None = None
     krbsrvname: str | None = None
     gsslib: str | None = None
+    hostaddr: str | list[str] | None = None
+    options: str | None = None
+    application_name: str | None = None
+    connect_timeout: float | None = None
+    tcp_user_timeout: float | None = None
+    keepalives: bool | int | None = None
+    keepalives_idle: float | None = None
+    keepalives_interval: float | None = None
+    keepalives_count: int | None = None
+    load_balance_hosts: str | None = None
+    channel_binding: str | None = None
+    sslmode: str | None = None
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
+    sslpassword: str | None = None
+    sslcrl: str | None = None
+    sslnegotiation: str | None = None
+    ssl_min_protocol_version: str | None = None
+    ssl_max_protocol_version: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments for asyncpg.connect."""
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        """The keyword arguments for asyncpg.connect, without what only libpq knows."""
+        given = {name: getattr(self, name) for name in ASYNCPGS_ARGUMENTS}
+        given["timeout"] = DEFAULT_CONNECT_SECONDS if self.timeout is None else self.timeout
         if "application_name=" not in (self.dsn or ""):  # asyncpg prefers server_settings to the dsn
             given["server_settings"] = {"application_name": "pgactor", **(self.server_settings or {})}
         return {name: value for name, value in given.items() if value is not None}
 
 
+class HookSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Async functions that the supervisor calls, each as "module:function"; what asyncpg.create_pool takes by these
+    names. connect: opens a connection. init: given each new one. setup: given each before it is used. reset: given
+    each after it was used, in the place of the usual reset."""
+
+    connect: str | None = None
+    setup: str | None = None
+    init: str | None = None
+    reset: str | None = None
+
+    @property
+    def each_use(self) -> bool:
+        """Whether there is something to call for each use of a connection."""
+        return self.setup is not None or self.reset is not None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            given = getattr(self, name)
+            if given is not None and not _HOOK.fullmatch(given):
+                raise ValueError(f"{name} is expected to be 'module:function' (got {given!r})")
+
+
+class PoolTable(PoolSettings, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A pool beside the first: `[pools.NAME]`. dsn: short for connect.dsn. A pool without a dsn takes from the first
+    one's `[connect]` what it does not say of the connection itself."""
+
+    dsn: str | None = None
+    connect: ConnectSettings = msgspec.field(default_factory=lambda: ConnectSettings())
+    hooks: HookSettings = HookSettings()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dsn is not None and self.connect.dsn is not None:
+            raise ValueError("dsn is expected once: as dsn, or as connect.dsn")
+
+    def connecting(self, first: ConnectSettings) -> ConnectSettings:
+        """How its connections are opened. first: how the first pool's are."""
+        said: dict[str, Any] = msgspec.structs.asdict(self.connect)
+        if self.dsn is not None:
+            said["dsn"] = self.dsn
+        if said["dsn"] is None:
+            default = msgspec.structs.asdict(ConnectSettings())
+            inherited = msgspec.structs.asdict(first)
+            said = {name: inherited[name] if value == default[name] else value for name, value in said.items()}
+        return ConnectSettings(**said)
+
+
+class TemplateTable(PoolTable, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Pools that are made when they are first asked for, as NAME/database: `[templates.NAME]`. Its dsn, database or
+    user has {database} or {user} in the place of the name.
+
+    max_pools: how many of them at most. pool_idle_seconds: one that no worker has been connected to for so long is
+    closed; 0: never.
+    """
+
+    min_size: int = 0
+    max_pools: int = 10
+    pool_idle_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_pools <= 0:
+            raise ValueError("max_pools is expected to be greater than zero")
+        if not self.pool_idle_seconds >= 0:
+            raise ValueError("pool_idle_seconds is expected to be greater or equal to zero")
+
+
+DEFAULT_POOL = "default"
+"""The name of the first pool: `[pool]`, with `[connect]` and `[hooks]`."""
+
+_POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_HOOK = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Everything a supervisor is told.
 
+    pools: those beside the first, by their names. templates: of pools that are made on demand.
     endpoints: where workers connect, ipc:// and tcp:// on loopback. embedded: a folder for a PostgreSQL of the
     supervisor's own. max_frame_bytes: the largest frame it takes. max_unsent_bytes: how much may wait for a
     worker that does not read, before it is disconnected. heartbeat_seconds, silence_seconds: how often a tcp
@@ -159,8 +310,21 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     silence_seconds: float = 10.0
     drain_timeout_seconds: float = 10.0
     awake_seconds: float = 100e-6
+    hooks: HookSettings = HookSettings()
+    pools: dict[str, PoolTable] = {}
+    templates: dict[str, TemplateTable] = {}
 
     def __post_init__(self) -> None:
+        for name in (*self.pools, *self.templates):
+            if not _POOL_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a pool: letters, digits, _ and - are expected")
+            if name == DEFAULT_POOL:
+                raise ValueError(f"{name!r} is the first pool's name: its settings are [pool], [connect] and [hooks]")
+        if both := sorted(self.pools.keys() & self.templates.keys()):
+            raise ValueError(f"{both[0]!r} is a pool and a template; give one of them another name")
+        for endpoint in self.endpoints:
+            if "?" in endpoint:
+                raise ValueError(f"{endpoint}: ?pool=NAME is for clients; the supervisor serves all pools")
         if not self.endpoints:
             raise ValueError("endpoints is expected to name at least one endpoint")
         for name in ("max_frame_bytes", "max_unsent_bytes"):
@@ -187,7 +351,8 @@ def load(
     overrides: Mapping[tuple[str, ...], Any] | None = None,
 ) -> Settings:
     """Read the settings: the file, then the environment (PGACTOR_DSN, PGACTOR_ENDPOINT, PGACTOR_MIN_SIZE,
-    PGACTOR_MAX_SIZE), then the overrides, given as {("pool", "max_size"): 4}.
+    PGACTOR_MAX_SIZE; of another pool PGACTOR_DSN_NAME and the like), then the overrides, given as
+    {("pool", "max_size"): 4}.
 
     Raises `ConfigError` that names the file and the key.
     """
@@ -202,12 +367,53 @@ def load(
     for variable, keys in _ENVIRONMENT.items():
         if value := environment.get(variable):
             _put(tree, keys, [value] if keys == ("endpoints",) else value)
+    _put_named(tree, environment)
     for keys, value in (overrides or {}).items():
         _put(tree, keys, value)
     try:
+        _resolve_aliases(tree)
         return msgspec.convert(tree, Settings, strict=False)
+    except ConfigError as error:
+        raise ConfigError(f"{path or 'settings'}: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path or 'settings'}: {_explain(str(error))}") from None
+
+
+def _put_named(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """The variables of the pools beside the first: PGACTOR_DSN_REPLICA, and the like of its sizes. One that the file
+    does not know is made by its dsn."""
+    names = {
+        name.upper().replace("-", "_"): (table, name)
+        for table in ("templates", "pools")
+        if isinstance(tree.get(table), dict)
+        for name in tree[table]
+    }
+    for variable in sorted(environment):  # the dsn comes first
+        for prefix, keys in _ENVIRONMENT.items():
+            if keys == ("endpoints",) or not variable.startswith(f"{prefix}_") or not environment[variable]:
+                continue
+            name = variable.removeprefix(f"{prefix}_")
+            if keys[-1] == "dsn":
+                names.setdefault(name, ("pools", name.lower()))
+            if name not in names:
+                raise ConfigError(f"{variable}: there is no pool {name.lower()!r}; PGACTOR_DSN_{name} would make one")
+            _put(tree, (*names[name], keys[-1]), environment[variable])
+
+
+def connect_settings(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectSettings:
+    """Settings of `[connect]` given as keyword arguments, psqlpy's names among them. Raises `ConfigError`."""
+    table = {name: value for name, value in {"dsn": dsn, **arguments}.items() if value is not None}
+    aliases.resolve(table)
+    try:
+        return msgspec.convert(table, ConnectSettings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"connect arguments: {_explain(str(error))}") from None
+
+
+def _resolve_aliases(tree: dict[str, Any]) -> None:
+    connect, pool = tree.setdefault("connect", {}), tree.setdefault("pool", {})
+    if isinstance(connect, dict) and isinstance(pool, dict):
+        aliases.resolve(connect, pool)
 
 
 def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
@@ -223,6 +429,10 @@ def _explain(text: str) -> str:
     if "unknown field `" not in text:
         return text
     unknown = text.split("`")[1]
-    known = [name for struct in (Settings, PoolSettings, ConnectSettings) for name in struct.__struct_fields__]
+    known = [
+        name
+        for struct in (Settings, TemplateTable, ConnectSettings, HookSettings)
+        for name in struct.__struct_fields__
+    ]
     near = difflib.get_close_matches(unknown, known, n=1)
     return f"{text}; did you mean `{near[0]}`?" if near else text

@@ -16,6 +16,8 @@ def show_status(state: PoolStatus) -> None:
         f"[bold]pgactor {state.version}[/] up {state.uptime_seconds:.0f} s, database: {escape(state.database)}",
         highlight=False,
     )
+    if len(state.pools) > 1:
+        console.print(f"pool {escape(state.pool)} of {escape(', '.join(state.pools))}", highlight=False)
     console.print(
         f"max_size {state.max_size}  size {state.size}  idle {state.idle}  busy {state.busy}  leased {state.leased}  "
         f"resetting {state.resetting}  opening {state.opening}  [bold]waiting {state.waiting}[/]",

@@ -5,6 +5,7 @@
     ├── ClientError                 the client was used in a way that cannot work
     │   ├── ClientClosed            used after close()
     │   └── UnsupportedType         a value whose type does not cross the wire (yet)
+    ├── NotPermitted                the supervisor does not let this worker do that; nothing was changed
     ├── SupervisorUnavailable       no supervisor answers at the endpoint; nothing was run        (retry)
     ├── OutcomeUnknown              the link or the backend was lost while the statement ran
     ├── ProtocolError               a message that the other side could not accept
@@ -65,6 +66,12 @@ class UnsupportedType(ClientError, TypeError):
     """A value's type does not cross between worker and supervisor; the text names the type and the place."""
 
     code = "unsupported_type"
+
+
+class NotPermitted(PgactorError, PermissionError):
+    """The supervisor's settings do not let this worker administer the pool. Nothing was changed."""
+
+    code = "not_permitted"
 
 
 class SupervisorUnavailable(PgactorError, ConnectionError):

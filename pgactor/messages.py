@@ -236,7 +236,8 @@ class SetCodec(Request, tag="set_codec"):
     """Have values of a type cross the wire as PostgreSQL's text, its bytes, or a tuple, in both directions, in the
     lease's session: the worker encodes and decodes them. Answered by `Done`.
 
-    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead.
+    format: asyncpg's; None: the type as it was again. builtin: a codec of asyncpg's own to use instead, in this
+    format or in all. What is returned comes as the ext type CODED, wherever in a value it is.
     """
 
     typename: str
@@ -247,9 +248,13 @@ class SetCodec(Request, tag="set_codec"):
 
 
 class Reset(Request, tag="reset"):
-    """Reset the lease's session, as at its release, and keep it; answered by `Done`."""
+    """Reset the lease's session, as at its release, and keep it; answered by `Done`.
+
+    schema_only: nothing but what is remembered of the database's types and statements, in every session of the pool.
+    """
 
     lease: Token
+    schema_only: bool = False
 
 
 class Resize(Request, tag="resize"):
@@ -291,8 +296,8 @@ class Expire(Request, tag="expire"):
 class Hello(Message, tag="hello"):
     """The first message on a link; answered by `Welcome`, or by `Failed` without an id and the end of the link.
 
-    max_frame_bytes: the largest frame the worker takes. pool: which of the supervisor's pools it is for; "": the
-    first.
+    max_frame_bytes: the largest frame the worker takes. pool: the name of the supervisor's pool that the link is
+    to belong to; "": the first's. A name that it does not have is refused.
     """
 
     version: int
@@ -572,7 +577,11 @@ class WorkerStatus(msgspec.Struct):
 
 
 class PoolStatus(msgspec.Struct):
-    """The state of the pool at one moment; `counters` rise from the supervisor's start."""
+    """The state of the pool at one moment; `counters` rise from the supervisor's start.
+
+    pool: its name. pools: the names of all pools that the supervisor has now. init_size, max_queries,
+    max_inactive_connection_lifetime: settings, beside min_size and max_size.
+    """
 
     version: str
     epoch: int
@@ -590,10 +599,23 @@ class PoolStatus(msgspec.Struct):
     counters: dict[str, int]
     holders: list[HolderStatus]
     workers: list[WorkerStatus]
+    init_size: int = 0
+    pool: str = "default"
+    pools: list[str] = []
+    max_queries: int = 0
+    max_inactive_connection_lifetime: float = 0.0
+
+    @property
+    def available(self) -> int:
+        """How many connections are open and idle: psqlpy's word."""
+        return self.idle
 
 
 StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 """Requests that run SQL, on a lease or by themselves."""
+
+LeaseNotice = CloseStatement | CloseCursor | Watch
+"""Notices to a lease's session."""
 
 LeaseRequest = Prepare | OpenCursor | FetchCursor | MoveCursor | CopyOut | CopyIn | SetCodec | Reset
 """Requests to a lease's session that are no statements."""

@@ -65,6 +65,9 @@ class ExtCode(enum.IntEnum):
     """`address/prefix`, the host bits being zero."""
     IP_INTERFACE = 14
     """`address/prefix`, with any host bits."""
+    CODED = 28
+    """As `TUPLE`: a value that the worker is to decode, as `SetCodec` said: schema and name of its type with a dot
+    between them, and PostgreSQL's text, its bytes, or a tuple."""
 
 
 Packed: TypeAlias = "bool | int | float | str | bytes | Ext | list[Packed] | None"
@@ -99,6 +102,22 @@ class WorkerDatetime(datetime):
 
     def __repr__(self) -> str:
         return repr(datetime.combine(self.date(), self.timetz()))
+
+
+class Coded:
+    """A value in PostgreSQL's words, to be decoded by the worker.
+
+    type: the schema and the name of its type, with a dot between them. value: a str, bytes or a tuple.
+    """
+
+    __slots__ = ("type", "value")
+
+    def __init__(self, type: str, value: Any) -> None:
+        self.type = type
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<Coded {self.type} {self.value!r}>"
 
 
 WorkerDatetime.__name__ = "datetime"  # asyncpg's errors name the type of an argument: what the user gave
@@ -230,6 +249,7 @@ def _packer(pack_datetime: Callable[[datetime], Packed]) -> Callable[[object], P
         tuple: pack_nested(ExtCode.TUPLE),
         set: pack_nested(ExtCode.SET),
         frozenset: pack_nested(ExtCode.FROZENSET),
+        Coded: lambda coded: pack_nested(ExtCode.CODED)((coded.type, coded.value)),
     }
     return pack
 
@@ -293,6 +313,7 @@ _UNPACKERS: dict[int, Callable[[memoryview], object]] = {
     ExtCode.TUPLE: lambda data: tuple(_elements(data)),
     ExtCode.SET: lambda data: set(_elements(data)),
     ExtCode.FROZENSET: lambda data: frozenset(_elements(data)),
+    ExtCode.CODED: lambda data: Coded(*_elements(data)),
     ExtCode.IP_ADDRESS: _text(ip.ip_address),
     ExtCode.IP_NETWORK: _text(ip.ip_network),
     ExtCode.IP_INTERFACE: _text(ip.ip_interface),

@@ -21,7 +21,8 @@ M = TypeVar("M")
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _raw_parts = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _loose = msgspec.msgpack.Decoder()
-_VERSION_SECOND = ("hello", "welcome")
+_NO_ID_OF_ITS_OWN = ("hello", "welcome", "cancel", "chunk", "end_of_chunks", "credit")
+"""Messages whose second element is no request's id, or that of a request which is to be answered by itself."""
 
 
 class Malformed(msgspec.Struct):
@@ -98,7 +99,7 @@ def _id_of(message: msgspec.Raw) -> int | None:
         tag, second = (_loose.decode(part) for part in _raw_parts.decode(message)[:2])
     except Exception:
         return None
-    return second if type(second) is int and second >= 0 and tag not in _VERSION_SECOND else None
+    return second if type(second) is int and second >= 0 and tag not in _NO_ID_OF_ITS_OWN else None
 
 
 def _reason(error: Exception) -> str:

@@ -21,26 +21,53 @@ from pgactor.messages import (
     Batch,
     Bye,
     Cancel,
+    Chunk,
+    CloseCursor,
+    CloseStatement,
+    CopyIn,
+    CopyOut,
+    Credit,
+    Describe,
     Done,
+    EndOfChunks,
     Execute,
     ExecuteMany,
     Expire,
     Failed,
     Fetch,
+    FetchCursor,
     FetchMany,
+    Gap,
     Granted,
     Heartbeat,
     Hello,
     HolderStatus,
     LeaseEnded,
+    Listen,
     Message,
+    MoveCursor,
+    Notice,
+    Notification,
+    OpenCursor,
+    Opened,
+    Part,
     PoolStatus,
+    Prepare,
+    Prepared,
     Release,
+    Reset,
+    Resize,
     Results,
     Rows,
+    SetCodec,
+    SetConnectArgs,
+    Settings,
     Status,
     StatusReport,
     Token,
+    TypeInfo,
+    Unlisten,
+    Watch,
     Welcome,
     WorkerStatus,
 )
@@ -56,13 +83,16 @@ UUID_1 = UUID("12345678-9abc-def0-1234-56789abcdef0")
 EAST = timezone(timedelta(hours=2))
 SUB_MINUTE = timezone(-timedelta(minutes=53, seconds=28))
 
+INT4 = TypeInfo(23, "int4", "scalar", "pg_catalog")
+TEXT = TypeInfo(25, "text", "scalar", "pg_catalog")
+MOODS = TypeInfo(16402, "mood[]", "array", "public")
 USERS = (Column("id", ColumnKind.INT, "int4"), Column("name", ColumnKind.STR, "text"))
 
 
 def packed(message: M) -> M:
     """The message as it is sent: its arguments packed."""
     match message:
-        case Execute() | Fetch():
+        case Execute() | Fetch() | OpenCursor() | CopyOut():
             return msgspec.structs.replace(message, args=pack_args(message.args))
         case ExecuteMany() | FetchMany():
             return msgspec.structs.replace(message, args=[pack_args(args) for args in message.args])
@@ -78,6 +108,14 @@ def rows(
 ) -> Rows:
     """A reply with rows; first: it is the first of its shape on the link."""
     return Rows(id, shape, list(columns) if first else None, msgspec.Raw(RowEncoder(columns).encode(rows)))
+
+
+def part(
+    id: int, shape: int, columns: tuple[Column, ...], some: list[tuple[Any, ...]], *, first: bool = True
+) -> Part:
+    """Rows before the reply."""
+    whole = rows(id, shape, columns, some, first=first)
+    return Part(id, shape, whole.columns, whole.data)
 
 
 # --- messages -------------------------------------------------------------------------------------------------
@@ -102,6 +140,9 @@ ROWS_USERS = rows(1, 1, USERS, [(42, "Ada")])
 
 FROM_WORKER = (
     MessageCase("hello", (HELLO,)),
+    MessageCase(
+        "hello to a pool by its name", (Hello(PROTOCOL_VERSION, "web-1", 4711, "pgactor 0.1.0", 1 << 20, "replica"),)
+    ),
     MessageCase("hello with its defaults", (Hello(PROTOCOL_VERSION),)),
     MessageCase("fetch", (FETCH_USERS,)),
     MessageCase(
@@ -151,6 +192,94 @@ FROM_WORKER = (
     ),
     MessageCase("batch of statements by themselves", (Batch(17, EPOCH, None, [("delete from t", [])], False),)),
     MessageCase("batch of nothing", (Batch(18, EPOCH, None, []),)),
+    MessageCase("fetch of a prepared statement", (Fetch(19, EPOCH, 5.0, "", [42], 0, TOKEN, 2),)),
+    MessageCase("executemany of a prepared statement", (ExecuteMany(20, EPOCH, None, "", [[1], [2]], TOKEN, 2),)),
+    MessageCase("fetchmany of a prepared statement", (FetchMany(21, EPOCH, None, "", [[1], [2]], TOKEN, 0),)),
+    MessageCase("prepare", (Prepare(22, EPOCH, 5.0, "select id, name from users where id = $1", TOKEN),)),
+    MessageCase("prepare by a name", (Prepare(23, EPOCH, None, "table users", TOKEN, "all users"),)),
+    MessageCase("prepare the unnamed statement", (Prepare(24, EPOCH, None, "table users", TOKEN, ""),)),
+    MessageCase("describe", (Describe(25, EPOCH, 5.0, "select $1::int4"),)),
+    MessageCase("describe on a lease", (Describe(26, EPOCH, None, "select $1::mood[]", TOKEN),)),
+    MessageCase(
+        "open_cursor", (OpenCursor(27, EPOCH, 5.0, "select * from t where a < $1", [Decimal("1.10")], TOKEN),)
+    ),
+    MessageCase("open_cursor on a prepared statement", (OpenCursor(28, EPOCH, None, "", [42], TOKEN, 2),)),
+    MessageCase("fetch_cursor", (FetchCursor(29, EPOCH, 5.0, 1, 50, TOKEN),)),
+    MessageCase("fetch_cursor of as many rows as may be", (FetchCursor(30, EPOCH, None, 1, (1 << 31) - 1, TOKEN),)),
+    MessageCase("move_cursor", (MoveCursor(31, EPOCH, 5.0, 1, 3, TOKEN),)),
+    MessageCase(
+        "copy_out of a table",
+        (
+            CopyOut(
+                32,
+                EPOCH,
+                60.0,
+                "copy_from_table",
+                "t",
+                [],
+                {"schema_name": "s", "columns": ["a", "b"], "format": "csv", "header": True},
+                1 << 20,
+                TOKEN,
+            ),
+        ),
+    ),
+    MessageCase(
+        "copy_out of a query",
+        (
+            CopyOut(
+                33,
+                EPOCH,
+                None,
+                "copy_from_query",
+                "select * from t where day = $1",
+                [date(2024, 2, 29)],
+                {},
+                65_536,
+                TOKEN,
+            ),
+        ),
+    ),
+    MessageCase("credit for a copy_out", (Credit(32, 65_536),)),
+    MessageCase(
+        "copy_in of bytes",
+        (CopyIn(34, EPOCH, 60.0, "copy_to_table", "t", {"format": "text", "delimiter": "|", "null": "-"}, TOKEN),),
+    ),
+    MessageCase(
+        "copy_in of records",
+        (CopyIn(35, EPOCH, None, "copy_records_to_table", "t", {"columns": ["a", "b"]}, TOKEN),),
+    ),
+    MessageCase("chunk of bytes", (Chunk(34, b"1|a\n2"),)),
+    MessageCase(
+        "chunk of records",
+        (Chunk(35, msgspec.msgpack.encode([pack_args(record) for record in ([1, "a"], [None, UUID_1])])),),
+    ),
+    MessageCase("the last chunk and the end, in one frame", (Chunk(34, b"|b\n"), EndOfChunks(34))),
+    MessageCase("end_of_chunks because of an error", (EndOfChunks(35, "FileNotFoundError: [Errno 2] No such file"),)),
+    MessageCase("listen", (Listen(36, EPOCH, 5.0, ["orders", "Grüße"]),)),
+    MessageCase("listen on a lease", (Listen(37, EPOCH, None, ["orders"], TOKEN),)),
+    MessageCase("unlisten", (Unlisten(38, EPOCH, 5.0, ["orders"]),)),
+    MessageCase("unlisten on a lease", (Unlisten(39, EPOCH, None, ["orders"], TOKEN),)),
+    MessageCase("set_codec", (SetCodec(40, EPOCH, 5.0, "json", "pg_catalog", TOKEN, "text"),)),
+    MessageCase("set_codec: as it was again", (SetCodec(41, EPOCH, None, "json", "pg_catalog", TOKEN),)),
+    MessageCase(
+        "set_codec: one of asyncpg's own",
+        (SetCodec(42, EPOCH, None, "hstore", "public", TOKEN, None, "pg_contrib.hstore"),),
+    ),
+    MessageCase("reset", (Reset(43, EPOCH, 5.0, TOKEN),)),
+    MessageCase("resize", (Resize(44, EPOCH, 5.0, 20),)),
+    MessageCase("resize both", (Resize(45, EPOCH, None, 20, 0),)),
+    MessageCase(
+        "set_connect_args",
+        (SetConnectArgs(46, EPOCH, 5.0, "postgresql://db.example/app", {"server_settings": {"jit": "off"}}),),
+    ),
+    MessageCase(
+        "set_connect_args without a dsn",
+        (SetConnectArgs(47, EPOCH, None, None, {"host": "db.example", "port": 5433}),),
+    ),
+    MessageCase("close_statement", (CloseStatement(TOKEN, 2),)),
+    MessageCase("close_cursor", (CloseCursor(TOKEN, 1),)),
+    MessageCase("watch", (Watch(TOKEN, True),)),
+    MessageCase("watch nothing", (Watch(TOKEN),)),
     MessageCase("acquire", (Acquire(10, EPOCH, 5.0),)),
     MessageCase("acquire with a ttl", (Acquire(11, EPOCH, None, 60.0),)),
     MessageCase("status", (Status(12, EPOCH, 2.0),)),
@@ -224,7 +353,80 @@ FROM_SUPERVISOR = (
         ),
     ),
     MessageCase("results of nothing", (Results(18, []),)),
+    MessageCase(
+        "parts, and the rows that end them; other replies may come between",
+        (
+            part(1, 1, USERS, [(1, "Ada"), (2, "Bob")]),
+            Done(5, "UPDATE 3"),
+            part(1, 1, USERS, [(3, "Cid")], first=False),
+            rows(1, 1, USERS, [(4, "Dan")], first=False),
+        ),
+    ),
+    MessageCase(
+        "parts that count for nothing",
+        (
+            part(2, 1, USERS, [(1, "Ada")], first=False),
+            Failed(2, "request_timeout", "the statement did not finish within its timeout of 5 s"),
+        ),
+    ),
+    MessageCase(
+        "rows of a prepared statement, with its command tag",
+        (msgspec.structs.replace(rows(19, 1, USERS, [(42, "Ada")], first=False), status="SELECT 1"),),
+    ),
+    MessageCase(
+        "prepared",
+        (Prepared(22, 2, "__asyncpg_stmt_1__", [INT4], [("id", INT4), ("name", TEXT)]),),
+    ),
+    MessageCase("described: a statement without rows", (Prepared(26, 0, "", [MOODS, INT4], [], True),)),
+    MessageCase("opened", (Opened(27, 1, True),)),
+    MessageCase("the tag of move_cursor", (Done(31, "MOVE 3", True),)),
+    MessageCase(
+        "chunks of a copy_out, and its end", (Chunk(32, b"a,b\r\n1,"), Chunk(32, b"2\r\n"), Done(32, "COPY 1"))
+    ),
+    MessageCase("an empty copy_out", (Done(33, "COPY 0"),)),
+    MessageCase("credit for a copy_in", (Credit(34, 1 << 20),)),
+    MessageCase(
+        "a copy_in that failed before all was sent",
+        (
+            Failed(
+                34,
+                "asyncpg",
+                'invalid input syntax for type integer: "x"',
+                "InvalidTextRepresentationError",
+                {"severity": "ERROR", "sqlstate": "22P02", "context": 'COPY t, line 1, column a: "x"'},
+            ),
+        ),
+    ),
+    MessageCase("notification", (Notification("orders", "42", 4300),)),
+    MessageCase(
+        "notification of a lease's own session, without a payload", (Notification("Grüße", "", 4242, TOKEN),)
+    ),
+    MessageCase("gap", (Gap(["orders", "Grüße"]),)),
+    MessageCase(
+        "notice",
+        (
+            Notice(
+                TOKEN,
+                {"severity": "NOTICE", "sqlstate": "00000", "message": 'table "t" does not exist, skipping'},
+            ),
+        ),
+    ),
+    MessageCase("settings", (Settings(TOKEN, {"TimeZone": "Europe/Berlin"}),)),
     MessageCase("granted", (Granted(10, TOKEN, 30.0, 4242),)),
+    MessageCase(
+        "granted, with all that is known of the session",
+        (
+            Granted(
+                11,
+                TOKEN,
+                60.0,
+                4242,
+                0.25,
+                (17, 2, 0, "final", 0),
+                {"server_encoding": "UTF8", "TimeZone": "Etc/UTC"},
+            ),
+        ),
+    ),
     MessageCase("status_report", (StatusReport(12, STATUS),)),
     MessageCase(
         "failed: an error of pgactor's own, with facts",
@@ -303,8 +505,18 @@ OTHER_VERSIONS = (
     VersionCase("an integer where a float is meant", ["status", 1, EPOCH, 5], Status(1, EPOCH, 5.0)),
     VersionCase(
         "a hello of another version",
-        ["hello", 2, "web-1", 4711, "x", 4096, "new"],
+        ["hello", 2, "web-1", 4711, "x", 4096, "", "new"],
         Hello(2, "web-1", 4711, "x", 4096),
+    ),
+    VersionCase(
+        "a hello from before pools had names",
+        ["hello", 1, "web-1", 4711, "x", 4096],
+        Hello(1, "web-1", 4711, "x", 4096),
+    ),
+    VersionCase(
+        "a fetch from before there were prepared statements",
+        ["fetch", 1, EPOCH, None, "table t", [], 10, [EPOCH, 3, 17]],
+        Fetch(1, EPOCH, None, "table t", [], 10, TOKEN),
     ),
 )
 """All from workers."""
@@ -569,6 +781,47 @@ BAD_FRAMES = (
         replies=_BAD_1,
     ),
     BadFrame("a release of nothing", _forms(["release", None]), read=(None,)),
+    BadFrame(
+        "a prepare without a lease", _forms(["prepare", 1, EPOCH, None, "table t", None]), read=(1,), replies=_BAD_1
+    ),
+    BadFrame(
+        "a statement's number that is text",
+        _forms(["fetch", 1, EPOCH, None, "", [], 0, [EPOCH, 3, 17], "2"]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame(
+        "a cursor's next 0 rows",
+        _forms(["fetch_cursor", 1, EPOCH, None, 1, 0, [EPOCH, 3, 17]]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame(
+        "a copy by a method that is none",
+        _forms(["copy_in", 1, EPOCH, None, "copy_from_table", "t", {}, [EPOCH, 3, 17]]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame(
+        "a copy of a credit below zero",
+        _forms(["copy_out", 1, EPOCH, None, "copy_from_table", "t", [], {}, -1, [EPOCH, 3, 17]]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame("listen to one name", _forms(["listen", 1, EPOCH, None, "orders"]), read=(1,), replies=_BAD_1),
+    BadFrame(
+        "a codec of a format that is none",
+        _forms(["set_codec", 1, EPOCH, None, "json", "pg_catalog", [EPOCH, 3, 17], "json"]),
+        read=(1,),
+        replies=_BAD_1,
+    ),
+    BadFrame("resize to nothing", _forms(["resize", 1, EPOCH, None, 0]), read=(1,), replies=_BAD_1),
+    BadFrame("a watch of nothing", _forms(["watch", None, True]), read=(None,)),
+    # A message that names a request is not the request: its fault is not the request's answer.
+    BadFrame("a chunk without data", _forms(["chunk", 1]), read=(None,)),
+    BadFrame("a chunk with a malformed value", _forms(["chunk", 1, [[Ext(99, b"")]]]), read=(None,)),
+    BadFrame("an end that is no text", _forms(["end_of_chunks", 1, 5]), read=(None,)),
+    BadFrame("a credit below zero", _forms(["credit", 1, -1]), read=(None,)),
     BadFrame(
         "text that is not UTF-8", ((b"\x91\x95\xa5fetch\x01\x07\xc0\xa2\xff\xff", 1),), read=(1,), replies=_BAD_1
     ),

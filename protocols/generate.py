@@ -11,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,9 @@ def main(arguments: list[str]) -> int:
 # --- what the code says ---------------------------------------------------------------------------------------
 
 
+BOTH_WAYS = set(typing.get_args(messages.FromWorker)) & set(typing.get_args(messages.FromSupervisor))
+
+
 def structs_of(union: Any) -> list[type[messages.Message]]:
     """The messages of one direction, in the order of messages.py."""
     return list(typing.get_args(union))
@@ -122,9 +125,8 @@ def tag_of(struct: type[msgspec.Struct]) -> str:
 
 
 def all_meanings() -> Iterator[tuple[type[msgspec.Struct], Meaning]]:
-    for _, union in DIRECTIONS:
-        for struct in structs_of(union):
-            yield struct, MESSAGES[tag_of(struct)]
+    for struct in dict.fromkeys(struct for _, union in DIRECTIONS for struct in structs_of(union)):
+        yield struct, MESSAGES[tag_of(struct)]
     for name, meaning in STRUCTS.items():
         yield getattr(rows if name == "Column" else messages, name), meaning
 
@@ -275,11 +277,11 @@ def _overview(union: Any) -> Callable[[], str]:
     return make
 
 
-def _messages_part(union: Any) -> Callable[[], str]:
+def _messages_part(structs: Collection[type[messages.Message]]) -> Callable[[], str]:
     return lambda: "\n\n".join(
         f"#### {tag_of(struct)}\n\n{_described(meaning)}\n\n{_fields(struct, meaning, tagged=True)}"
         for struct, meaning in all_meanings()
-        if struct in structs_of(union)
+        if struct in structs
     )
 
 
@@ -349,6 +351,8 @@ def type_text(kind: Any) -> str:
         return "str"
     if origin is tuple and len(arguments) == 2 and arguments[0] is not arguments[1]:
         return f"pair of {' and '.join(type_text(argument) for argument in arguments)}"
+    if origin is tuple and len(set(arguments)) > 1:
+        return f"array of exactly {', '.join(type_text(argument) for argument in arguments)}"
     if origin is tuple:
         return f"array of exactly {len(arguments)} {_plural(type_text(arguments[0]))}"
     if origin is dict:
@@ -387,9 +391,10 @@ def _error_text(cls: type[errors.PgactorError]) -> str:
 def _ext() -> str:
     example: dict[int, str] = {}
     for case in cases.VALUES:
-        value = case.argument if case.in_zone else values.pack_argument(case.value)
-        if isinstance(value, msgspec.msgpack.Ext):
-            example.setdefault(value.code, bytes(value.data).hex(" "))
+        argument = case.argument if case.in_zone else values.pack_argument(case.value)
+        for value in (argument, values.pack_result(case.value)):
+            if isinstance(value, msgspec.msgpack.Ext):
+                example.setdefault(value.code, bytes(value.data).hex(" "))
     return _table(
         ("type", "name", "stands for", "payload", "example of a payload"),
         ((int(code), code.name, *EXT[code], f"`{example[code]}`") for code in values.ExtCode),
@@ -476,8 +481,9 @@ _PARTS: dict[str, Callable[[], str]] = {
     "version": lambda: f"This is version **{PROTOCOL_VERSION}**.",
     "worker overview": _overview(messages.FromWorker),
     "supervisor overview": _overview(messages.FromSupervisor),
-    "worker messages": _messages_part(messages.FromWorker),
-    "supervisor messages": _messages_part(messages.FromSupervisor),
+    "worker messages": _messages_part(set(structs_of(messages.FromWorker)) - BOTH_WAYS),
+    "supervisor messages": _messages_part(set(structs_of(messages.FromSupervisor)) - BOTH_WAYS),
+    "messages both ways": _messages_part(BOTH_WAYS),
     "structs": _structs_part,
     "errors": _errors,
     "ext types": _ext,

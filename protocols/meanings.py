@@ -14,7 +14,8 @@ from pgactor.values import ExtCode
 
 @dataclass(frozen=True)
 class Meaning:
-    """Of one message (or of a struct within messages). what: request, reply or notice; empty for a struct."""
+    """Of one message (or of a struct within messages). what: request, reply, part of a reply, or notice; empty for a
+    struct."""
 
     what: str
     summary: str
@@ -30,6 +31,9 @@ _REQUEST = {
 _SQL = "The statement, with `$1`, `$2`, … for arguments."
 _LEASE = "The lease to run on. nil: any backend."
 _MANY = "One array of values for each run of the statement."
+_STATEMENT = "The number of one of the lease's prepared statements, to be run instead of `sql`. nil: run `sql`."
+_ITS_LEASE = "The lease."
+_COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
 _IN_TRANSACTION = "Whether the lease's backend is inside a transaction now. false without a lease."
 
@@ -45,6 +49,7 @@ MESSAGES: dict[str, Meaning] = {
             "pid": "The worker's process id, used where the kernel does not tell it (tcp). 0: not told.",
             "library": "Name and version of the client library.",
             "max_frame_bytes": "The largest frame that the worker takes.",
+            "pool": "The name of the supervisor's pool that the link is for. Empty: its first.",
         },
     ),
     "execute": Meaning(
@@ -57,25 +62,26 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Run one statement once for each array of arguments, all or nothing.",
         "`done` without a command tag",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE},
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT},
     ),
     "fetch": Meaning(
         "request",
         "Run one statement and return its rows.",
-        "`rows`",
+        "`rows`, and any number of `part` before it",
         {
             **_REQUEST,
             "sql": _SQL,
             "args": "The arguments.",
             "limit": "At most so many rows. 0: all. Not negative.",
             "lease": _LEASE,
+            "statement": _STATEMENT,
         },
     ),
     "fetchmany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing, and return the rows of all runs.",
         "`rows`",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE},
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT},
     ),
     "batch": Meaning(
         "request",
@@ -88,6 +94,141 @@ MESSAGES: dict[str, Meaning] = {
             "isolation": "Of the transaction: `read_committed`, `read_uncommitted`, `repeatable_read` or "
             "`serializable`. nil: the default. nil if not atomic.",
             "readonly": "Whether the transaction is READ ONLY. false if not atomic.",
+        },
+    ),
+    "prepare": Meaning(
+        "request",
+        "Prepare a statement in the lease's session, until the lease ends.",
+        "`prepared`",
+        {
+            **_REQUEST,
+            "sql": "The statement, with `$1`, `$2`, … for arguments.",
+            "lease": _ITS_LEASE,
+            "name": "What PostgreSQL is to call it. nil: a name that the supervisor makes. Empty: PostgreSQL's "
+            "unnamed statement.",
+        },
+    ),
+    "describe": Meaning(
+        "request",
+        "Ask for the types of a statement's parameters and columns. It is not run, and nothing is kept.",
+        "`prepared`, whose `statement` means nothing",
+        {**_REQUEST, "sql": _SQL, "lease": _LEASE},
+    ),
+    "open_cursor": Meaning(
+        "request",
+        "Open a cursor on a statement. The lease's backend must be inside a transaction.",
+        "`opened`",
+        {
+            **_REQUEST,
+            "sql": _SQL,
+            "args": "The arguments.",
+            "lease": _ITS_LEASE,
+            "statement": _STATEMENT,
+        },
+    ),
+    "fetch_cursor": Meaning(
+        "request",
+        "Return the next rows of a cursor.",
+        "`rows`; if there are fewer than `limit`, the cursor is at its end",
+        {
+            **_REQUEST,
+            "cursor": "The cursor's number, from `opened`.",
+            "limit": "At most so many rows, at least 1.",
+            "lease": _ITS_LEASE,
+        },
+    ),
+    "move_cursor": Meaning(
+        "request",
+        "Skip the next rows of a cursor.",
+        "`done` with the command tag, which tells how many were skipped: `MOVE 3`",
+        {
+            **_REQUEST,
+            "cursor": "The cursor's number, from `opened`.",
+            "count": "So many rows, at least 1.",
+            "lease": _ITS_LEASE,
+        },
+    ),
+    "copy_out": Meaning(
+        "request",
+        "COPY from PostgreSQL to the worker.",
+        "any number of `chunk`, then `done` with the command tag",
+        {
+            **_REQUEST,
+            "method": "`copy_from_table` or `copy_from_query`.",
+            "table_or_query": "The table's name, or the query's text.",
+            "args": "The query's arguments; empty for a table.",
+            "options": "Keyword arguments of asyncpg's method of that name, but for `output`.",
+            "credit": "So many bytes may come before the worker gives more.",
+            "lease": _ITS_LEASE,
+        },
+    ),
+    "copy_in": Meaning(
+        "request",
+        "COPY from the worker into a table. The supervisor gives `credit`, the worker sends `chunk`, in the end "
+        "`end_of_chunks`.",
+        "`done` with the command tag; `failed` may come at any time",
+        {
+            **_REQUEST,
+            "method": "`copy_to_table` or `copy_records_to_table`.",
+            "table": "The table's name.",
+            "options": "Keyword arguments of asyncpg's method of that name, but for `source` and `records`.",
+            "lease": _ITS_LEASE,
+        },
+    ),
+    "listen": Meaning(
+        "request",
+        "Have the notifications of these channels sent to this link, from now on.",
+        "`done`, once PostgreSQL listens",
+        {
+            **_REQUEST,
+            "channels": "Their names, exactly as they are: no quotes, and case counts. Each has at most 63 bytes.",
+            "lease": "Whose session is to listen. nil: the pool's one connection that listens for all workers.",
+        },
+    ),
+    "unlisten": Meaning(
+        "request",
+        "Undo one `listen` for each of these channels. Those that are not listened to are ignored.",
+        "`done`",
+        {**_REQUEST, "channels": "Their names.", "lease": "As it was in `listen`."},
+    ),
+    "set_codec": Meaning(
+        "request",
+        "Choose how values of a type cross the wire, in both directions, on this lease.",
+        "`done` without a command tag",
+        {
+            **_REQUEST,
+            "typename": "The type's name.",
+            "schema": "The name of its schema.",
+            "lease": _ITS_LEASE,
+            "format": "`text`, `binary` or `tuple`, see “Codecs”. nil: as it was before any `set_codec`, "
+            "or by `builtin`.",
+            "builtin": "The name of a codec of asyncpg's own to use for the type. nil: none.",
+        },
+    ),
+    "reset": Meaning(
+        "request",
+        "Make the lease's session as new, as at release, and keep the lease.",
+        "`done` without a command tag",
+        {**_REQUEST, "lease": _ITS_LEASE},
+    ),
+    "resize": Meaning(
+        "request",
+        "Change how many connections the pool may have.",
+        "`done` without a command tag; `failed` where the supervisor does not permit it",
+        {
+            **_REQUEST,
+            "max_size": "The most that there may be, at least 1.",
+            "min_size": "The least that are kept. nil: as before, but no more than `max_size`.",
+        },
+    ),
+    "set_connect_args": Meaning(
+        "request",
+        "Replace the arguments with which new connections are made, all of them.",
+        "`done` without a command tag; `failed` where the supervisor does not permit it",
+        {
+            **_REQUEST,
+            "dsn": "The connection string; nil: none.",
+            "arguments": "Keyword arguments of `asyncpg.connect`.",
         },
     ),
     "acquire": Meaning(
@@ -122,6 +263,31 @@ MESSAGES: dict[str, Meaning] = {
         "The request is still answered, once. An id that is not in use is ignored.",
         fields={"id": "The id of the request."},
     ),
+    "close_statement": Meaning(
+        "notice",
+        "Nobody uses this prepared statement any more. A number that is not in use is ignored.",
+        fields={"lease": _ITS_LEASE, "statement": "Its number, from `prepared`."},
+    ),
+    "close_cursor": Meaning(
+        "notice",
+        "Nobody uses this cursor any more. A number that is not in use is ignored.",
+        fields={"lease": _ITS_LEASE, "cursor": "Its number, from `opened`."},
+    ),
+    "watch": Meaning(
+        "notice",
+        "What the lease's session says is to be sent to the worker, from now on. Each `watch` replaces the one "
+        "before.",
+        fields={"lease": _ITS_LEASE, "log": "Whether `notice` is to be sent. false: not, as at first."},
+    ),
+    "end_of_chunks": Meaning(
+        "notice",
+        "The worker has no more for its copy.",
+        fields={
+            "id": _COPY,
+            "error": "What went wrong in the worker, for people: the copy is then undone and the request fails. nil: "
+            "nothing, the data is complete.",
+        },
+    ),
     "bye": Meaning("notice", "The worker is about to close the link. Its leases end. It sends nothing after this."),
     # From the supervisor.
     "welcome": Meaning(
@@ -154,6 +320,38 @@ MESSAGES: dict[str, Meaning] = {
             "columns": "The columns of the shape, where it is told (see section 5); else nil.",
             "data": "An array of rows. Each row is an array of as many values as the shape has columns.",
             "in_transaction": _IN_TRANSACTION,
+            "status": "PostgreSQL's command tag, if a prepared statement was run; else nil.",
+        },
+    ),
+    "part": Meaning(
+        "part of a reply",
+        "The next rows of a request that is not answered yet. `rows` with the last ones follows, or `failed`.",
+        fields={
+            "id": "The id of the request.",
+            "shape": "As in `rows`.",
+            "columns": "As in `rows`.",
+            "data": "As in `rows`.",
+        },
+    ),
+    "prepared": Meaning(
+        "reply",
+        "The statement is prepared, or described.",
+        fields={
+            "id": _ID,
+            "statement": "Its number, among the lease's statements. Means nothing in the answer to `describe`.",
+            "name": "What PostgreSQL calls it.",
+            "parameters": "The types of `$1`, `$2`, …, in this order.",
+            "columns": "For each column of its result, in their order, its name and type. Empty: it returns no rows.",
+            "in_transaction": _IN_TRANSACTION,
+        },
+    ),
+    "opened": Meaning(
+        "reply",
+        "The cursor is open, before its first row.",
+        fields={
+            "id": _ID,
+            "cursor": "Its number, among the lease's cursors.",
+            "in_transaction": _IN_TRANSACTION,
         },
     ),
     "results": Meaning(
@@ -175,6 +373,9 @@ MESSAGES: dict[str, Meaning] = {
             "ttl": "Seconds that it lives without being renewed.",
             "backend_pid": "The process id of the lease's PostgreSQL backend.",
             "waited": "Seconds between the arrival of the request and the grant, from which the ttl counts.",
+            "server_version": "PostgreSQL's version: major, minor, micro, release level (such as `final`), serial. "
+            "nil: not told.",
+            "settings": "The parameters that PostgreSQL reports of the session (ParameterStatus), by name.",
         },
     ),
     "status_report": Meaning(
@@ -203,6 +404,50 @@ MESSAGES: dict[str, Meaning] = {
             "message": "Why, for people.",
         },
     ),
+    "notification": Meaning(
+        "notice",
+        "Somebody has sent a NOTIFY on a channel that is listened to.",
+        fields={
+            "channel": "Its name.",
+            "payload": "The text that was sent with it; empty if there is none.",
+            "pid": "PostgreSQL's process id of the session that sent it.",
+            "lease": "Whose session heard it. nil: the pool's listening connection.",
+        },
+    ),
+    "gap": Meaning(
+        "notice",
+        "Notifications of these channels may have been missed: the pool's listening connection was lost, and a new "
+        "one listens now.",
+        fields={"channels": "Those of this link that it is true of."},
+    ),
+    "notice": Meaning(
+        "notice",
+        "PostgreSQL has said something in the lease's session (NoticeResponse), and the worker watches it.",
+        fields={
+            "lease": _ITS_LEASE,
+            "fields": "By the names of the fields of an error of PostgreSQL, see “Errors”.",
+        },
+    ),
+    "settings": Meaning(
+        "notice",
+        "Reported parameters of the lease's session have changed (ParameterStatus).",
+        fields={"lease": _ITS_LEASE, "settings": "Those that have changed, by name, as they are now."},
+    ),
+    # Both ways.
+    "chunk": Meaning(
+        "notice",
+        "A piece of the data of a copy that is not answered yet.",
+        fields={
+            "id": _COPY,
+            "data": "bin: a piece of the data, cut anywhere. For `copy_records_to_table` it holds msgpack: an array "
+            "of records, each an array of values.",
+        },
+    ),
+    "credit": Meaning(
+        "notice",
+        "So many more bytes of a copy may be sent, to whoever says this.",
+        fields={"id": _COPY, "bytes": "How many more, in addition to what was given before."},
+    ),
 }
 """By tag."""
 
@@ -225,6 +470,16 @@ STRUCTS: dict[str, Meaning] = {
             "type": "The name of its PostgreSQL type, for people.",
         },
     ),
+    "TypeInfo": Meaning(
+        "",
+        "Describes a type of PostgreSQL. An array.",
+        fields={
+            "oid": "Its number in this database.",
+            "name": "Its name.",
+            "kind": "`scalar`, `array`, `composite`, `range` or `multirange`.",
+            "schema": "The name of its schema.",
+        },
+    ),
     "PoolStatus": Meaning(
         "",
         "The state of the pool at one moment. A map: a reader ignores keys that it does not know.",
@@ -245,6 +500,9 @@ STRUCTS: dict[str, Meaning] = {
             "counters": "Counts from the supervisor's start, by name.",
             "holders": "The slots of the pool.",
             "workers": "The links.",
+            "init_size": "How many connections are opened at the start.",
+            "max_queries": "After so many requests a connection is replaced; 0: never.",
+            "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
         },
     ),
     "HolderStatus": Meaning(

@@ -159,6 +159,8 @@ class Bench:
         self.told: dict[Lease, PgactorError] = {}
         self.opens = 0
         self.most_workers = 0
+        self.most_slots = self.settings.max_size
+        self._too_many = 0
         self.sent: list[Request] = []
         self._highest_fence = 0
         self._ids = itertools.count(1)
@@ -252,7 +254,7 @@ class Bench:
         timeout: float | None = None,
     ) -> Request:
         """The lease's owner, or another worker, sends a statement with its token, or another one."""
-        clean = self.statement(statement).keeps_clean and not self.settings.reset_every_statement
+        clean = self.statement(statement).keeps_clean and not self.settings.resets_always
         kind = Kind.STATEMENT if clean else Kind.SESSION
         request = self._request(worker or lease.worker, statement, kind, timeout, 0.0)
         try:
@@ -319,6 +321,7 @@ class Bench:
             return
         self._back(backend)
         backend.touched |= request.kind is Kind.SESSION
+        touched = touched and request.kind is not Kind.LEASE  # which is an empty query
         backend.in_transaction = touched
         self._do(self.pool.finished(self.now, holder, backend.incarnation, request, touched=touched))
 
@@ -345,7 +348,7 @@ class Bench:
         request = backend.flight.pop(0)
         if request in backend.interrupted:
             backend.interrupted.remove(request)
-        else:
+        elif request.kind is not Kind.LEASE:  # else its connection was tested
             self.give_result(request)
         return request
 
@@ -419,6 +422,14 @@ class Bench:
         """Every connection is to be replaced."""
         self._do(self.pool.expire_connections(self.now))
 
+    def resize(self, max_size: int, min_size: int | None = None) -> None:
+        """There may be more connections, or fewer."""
+        actions = self.pool.resize(self.now, max_size, min_size)
+        self.settings = self.pool.settings
+        self.most_slots = max(self.most_slots, max_size)
+        self._too_many = len(self.backends)
+        self._do(actions)
+
     def drain(self) -> None:
         """The supervisor stops when all work is done."""
         self._do(self.pool.drain(self.now))
@@ -468,6 +479,7 @@ class Bench:
                     assert holder not in self.backends, "a holder has one connection at a time"
                     self.backends[holder] = FakeBackend(holder, holder.incarnation)
                     self.opens += 1
+                    assert len(self.backends) <= self.pool.settings.max_size, "nothing is opened beyond max_size"
                 case Close(holder):
                     self.backends[holder].closing = True
                     self.backends[holder].interrupted.update(self.backends[holder].flight)
@@ -547,13 +559,19 @@ class Bench:
             self._check_flight(holder)
             if holder.leased != (holder.state is HolderState.LEASED):
                 assert holder.leased
-                assert holder.state in (HolderState.RESETTING, HolderState.CLOSING)
+                tested = holder.head is not None and holder.head.kind is Kind.LEASE
+                assert holder.state in (HolderState.RESETTING, HolderState.CLOSING) or tested
         for holder, backend in self.backends.items():
             assert holder.incarnation == backend.incarnation
             assert list(holder.flight) == backend.flight
             assert backend.interrupted <= set(backend.flight)
         scheduler = self.scheduler
-        assert fleet.alive == len(self.backends) <= self.settings.max_size
+        assert fleet.alive == len(self.backends) <= max(self.settings.max_size, self._too_many)
+        self._too_many = fleet.alive if fleet.alive > self.settings.max_size else 0  # it only falls
+        assert fleet.shrinking == (fleet.alive > self.settings.max_size)
+        if fleet.shrinking and fleet.surplus > 0:
+            spared = (HolderState.IDLE, HolderState.OPENING)
+            assert not any(holder.state in spared for holder in pool.holders), "those too many are closed first"
         assert set(scheduler.snapshot()) == set(self.in_state(HolderState.IDLE))
         assert len(scheduler) == len(self.in_state(HolderState.IDLE))
         assert set(scheduler._sharing) == {holder for holder in pool.holders if holder.newcomers}
@@ -587,7 +605,7 @@ class Bench:
     def _check_requests(self) -> None:
         pool = self.pool
         waiting = list(pool.queue)
-        again = self.settings.max_size * self.settings.pipeline_depth  # those that did not begin wait again
+        again = self.most_slots * self.settings.pipeline_depth  # those that did not begin wait again
         # where it is full, whoever has less than a worker's share of it may yet come
         assert len(waiting) == len(pool.queue) <= 2 * self.settings.max_waiting + again + self.most_workers
         assert all(request.shares for request in pool.queue.sharing)

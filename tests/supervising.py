@@ -25,7 +25,8 @@ LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
 
 class SupervisorProcess:
     """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
-    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes."""
+    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text.
+    environment: further variables."""
 
     def __init__(
         self,
@@ -37,6 +38,8 @@ class SupervisorProcess:
         pool: dict[str, Any] | None = None,
         connect: dict[str, Any] | None = None,
         wait: bool = True,
+        toml: str = "",
+        environment: dict[str, str] | None = None,
         **top: Any,
     ) -> None:
         number = next(_numbers)
@@ -47,13 +50,15 @@ class SupervisorProcess:
         pool = {"min_size": min_size, "max_size": max_size, "statement_lane": LANE, **(pool or {})}
         tables = {"pool": pool, "connect": {"dsn": dsn, **(connect or {})}}
         top.setdefault("endpoints", [self.ipc, self.tcp])
-        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()))
+        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()) + toml)
+        self._environment = environment or {}
         self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config)]
         self.start(wait=wait)
 
     def start(self, *, wait: bool = True) -> None:
         """Start it (again) with the same settings."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PGACTOR_")}
+        environment |= self._environment
         seen = self.log.read_text().count("pgactor ready") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)

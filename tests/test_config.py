@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from pgactor.config import (
+    ASYNCPGS_ARGUMENTS,
     ConnectSettings,
     PoolSettings,
+    PoolTable,
     Settings,
     load,
 )
@@ -187,7 +189,10 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
         ("reset_timeout_seconds = 0", _POSITIVE),
         ("max_hold_seconds = 0", _POSITIVE),
         ("max_hold_seconds = -1", _POSITIVE),
-        ("max_queries = -1", _NOT_NEGATIVE),
+        ("init_size = -1\nmin_size = 0", _NOT_NEGATIVE),
+        ("init_size = 11", "init_size is greater than max_size"),
+        ("init_size = 1\nmin_size = 2", "init_size is smaller than min_size"),
+        ("max_queries = -1", _POSITIVE),
         ("max_inactive_connection_lifetime = -1", _NOT_NEGATIVE),
         ("max_lifetime_seconds = -0.5", _NOT_NEGATIVE),
         ("max_lifetime_seconds = nan", _NOT_NEGATIVE),
@@ -273,7 +278,8 @@ def test_a_file_that_is_no_toml_is_named(content: bytes, tmp_path: Path) -> None
 
 def test_every_argument_of_asyncpgs_connect_that_can_be_written_is_a_setting() -> None:
     theirs = set(inspect.signature(asyncpg.connect).parameters)
-    assert set(ConnectSettings.__struct_fields__) == theirs - NOT_IN_A_FILE
+    assert set(ASYNCPGS_ARGUMENTS) == theirs - NOT_IN_A_FILE
+    assert set(ConnectSettings.__struct_fields__) > set(ASYNCPGS_ARGUMENTS)
     assert theirs > NOT_IN_A_FILE
 
 
@@ -310,7 +316,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ConnectSettings.__struct_fields__)
+@pytest.mark.parametrize("name", ASYNCPGS_ARGUMENTS)
 def test_each_of_them_reaches_asyncpg_as_it_was_written(name: str, tmp_path: Path) -> None:
     text, value = WRITTEN[name]
     found = read(tmp_path, f"[connect]\n{name} = {text}").connect.arguments()[name]
@@ -357,3 +363,49 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         with pytest.raises(AttributeError):
             setattr(settings, name, None)
     assert msgspec.structs.replace(PoolSettings(), max_size=3).max_size == 3
+
+
+# --- several pools ------------------------------------------------------------------------------------------
+
+
+def test_a_pool_with_a_dsn_of_its_own_takes_nothing_from_the_first() -> None:
+    first = ConnectSettings(host="a", user="u", timeout=3)
+    table = PoolTable(dsn="postgresql://b/d", connect=ConnectSettings(command_timeout=1))
+    assert table.connecting(first) == ConnectSettings(dsn="postgresql://b/d", command_timeout=1)
+
+
+def test_one_without_takes_what_it_does_not_say_itself() -> None:
+    first = ConnectSettings(dsn="postgresql://a/d", user="u", timeout=3)
+    table = PoolTable(connect=ConnectSettings(host="b", user="v"))
+    assert table.connecting(first) == ConnectSettings(dsn="postgresql://a/d", host="b", user="v", timeout=3)
+
+
+def test_variables_of_a_pool_are_named_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "pgactor.toml"
+    path.write_text('[pools.read-only]\nmax_size = 2\n[templates.tenant]\ndsn = "x"\n')
+    settings = load(
+        str(path),
+        environment={
+            "PGACTOR_MAX_SIZE": "7",
+            "PGACTOR_MAX_SIZE_READ_ONLY": "3",
+            "PGACTOR_DSN_TENANT": "y",
+            "PGACTOR_DSN_NEW": "z",
+            "PGACTOR_MIN_SIZE_NEW": "2",
+            "PGACTOR_MIN_SIZE_TENANT": "",
+        },
+    )
+    assert (settings.pool.max_size, settings.pools["read-only"].max_size) == (7, 3)
+    assert settings.templates["tenant"].dsn == "y"
+    assert (settings.pools["new"].dsn, settings.pools["new"].min_size) == ("z", 2)
+
+
+def test_a_variable_of_a_pool_that_is_not_there_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="PGACTOR_MAX_SIZE_REPLIKA: there is no pool 'replika'; PGACTOR_DSN_REPLIKA"
+    ):
+        load(environment={"PGACTOR_MAX_SIZE_REPLIKA": "3"})
+
+
+def test_an_endpoint_with_a_pool_is_for_clients() -> None:
+    with pytest.raises(ConfigError, match=r"\?pool=NAME is for clients"):
+        load(environment={"PGACTOR_ENDPOINT": "ipc:///tmp/x?pool=a"})

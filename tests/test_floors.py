@@ -27,6 +27,7 @@ FLOORS = """
     messages
     rows
     values      zmtp
+    dsn         aliases
     errors      version     endpoint
 """
 """A module imports from its own room and from the floors below it."""
@@ -36,7 +37,7 @@ NEVER = {("actors", "client")}
 
 LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
-    "asyncpg": ("actors demo/witness", "client/failures"),
+    "asyncpg": ("actors demo/witness", "client/failures client/objects"),
     "zmq": ("actors/tcp", "client/links client/aiolinks"),
     "msgspec": ("actors client cli config core/request messages rows values wire", ""),
     "click": ("cli", ""),

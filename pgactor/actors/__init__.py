@@ -1,6 +1,9 @@
 """The hands: they carry out what the brain (core/) decides, and report what happened.
 
     supervisor.py   start order, signals, drain
+    pools.py        the pools, and which of them a worker's link belongs to
+    templates.py    pools that are made on demand
+    hooks.py        the application's functions for new, used and returned connections
     embedded.py     a PostgreSQL of the supervisor's own
 
 Workers:

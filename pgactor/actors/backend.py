@@ -10,39 +10,42 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
-from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
 
 from ..core.holder import Holder
+from ..core.lease import Lease
 from ..core.request import Request
+from ..errors import LeaseLost, RequestCancelled
 from ..messages import (
     DEFAULT_MAX_FRAME_BYTES,
+    Acquire,
     Batch,
+    Describe,
     Done,
     Execute,
     ExecuteMany,
-    Failed,
     Fetch,
     FetchMany,
-    Listen,
-    Results,
+    Prepare,
     Rows,
-    Unlisten,
 )
 from .batches import run_batch
-from .failures import in_words, statement_failed
+from .failures import failed, in_words, statement_failed
+from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .pipeline import Pipeline
+from .reports import Answer
 from .reports import Reports as StatementReports
-from .session import Session, never_began, quoted
+from .session import Session, never_began
 from .shapes import Shape, ShapeTable
 from .streaming import pass_on
+from .tenancy import Tenancy, described, is_tenants
 
 log = logging.getLogger("pgactor.backend")
 
@@ -73,8 +76,11 @@ class Reports(StatementReports, Protocol):
     def opened(self, backend: Backend) -> None: ...
     def open_failed(self, backend: Backend, error: BaseException) -> None: ...
 
-    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
         """The request's result, with the shape of its rows. Rows among results have their columns."""
+
+    def schema_changed(self) -> None:
+        """A lease's owner says so: every backend's session is to `forget_schema`."""
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         """The backend is quiet again. touched: it was left inside a transaction."""
@@ -82,8 +88,11 @@ class Reports(StatementReports, Protocol):
     def unrun(self, backend: Backend, request: Request) -> None:
         """The request was not even begun; `gone` follows."""
 
-    def notified(self, backend: Backend, channel: str, payload: str, pid: int) -> None:
-        """The session listens to the channel, and the session pid has sent this."""
+    def spoiled(self, backend: Backend) -> None:
+        """The session is fit for nobody: it is to be closed when it comes back."""
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        """The session is ready for the lease, or not, as the error tells."""
 
     def reset_done(self, backend: Backend) -> None: ...
     def closed(self, backend: Backend) -> None: ...
@@ -103,8 +112,14 @@ class Backend:
         reset_timeout: float,
         lane: Lane | None = None,
         max_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        hooks: Hooks = NO_HOOKS,
+        pool: str = "",
+        recycling: str = "reset",
     ) -> None:
         self.holder = holder
+        self.name = f"backend {holder.number}" + (f" of pool {pool}" if pool else "")
+        self._hooks = hooks
+        self._setting_up: Setup | None = None
         self.incarnation = holder.incarnation
         self.pid = 0
         self._connect = connect
@@ -113,12 +128,14 @@ class Backend:
         self._reset_timeout = reset_timeout
         self._lane = lane
         self._max_bytes = max_bytes
+        self._recycling = recycling
         self._pipeline: Pipeline | None = None
-        self._mailbox: deque[Request | Order] = deque()
+        self._mailbox: deque[Request | Order | Setup] = deque()
         self._woken: asyncio.Future[None] | None = None
         self._running: Request | None = None
         self._interrupted = False
         self._session: Session
+        self.tenancy: Tenancy | None = None
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._live(), name=f"backend-{holder.number}.{holder.incarnation}")
 
@@ -126,6 +143,28 @@ class Backend:
     def in_transaction(self) -> bool:
         """Whether the session is inside a transaction, as PostgreSQL said last."""
         return self.pid != 0 and not self._session.is_closed() and self._session.is_in_transaction()
+
+    def let(self, lease: Lease) -> Tenancy:
+        """The session is the lease's from now on."""
+        self._leave()
+        self.tenancy = Tenancy(
+            self._session,
+            lease,
+            self._shapes,
+            pass_on=self._encoded,
+            schema_changed=self._reports.schema_changed,
+        )
+        return self.tenancy
+
+    def forget_schema(self) -> None:
+        """Whatever the session remembers of the database's types and statements may be wrong."""
+        if self.pid:
+            self._session.forget_schema()
+
+    def _leave(self) -> None:
+        if self.tenancy is not None:
+            self.tenancy.end()
+            self.tenancy = None
 
     # --- the mailbox --------------------------------------------------------------------------------------
 
@@ -160,6 +199,16 @@ class Backend:
         if self._running is request:
             self._session.terminate()
 
+    def set_up(self, setup: Setup) -> None:
+        """Make the session ready for a lease; `Reports.set_up` follows."""
+        self._post(setup)
+
+    def stop_setup(self) -> None:
+        """Nobody waits for the lease that the session is made ready for; `Reports.set_up` follows."""
+        if self._setting_up is not None and not self._interrupted:
+            self._interrupted = True
+            self.task.cancel()
+
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
         self._interrupt_all()
@@ -177,6 +226,7 @@ class Backend:
     def _interrupt_all(self) -> None:
         if self._running is not None:
             self.interrupt(self._running)
+        self.stop_setup()
         for letter in list(self._mailbox):
             if isinstance(letter, Request):
                 self.interrupt(letter)
@@ -186,8 +236,10 @@ class Backend:
         if self._session.is_closed():
             self._post(request)  # which will find it out
             return
-        if lane is None or not self._session.speaks_utf8:
-            if lane is not None:
+        if lane is None or not self._session.speaks_utf8 or self._session.has_codecs:
+            if lane is not None and self._session.has_codecs:
+                lane.switch_off("codecs", "a hook has set codecs of types")
+            elif lane is not None:
                 lane.switch_off("encoding", "texts are not UTF-8 in this database")
             self._loop.call_soon(self._reports.diverted, self, request)
             return
@@ -201,14 +253,14 @@ class Backend:
         )
         self._pipeline.send(request)
 
-    def _post(self, letter: Request | Order) -> None:
+    def _post(self, letter: Request | Order | Setup) -> None:
         if self._pipeline is not None and letter is not Order.LOST:
             self._pipeline.give_back()
         self._mailbox.append(letter)
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
-    async def _next(self) -> Request | Order:
+    async def _next(self) -> Request | Order | Setup:
         while not self._mailbox:
             self._woken = self._loop.create_future()
             await self._woken
@@ -228,26 +280,40 @@ class Backend:
         except EXPECTED as error:
             self._lost(in_words(error))
         except Exception as error:
-            log.exception("backend %d met an unexpected error, and is closed", self.holder.number)
+            log.exception("%s met an unexpected error, and is closed", self.name)
             self._lost(in_words(error))
         finally:
             if not self._session.is_closed():
                 self._session.terminate()
 
-    async def _obey(self, order: Order) -> bool:
+    async def _obey(self, order: Order | Setup) -> bool:
         """Carry out the order; False if the connection is no more."""
         match order:
-            case Order.RESET:
-                async with self._within_reset_timeout():
-                    await self._session.renew()
-                self._reports.reset_done(self)
+            case Setup():
+                await self._set_up(order)
                 return True
+            case Order.RESET:
+                self._leave()
+                async with self._within_reset_timeout():
+                    await self._recycle()
+                if not self._session.is_closed():  # by a hook
+                    self._reports.reset_done(self)
+                    return True
+                self._lost("the reset hook has closed the connection")
             case Order.CLOSE:
                 await self._close()
                 self._reports.closed(self)
             case Order.LOST:
                 self._lost(CLOSED_BY_POSTGRES)
         return False
+
+    async def _recycle(self) -> None:
+        if self._recycling == "fast":
+            await self._session.roll_back()
+        elif self._hooks.reset is not None:
+            await self._session.renew(self._hooks.reset)
+        else:
+            await self._session.renew()
 
     @asynccontextmanager
     async def _within_reset_timeout(self) -> AsyncIterator[None]:
@@ -259,6 +325,23 @@ class Backend:
                 f"it did not come to rest within reset_timeout_seconds ({self._reset_timeout:g} s)"
             ) from None
 
+    async def _set_up(self, setup: Setup) -> None:
+        error: Exception | None = None
+        self._setting_up = setup
+        try:
+            await self._hooks.prepare(self._session, setup.request.deadline)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self.task.uncancel()
+            error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
+        except Exception as failure:
+            error = failure
+        finally:
+            self._setting_up = None
+            self._interrupted = False
+        self._reports.set_up(self, setup, error)
+
     async def _open(self) -> bool:
         try:
             self._session = await self._connect()
@@ -267,7 +350,6 @@ class Backend:
             return False
         self.pid = self._session.get_server_pid()
         self._session.add_termination_listener(self._ended)
-        self._session.notified = partial(self._reports.notified, self)
         self._reports.opened(self)
         return True
 
@@ -299,9 +381,21 @@ class Backend:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
+            if self._recycling == "verified" and request.lease is None:
+                await self._verify()
+                if isinstance(message, Acquire):
+                    return True
+            if self._hooks.setup is not None and request.lease is None and not await self._is_ready_for(request):
+                return False
             if self._lane is not None and self._lane.wanted and request.lease is None:
                 await self._look_types_up(self._lane)
-            reply, shape = await self._perform(request)
+            tenancy = None if request.lease is None else self.tenancy
+            if tenancy is not None:
+                await tenancy.tidy(message)
+            if tenancy is not None and is_tenants(message):
+                reply, shape = await tenancy.perform(request)
+            else:
+                reply, shape = await self._perform(request)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -310,12 +404,44 @@ class Backend:
         except Exception as error:
             if never_began(error):
                 raise NeverBegan from None
+            self._tell_settings(request)
             self._reports.answer(
                 request, statement_failed(message.id, error, in_transaction=self.in_transaction), None
             )
             return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
+        self._tell_settings(request)
         self._reports.answer(request, reply, shape)
-        return not isinstance(message, ExecuteMany | FetchMany) or bool(message.args)
+        if isinstance(message, Prepare):
+            return message.name == ""  # which the Sync, a statement of its own, would undo
+        return not isinstance(message, ExecuteMany | FetchMany | Describe) or bool(getattr(message, "args", ()))
+
+    def _tell_settings(self, request: Request) -> None:
+        """Before it has its answer, the lease's worker is told what has changed."""
+        if request.lease is not None and self.tenancy is not None:
+            self.tenancy.tell_settings()
+
+    async def _is_ready_for(self, request: Request) -> bool:
+        """Call the setup hook before the request; if that fails, its error is the answer."""
+        try:
+            await self._hooks.prepare(self._session)
+        except BaseException as error:
+            if isinstance(error, Exception) and never_began(error):
+                raise
+            self._reports.spoiled(self)
+            if not isinstance(error, Exception):
+                raise  # it was interrupted
+            self._reports.answer(request, failed(request.id, error), None)
+            return False
+        return True
+
+    async def _verify(self) -> None:
+        """See that PostgreSQL answers. A connection that does not counts as lost before the request began."""
+        try:
+            async with asyncio.timeout(self._reset_timeout):
+                await self._session.execute("")
+        except EXPECTED as error:
+            log.warning("backend %d does not answer: %s", self.holder.number, in_words(error))
+            raise NeverBegan from None
 
     async def _look_types_up(self, lane: Lane) -> None:
         """While the session is at hand: what the statement lane wants to know of types."""
@@ -333,7 +459,7 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(self, request: Request) -> tuple[Done | Rows | Results | Failed, Shape | None]:
+    async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
         session = self._session
         match request.payload:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
@@ -348,20 +474,22 @@ class Backend:
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
                 return await run_batch(session, request.payload, self._shapes), None
-            case Listen(id=id, channels=channels) | Unlisten(id=id, channels=channels):
-                verb = type(request.payload).__name__.upper()
-                for channel in channels:
-                    await session.fetch(f"{verb} {quoted(channel)}")  # as asyncpg does
-                return Done(id, verb, session.is_in_transaction()), None
-        data = msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
+            case Describe():
+                return await described(session, request.payload), None
+            case other:
+                raise RuntimeError(f"{type(other).__name__} needs a lease")
+        data = await self._encoded(request, shape, records)
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
+
+    async def _encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
+        return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
 
     async def _close(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._session.close()
         except Exception as error:
-            log.warning("backend %s did not close in good order: %s", self.holder.number, in_words(error))
+            log.warning("%s did not close in good order: %s", self.name, in_words(error))
 
     def _ended(self, _: object) -> None:
         """asyncpg's word that the connection is closed."""
@@ -372,6 +500,10 @@ class Backend:
         for letter in self._mailbox:
             if isinstance(letter, Request):
                 self._reports.unrun(self, letter)
+            elif isinstance(letter, Setup):
+                self._reports.set_up(
+                    self, letter, LeaseLost(f"the lease lost its connection to PostgreSQL: {reason}; acquire again")
+                )
         self._mailbox.clear()
         if self._pipeline is not None:
             for request in self._pipeline.never_ran():

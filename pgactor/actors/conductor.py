@@ -17,29 +17,33 @@ import asyncpg
 from ..config import Settings
 from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from ..core.holder import Holder
+from ..core.lease import Lease
 from ..core.pool import Pool
-from ..core.request import Request
-from ..errors import ConfigError
+from ..core.request import Kind, Request
+from ..core.roster import Worker
+from ..errors import ConfigError, LeaseError
 from ..messages import (
     Batch,
     Done,
-    Failed,
     Granted,
     LeaseEnded,
-    Notification,
+    LeaseNotice,
     Results,
     Rows,
     Token,
 )
 from . import batches
+from .administration import SetArguments
 from .backend import Backend
 from .dialogue import Dialogue
 from .failures import failed, in_words, statement_failed
 from .fields import array_header
 from .group import Group
+from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .listener import Listener
 from .peer import Peer
+from .reports import Answer
 from .session import Session, as_exception
 from .shapes import Shape, ShapeTable
 
@@ -71,10 +75,24 @@ _PERMANENT = (
 class Conductor:
     """Joins the workers, the brain and the backends of one pool."""
 
-    def __init__(self, settings: Settings, *, connect: Callable[[], Awaitable[Session]], epoch: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Callable[[], Awaitable[Session]],
+        epoch: int,
+        hooks: Hooks = NO_HOOKS,
+        name: str = "",
+        set_connect_args: SetArguments | None = None,
+    ) -> None:
+        """name: the pool's, for the log, where there are several."""
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._connect = connect
+        self._hooks = hooks
+        self._name = name
+        self._setting_up: dict[tuple[Worker, int], Backend] = {}
+        self._where = f"pool {name}: " if name else ""
         self._shapes = ShapeTable()
         self._backends: dict[Holder, Backend] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -89,10 +107,18 @@ class Conductor:
             self._lane,
             self._listener,
             do=self._do,
+            tell=self._tell,
             in_transaction=self.in_transaction,
+            set_connect_args=set_connect_args,
         )
+        self.dialogue.cancelled = self.cancelled
 
     # --- life ---------------------------------------------------------------------------------------------
+
+    @property
+    def unused_since(self) -> float | None:
+        """Since when, by the loop's clock, no worker has been connected; None: one is."""
+        return None if len(self.pool.roster) else self.pool.unused_since
 
     def start(self) -> None:
         """Open the first connections."""
@@ -105,13 +131,13 @@ class Conductor:
             async with asyncio.timeout(seconds):
                 await self._drained.wait()
         except TimeoutError:
-            log.warning("work was still in progress after drain_timeout_seconds: it is ended")
+            log.warning("%swork was still in progress after drain_timeout_seconds: it is ended", self._where)
             self._do(self.pool.terminate(self._loop.time()))
             try:
                 async with asyncio.timeout(self._settings.pool.reset_timeout_seconds):
                     await self._drained.wait()
             except TimeoutError:
-                log.warning("%d connections did not close in time", len(self._backends))
+                log.warning("%s%d connections did not close in time", self._where, len(self._backends))
         if self._timer is not None:
             self._timer.cancel()
         await self._listener.close()
@@ -125,6 +151,11 @@ class Conductor:
         backend = None if token is None else self._backends.get(self.pool.holders[token.holder])
         return backend is not None and backend.in_transaction
 
+    def cancelled(self, worker: Worker, id: int) -> None:
+        """The worker waits no more for a request that the brain has answered: its lease may be being made ready."""
+        if (backend := self._setting_up.get((worker, id))) is not None:
+            backend.stop_setup()
+
     # --- what backends report -----------------------------------------------------------------------------
 
     def opened(self, backend: Backend) -> None:
@@ -132,12 +163,12 @@ class Conductor:
 
     def open_failed(self, backend: Backend, error: BaseException) -> None:
         self._forget(backend)
-        log.warning("cannot connect to PostgreSQL: %s", in_words(error))
+        log.warning("%scannot connect to PostgreSQL: %s", self._where, in_words(error))
         permanent = isinstance(error, _PERMANENT)
         now, words = self._loop.time(), in_words(error)
         self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
 
-    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
         if not self.pool.answer(request):
             return
         peer: Peer = request.worker.link
@@ -150,6 +181,10 @@ class Conductor:
         else:
             more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
             peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
+
+    def schema_changed(self) -> None:
+        for backend in self._backends.values():
+            backend.forget_schema()
 
     def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
         if not self.pool.answer(request):
@@ -205,15 +240,30 @@ class Conductor:
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()
-        self.pool.counters["statements_in_session"] += 1
+        if request.kind is not Kind.LEASE:
+            self.pool.counters["statements_in_session"] += 1
         self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
 
     def unrun(self, backend: Backend, request: Request) -> None:
         self._do(self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request))
 
-    def notified(self, backend: Backend, channel: str, payload: str, pid: int) -> None:
-        if (lease := backend.holder.lease) is not None:
-            lease.worker.link.send(Notification(channel, payload, pid, lease.token))
+    def spoiled(self, backend: Backend) -> None:
+        self.pool.spoiled(self._loop.time(), backend.holder, backend.incarnation)
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        request, lease, now = setup.request, setup.lease, self._loop.time()
+        self._setting_up.pop((request.worker, request.id), None)
+        try:
+            if error is None:
+                self.pool.leases.check(lease.token, request.worker, now).renew(now)
+                self._do([Grant(request, lease, is_set_up=True)])
+                return
+        except LeaseError as ended:
+            error = ended
+        else:
+            self.spoiled(backend)
+        request.worker.link.send(failed(request.id, error))
+        self._do(self.pool.release(now, request.worker, lease.token))
 
     def reset_done(self, backend: Backend) -> None:
         self._do(self.pool.reset_done(self._loop.time(), backend.holder, backend.incarnation))
@@ -224,12 +274,18 @@ class Conductor:
 
     def gone(self, backend: Backend, reason: str) -> None:
         self._forget(backend)
-        log.warning("backend %d (pid %d) is gone: %s", backend.holder.number, backend.pid, reason)
+        log.warning("%s (pid %d) is gone: %s", backend.name, backend.pid, reason)
         self._do(self.pool.gone(self._loop.time(), backend.holder, backend.incarnation, reason))
 
     def _forget(self, backend: Backend) -> None:
         if self._backends.get(backend.holder) is backend:
             del self._backends[backend.holder]
+
+    def _tell(self, lease: Lease, notice: LeaseNotice) -> None:
+        """What a lease's worker has to say to its session, without an answer."""
+        backend = self._backends.get(lease.holder)
+        if backend is not None and backend.tenancy is not None and backend.tenancy.lease is lease:
+            backend.tenancy.told(notice)
 
     # --- what the brain decides ---------------------------------------------------------------------------
 
@@ -239,9 +295,19 @@ class Conductor:
                 self._backends[action.holder].run(action.request)
                 continue
             match action:
+                case Grant(request, lease, False) if self._hooks.each_use:
+                    lease.touched = True  # it is reset at its end, whatever is done with it
+                    if self._hooks.setup is not None:
+                        backend = self._setting_up[request.worker, request.id] = self._backends[lease.holder]
+                        backend.set_up(Setup(request, lease))
+                    else:
+                        self._do([Grant(request, lease, is_set_up=True)])
                 case Grant(request, lease):
                     waited = lease.granted_at - request.since
+                    tenancy = self._backends[lease.holder].let(lease)
                     granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
+                    granted.server_version = tenancy.server_version
+                    granted.settings = tenancy.settings
                     request.worker.link.send(granted)
                 case Refuse(request, error):
                     token = None if request.lease is None else request.lease.token
@@ -260,6 +326,9 @@ class Conductor:
                         reset_timeout=self._settings.pool.reset_timeout_seconds,
                         lane=self._lane,
                         max_bytes=self._settings.max_frame_bytes,
+                        hooks=self._hooks,
+                        pool=self._name,
+                        recycling=self._settings.pool.recycling,
                     )
                 case Close(holder):
                     self._backends[holder].close()

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import asyncpg
 
 from .. import wire
-from ..config import Settings
+from ..config import DEFAULT_POOL, Settings
 from ..core import report
 from ..core.actions import Action
-from ..core.lease import LeaseBusy
+from ..core.lease import Lease, LeaseBusy
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
@@ -27,31 +28,46 @@ from ..messages import (
     Batch,
     Bye,
     Cancel,
+    CloseCursor,
+    CloseStatement,
+    Describe,
     Done,
     Execute,
     ExecuteMany,
     Expire,
     Fetch,
+    FetchCursor,
     FetchMany,
     FromWorker,
     Heartbeat,
     Hello,
+    LeaseNotice,
     Listen,
+    MoveCursor,
+    OpenCursor,
+    Prepare,
     Release,
+    Reset,
+    Resize,
+    SetCodec,
+    SetConnectArgs,
     StatementRequest,
     Status,
     StatusReport,
     Token,
     Unlisten,
+    Watch,
     Welcome,
 )
 from ..messages import Request as AnyRequest
 from ..version import __version__
 from . import batches
+from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
 from .listener import Listener
 from .peer import Peer
+from .tenancy import TenantRequest, statement_of
 
 log = logging.getLogger("pgactor.dialogue")
 
@@ -69,7 +85,10 @@ _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is i
 class Dialogue:
     """Takes the frames of all workers.
 
-    do: carries out what the brain decides. in_transaction: whether a lease's backend is inside a transaction.
+    do: carries out what the brain decides. tell: takes what a lease's worker says to its session. in_transaction:
+    whether a lease's backend is inside a transaction. set_connect_args: replaces the connect arguments of new
+    connections. cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's.
+    pool_names: those of all pools of the supervisor.
     """
 
     def __init__(
@@ -80,17 +99,24 @@ class Dialogue:
         listener: Listener,
         *,
         do: Callable[[list[Action]], None],
+        tell: Callable[[Lease, LeaseNotice], None],
         in_transaction: Callable[[Token | None], bool],
+        set_connect_args: SetArguments | None = None,
     ) -> None:
+        self._administration = Administration(pool, set_connect_args, do=do)
         self._loop = asyncio.get_running_loop()
         self._settings = settings
-        self._resets = settings.pool.reset_every_statement
+        self._resets = settings.pool.resets_always
         self._lane = lane
         self._listener = listener
         self._do = do
+        self._tell = tell
         self._in_transaction = in_transaction
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self.pool = pool
+        self.cancelled: Callable[[Worker, int], None] = lambda _, __: None
+        self.pool_name = DEFAULT_POOL
+        self.pool_names: Callable[[], list[str]] = lambda: [self.pool_name]
 
     def frame(self, peer: Peer, frame: bytes) -> None:
         """A frame of messages from a worker."""
@@ -213,18 +239,28 @@ class Dialogue:
             case Cancel(id=id):
                 self._do(self.pool.withdraw(now, worker, id))
                 self._listener.withdraw(peer, id)
+                self.cancelled(worker, id)
             case Status(id=id):
-                peer.send(StatusReport(id, report.status(self.pool, now)))
+                state = report.status(self.pool, now)
+                state.pool, state.pools = self.pool_name, self.pool_names()
+                peer.send(StatusReport(id, state))
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
                 self._listener.renew()
                 peer.send(Done(id))
+            case Resize() | SetConnectArgs():
+                peer.send(self._administration.hear(now, worker.road, message))
             case Listen(lease=None):
                 self._listener.listen(peer, message)
             case Unlisten(lease=None):
                 self._listener.unlisten(peer, message)
-            case Listen(lease=token) | Unlisten(lease=token):
-                self._deed(now, worker, message, token)
+            case Prepare() | Describe() | OpenCursor() | FetchCursor() | MoveCursor() | SetCodec() | Reset():
+                self._tenant(now, worker, message)
+            case Listen() | Unlisten():
+                self._tenant(now, worker, message)
+            case CloseStatement(lease=token) | CloseCursor(lease=token) | Watch(lease=token):
+                with suppress(LeaseError):  # it was told, or will be at the next use
+                    self._tell(self.pool.leases.check(token, worker, now), message)
             case Bye():
                 peer.said_goodbye = True
                 peer.close("it said goodbye")
@@ -264,14 +300,20 @@ class Dialogue:
         except ProtocolError as error:
             self._refuse_id(worker, error)
 
-    def _deed(self, now: float, worker: Worker, message: Listen | Unlisten, token: Token | None) -> None:
-        """A request to a lease's session that is no statement; it may leave something there."""
-        assert token is not None  # noqa: S101  # without one it was not for a session
-        statement = Statement(f"{type(message).__name__.upper()} {', '.join(message.channels)}")
+    def _tenant(self, now: float, worker: Worker, message: TenantRequest) -> None:
+        """A request to what a lease has open on its session."""
+        statement, clean = statement_of(message, self._lane.statements)
+        kind = Kind.STATEMENT if clean else Kind.SESSION
         deadline = None if message.timeout is None else now + message.timeout
-        request = Request(worker, message.id, Kind.SESSION, now, statement, message, deadline)
+        request = Request(worker, message.id, kind, now, statement, message, deadline)
         actions: list[Action] = []
-        self._on_lease(now, request, token, actions)
+        if message.lease is not None:
+            self._on_lease(now, request, message.lease, actions)
+        else:
+            try:
+                self.pool.submit(now, request, actions)
+            except ProtocolError as error:
+                self._refuse_id(worker, error)
         self._do(actions)
 
     def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:

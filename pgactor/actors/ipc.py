@@ -12,22 +12,14 @@ import os
 import socket
 import struct
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from ..errors import ConfigError, ProtocolError
 from ..zmtp import Connection, frame_header
 from .failures import failed
-from .peer import ENOUGH_BYTES, Peer
+from .peer import ENOUGH_BYTES, Frames, Peer
 
 log = logging.getLogger("pgactor.gateway")
-
-
-class Frames(Protocol):
-    """Who takes the frames of workers."""
-
-    def frame(self, peer: Peer, frame: bytes) -> None: ...
-    def disconnected(self, peer: Peer, reason: str) -> None: ...
-    def malformed(self, peer: Peer | None, reason: str) -> None: ...
 
 
 class IpcPeer(Peer, asyncio.Protocol):
@@ -37,7 +29,7 @@ class IpcPeer(Peer, asyncio.Protocol):
 
     def __init__(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
         super().__init__(max_frame_bytes=max_frame_bytes)
-        self._frames = frames
+        self.heard_by = frames
         self._max_unsent_bytes = max_unsent_bytes
         self._zmtp = Connection("ROUTER", max_message_bytes=max_frame_bytes)
         self._transport: asyncio.Transport
@@ -52,7 +44,7 @@ class IpcPeer(Peer, asyncio.Protocol):
         try:
             messages = self._zmtp.receive(data)
         except ProtocolError as error:
-            self._frames.malformed(self, str(error))
+            self.heard_by.malformed(self, str(error))
             if self._zmtp.ready:
                 self.send(failed(None, ProtocolError(str(error))))
             self.close(str(error))
@@ -62,16 +54,16 @@ class IpcPeer(Peer, asyncio.Protocol):
             self._check_unsent()
         for parts in messages:
             if len(parts) == 1:
-                self._frames.frame(self, parts[0])
+                self.heard_by.frame(self, parts[0])
             else:
                 reason = f"a message is expected to have one part, this one had {len(parts)}"
-                self._frames.malformed(self, reason)
+                self.heard_by.malformed(self, reason)
                 self.send(failed(None, ProtocolError(reason)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self.room_made()
-        self._frames.disconnected(self, str(exc) if exc else "its link was closed")
+        self.heard_by.disconnected(self, str(exc) if exc else "its link was closed")
 
     def write(self, frame: bytes) -> None:
         if len(frame) < 65536:

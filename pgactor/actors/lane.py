@@ -47,8 +47,10 @@ class Lane:
         self.wanted: set[int] = set()
         self.command_timeout = settings.connect.command_timeout or 0.0
         self._off = "off" if settings.pool.statement_lane == "off" else "" if self.size else "prepare_never"
+        if settings.pool.recycling == "verified" and not self._off:
+            self._off = "verified"  # each statement travels alone, behind its connection's test
         self._short_seconds = settings.pool.pipeline_short_seconds
-        self._resets = settings.pool.reset_every_statement
+        self._resets = settings.pool.resets_always
         self._shapes = shapes
         self._counters = counters
         self._types = QuickTypes()

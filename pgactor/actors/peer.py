@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from .. import wire
 from ..core.roster import Worker
@@ -32,11 +32,22 @@ STALLED_SECONDS = 10.0
 """A worker that others' statements wait behind, and that reads nothing for so long, is disconnected."""
 
 
+class Frames(Protocol):
+    """Who takes the frames of workers."""
+
+    def frame(self, peer: Peer, frame: bytes) -> None: ...
+    def disconnected(self, peer: Peer, reason: str) -> None: ...
+    def malformed(self, peer: Peer | None, reason: str) -> None: ...
+
+
 class Peer(ABC):
-    """One link. worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
+    """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
+
+    worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
     backlog: its messages that are read and not heard yet."""
 
     road: str
+    heard_by: Frames
 
     def __init__(self, *, max_frame_bytes: int) -> None:
         self.worker: Worker | None = None

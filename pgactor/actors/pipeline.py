@@ -67,7 +67,7 @@ class Pipeline:
         self._units: deque[Unit] = deque()  # in flight, and shared: it joins what is read to what was sent
         self._reply = Reply(max_bytes)
         self._reader = Reader(session, self._units, self._reply, outcomes=self)
-        name = f"backend {backend.holder.number} (pid {backend.pid})"
+        name = f"{backend.name} (pid {backend.pid})"
         self._connection = Connection(session, name=name, reader=self._reader, owner=self, turn=lane.turn)
         self._flight = Flight(self._units, self._connection)
         self._prepared = Prepared(lane, write=self._flight.write)

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.request import Request
+from ..messages import Done, Failed, Opened, Prepared, Results, Rows
 from .group import Group
 from .shapes import Shape
 
 if TYPE_CHECKING:
     from .backend import Backend
+
+
+Answer = Done | Rows | Results | Prepared | Opened | Failed
+"""What may come of a request that asyncpg runs."""
 
 
 class Reports(Protocol):

@@ -6,8 +6,9 @@ looks for each of them at start, so that a future asyncpg without one is a clear
 
 from __future__ import annotations
 
+import ast
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,7 +16,8 @@ import asyncpg
 from asyncpg.protocol import protocol as asyncpg_protocol
 
 from ..errors import ConfigError
-from ..rows import Column, kind_of
+from ..rows import Column, ColumnKind, kind_of
+from .hooks import NO_HOOKS, Hook, Hooks
 from .quicktypes import LOOKUP
 from .shapes import Shape, ShapeTable
 
@@ -37,6 +39,7 @@ def check_asyncpg() -> None:
             asyncpg.Connection,
             (
                 *("_cancel", "_do_execute", "_drop_local_statement_cache", "_process_notification", "_protocol"),
+                *("_cleanup_stmts", "_drop_local_type_cache", "_get_statement", "_introspect_type"),
                 *("_stmt_exclusive_section", "_transport"),
             ),
         ),
@@ -48,7 +51,8 @@ def check_asyncpg() -> None:
             ),
         ),
         (asyncpg.PostgresError, ("new",)),
-        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "closed", "name")),
+        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "_get_parameters", "closed", "name")),
+        (asyncpg.cursor.Cursor, ("_close_portal", "_portal_name", "_state")),
     )
     for owner, names in needed:
         for name in names:
@@ -83,7 +87,9 @@ class _Feed:
 class Session(asyncpg.Connection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
 
-    notified: is told of each notification at once: channel, payload, and the pid of the session that sent it.
+    notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
+    it is in the hands of the hooks that make it. has_codecs: they have set codecs of types, of which the statement
+    lane knows nothing.
     """
 
     _protocol: Any
@@ -92,6 +98,10 @@ class Session(asyncpg.Connection):
     _stmt_exclusive_section: AbstractContextManager[Any]
     _do_execute: Callable[..., Awaitable[tuple[Any, Any]]]
     _drop_local_statement_cache: Callable[[], None]
+    _drop_local_type_cache: Callable[[], None]
+    _cleanup_stmts: Callable[[], Awaitable[None]]
+    _introspect_type: Callable[[str, str], Awaitable[Any]]
+    _get_statement: Callable[..., Awaitable[Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,10 +109,24 @@ class Session(asyncpg.Connection):
         self._sql_prepared: Any = None
         self._feed: _Feed | None = None
         self.notified: Callable[[str, str, int], None] | None = None
+        self.is_new = True
+        self.has_codecs = False
+        self.coded: frozenset[int] = frozenset()  # types whose values do not look as they usually do
+        self._reported: tuple[str, dict[str, str]] = ("", {})
 
     def _process_notification(self, pid: int, channel: str, payload: str) -> None:
         if self.notified is not None:
             self.notified(channel, payload, pid)
+
+    async def set_type_codec(self, typename: str, **options: Any) -> None:
+        """As asyncpg's."""
+        self.has_codecs |= self.is_new
+        await super().set_type_codec(typename, **options)
+
+    async def set_builtin_type_codec(self, typename: str, **options: Any) -> None:
+        """As asyncpg's."""
+        self.has_codecs |= self.is_new
+        await super().set_builtin_type_codec(typename, **options)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's; where the text holds no statement, and asyncpg trips over the missing tag, an empty one."""
@@ -203,7 +227,7 @@ class Session(asyncpg.Connection):
         if known is None or known[0] is not statement:
             if len(self._shapes) >= _MAX_REMEMBERED_SHAPES:
                 self._shapes.clear()
-            known = self._shapes[sql] = (statement, shapes.get(_columns(statement)))
+            known = self._shapes[sql] = (statement, shapes.get(self.columns(statement._get_attributes())))
         return result, known[1]
 
     def forget_statements(self) -> None:
@@ -222,17 +246,94 @@ class Session(asyncpg.Connection):
         """Wait until a statement that was cancelled is over, on both sides of the connection."""
         await self._protocol._wait_for_cancellation()
 
-    async def renew(self) -> None:
+    async def roll_back(self) -> None:
+        """Cancel what runs and end its transaction; what else was done in the session stays."""
+        await self.quiet()
+        if self.is_in_transaction():
+            await self.execute("ROLLBACK")
+
+    async def renew(self, reset: Hook | None = None) -> None:
         """Make the session as new as a fresh one, whatever was done in it.
 
         Beyond asyncpg's reset: temporary tables, SQL's PREPARE, SET ROLE and sequence values do not survive, and
         asyncpg's own prepared statements are found out to be gone after a DEALLOCATE ALL.
+
+        reset: what to call in the place of all this, once the session is out of any transaction.
         """
         await self.quiet()
         rollback = "ROLLBACK; " if self.is_in_transaction() else ""
+        if reset is not None:
+            if rollback:
+                await self.execute(rollback)
+            await reset(self)
+            return
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():
             await self.execute(f"DEALLOCATE {quoted(record[0])}")
+        await self._cleanup_stmts()  # those that nobody holds any more: their names may be used again
+
+    # --- what a lease has open ----------------------------------------------------------------------------
+
+    @property
+    def reported(self) -> dict[str, str]:
+        """The parameters that PostgreSQL reports, as it did last; the same object while they are the same."""
+        if self.is_closed():
+            return self._reported[1]
+        words = repr(self.get_settings())  # they have no other way of telling all
+        if words != self._reported[0]:
+            self._reported = words, ast.literal_eval(words[words.index("{") : words.rindex("}") + 1])
+        return self._reported[1]
+
+    def columns(self, attributes: Iterable[asyncpg.Attribute]) -> tuple[Column, ...]:
+        """The columns of a statement, as workers are told of them."""
+        coded = self.coded
+        return tuple(
+            Column(name, ColumnKind.ANY if kind.oid in coded else kind_of(kind.oid), kind.name)
+            for name, kind in attributes
+        )
+
+    def columns_of_cursor(self, cursor: Any) -> tuple[Column, ...]:
+        """The same of an open cursor."""
+        return self.columns(cursor._state._get_attributes())
+
+    async def type_oid(self, typename: str, schema: str) -> int:
+        """The oid of a type, whatever codecs are set. Raises ValueError if there is none."""
+        oid: int = (await self._introspect_type(typename, schema))["oid"]
+        return oid
+
+    def remove_codecs(self, types: Mapping[int, tuple[str, str]]) -> None:
+        """Have these types, by oid, name and schema, as they were before a codec was set for them."""
+        self.coded = frozenset()
+        if not self.is_closed():
+            settings: Any = self.get_settings()
+            for oid, (typename, schema) in types.items():
+                settings.remove_python_codec(oid, typename, schema)
+            self.forget_statements()
+
+    def forget_schema(self) -> None:
+        """Remember nothing of the database's types and statements."""
+        self.forget_statements()
+        if not self.is_closed():
+            self._drop_local_type_cache()
+
+    async def describe(self, sql: str) -> tuple[Sequence[asyncpg.Type], Sequence[asyncpg.Attribute]]:
+        """The types of a statement's parameters and columns; the statement is remembered, as it is likely to run."""
+        with self._stmt_exclusive_section:
+            statement = await self._get_statement(sql, None)
+        return statement._get_parameters(), statement._get_attributes()
+
+    async def run_many(self, statement: Any, args: Iterable[Sequence[Any]], *, rows: bool) -> Any:
+        """A prepared statement's fetchmany or executemany; while it runs it can be given up."""
+        feed = self._feed = _Feed(args)
+        try:
+            return await (statement.fetchmany(feed) if rows else statement.executemany(feed))
+        finally:
+            self._feed = None
+
+    async def close_portal(self, cursor: Any) -> None:
+        """End a cursor, which otherwise lives as long as its transaction."""
+        if cursor._portal_name and self.is_in_transaction():
+            await cursor._close_portal(None)
 
     # --- for the statement lane ---------------------------------------------------------------------------
 
@@ -296,8 +397,23 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-async def open_session(arguments: dict[str, Any]) -> Session:
-    """Connect, as asyncpg.connect does. Raises its errors, and `ConfigError` for settings that cannot be parsed."""
+async def open_session(arguments: dict[str, Any], hooks: Hooks = NO_HOOKS) -> Session:
+    """Connect, as asyncpg.connect does, and call the hooks of a new connection. Raises the errors of both, and
+    `ConfigError` for settings that cannot be parsed."""
+    session: Session = await (_connect(arguments) if hooks.connect is None else hooks.open(arguments, Session))
+    if arguments.get("statement_cache_size") != 0:
+        try:
+            async with asyncio.timeout(arguments.get("timeout")):
+                await session.watch_prepared()
+        except BaseException:
+            session.terminate()
+            raise
+    await hooks.begin(session, arguments.get("timeout"))
+    session.is_new = False
+    return session
+
+
+async def _connect(arguments: dict[str, Any]) -> Session:
     try:
         session: Session = await asyncpg.connect(**arguments, connection_class=Session)
     except ValueError as error:
@@ -308,14 +424,6 @@ async def open_session(arguments: dict[str, Any]) -> Session:
             "the connection settings cannot be parsed: special characters of a user name or password are expected to "
             "be percent-encoded in a dsn, and ports to be numbers"
         ) from None
-    if arguments.get("statement_cache_size") == 0:
-        return session
-    try:
-        async with asyncio.timeout(arguments.get("timeout")):
-            await session.watch_prepared()
-    except BaseException:
-        session.terminate()
-        raise
     return session
 
 
@@ -334,7 +442,3 @@ def server_error(fields: dict[str, str], sql: str) -> asyncpg.PostgresError:
     """asyncpg's exception for PostgreSQL's error."""
     error: asyncpg.PostgresError = asyncpg.PostgresError.new(fields, query=sql)
     return error
-
-
-def _columns(statement: Any) -> tuple[Column, ...]:
-    return tuple(Column(name, kind_of(kind.oid), kind.name) for name, kind in statement._get_attributes())

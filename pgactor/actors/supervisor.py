@@ -17,10 +17,10 @@ import msgspec
 
 from ..config import Settings
 from ..errors import ConfigError
-from .conductor import Conductor, new_epoch
 from .embedded import embedded_postgres
 from .ipc import IpcGateway
-from .session import check_asyncpg, open_session
+from .pools import Pools
+from .session import check_asyncpg
 from .tcp import TcpGateway
 
 log = logging.getLogger("pgactor.supervisor")
@@ -30,26 +30,25 @@ GC_THRESHOLD = 50_000
 
 
 class Supervisor:
-    """One pool and its endpoints, from start to drain."""
+    """The pools and their endpoints, from start to drain."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.endpoints: list[str] = []
         self._gateways: list[IpcGateway | TcpGateway] = []
-        self._conductor: Conductor
+        self._pools: Pools
 
     async def start(self) -> None:
-        """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served."""
+        """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served, or a
+        hook not be imported."""
         check_asyncpg()
-        arguments = self.settings.connect.arguments()
-
-        self._conductor = Conductor(self.settings, connect=lambda: open_session(arguments), epoch=new_epoch())
+        self._pools = Pools(self.settings)
         try:
             for endpoint in self.settings.endpoints:
                 gateway = _gateway(endpoint)
                 self._gateways.append(gateway)
                 await gateway.start(
-                    self._conductor.dialogue,
+                    self._pools,
                     max_frame_bytes=self.settings.max_frame_bytes,
                     max_unsent_bytes=self.settings.max_unsent_bytes,
                 )
@@ -57,13 +56,13 @@ class Supervisor:
             self._close_gateways()
             raise
         self.endpoints = [gateway.endpoint for gateway in self._gateways]
-        self._conductor.start()
+        self._pools.start()
 
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""
         for gateway in self._gateways:
             gateway.stop_listening()
-        await self._conductor.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
+        await self._pools.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
         self._close_gateways()
 

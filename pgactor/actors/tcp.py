@@ -16,8 +16,7 @@ import zmq
 
 from ..errors import ConfigError, ProtocolError
 from .failures import failed
-from .ipc import Frames
-from .peer import Peer
+from .peer import Frames, Peer
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -150,7 +149,7 @@ class TcpGateway:
         peer.room_made()
         if self._peers.get(peer.routing_id) is peer:
             del self._peers[peer.routing_id]
-            self._loop.call_soon(self._frames.disconnected, peer, reason)
+            self._loop.call_soon(peer.heard_by.disconnected, peer, reason)
 
     def _read(self) -> None:
         router = self._socket
@@ -167,12 +166,13 @@ class TcpGateway:
             peer = self._peers.get(routing_id)
             if peer is None:
                 peer = TcpPeer(self, routing_id, max_frame_bytes=self._max_frame_bytes)
+                peer.heard_by = self._frames
                 self._peers[routing_id] = peer
             if len(parts) == 1:
-                self._frames.frame(peer, parts[0])
+                peer.heard_by.frame(peer, parts[0])
             else:
                 reason = f"a message is expected to have one part, this one had {len(parts)}"
-                self._frames.malformed(peer, reason)
+                peer.heard_by.malformed(peer, reason)
                 peer.send(failed(None, ProtocolError(reason)))
         self._loop.call_soon(self._read)
 

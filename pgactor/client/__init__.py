@@ -7,7 +7,7 @@ requests.py     unanswered requests, shapes and leases of one link
 attempts.py     when to try again to connect, and when to give up
 holding.py      a lease as its owner's side holds it
 inbox.py        notes of NOTIFY, and who on a link hears which channel
-callbacks.py    a lease's listeners
+listened.py     the listeners of a lease, by channel
 subscribing.py  what a subscription is, whatever shell is around it
 transaction.py  what BEGIN, SAVEPOINT and their ends are, and when they are allowed
 failures.py     `Failed` -> the exception it stands for

@@ -14,17 +14,22 @@ from ..errors import ClientClosed
 from ..messages import IsolationLevel, PoolStatus, Request
 from . import calls
 from .aiochannel import AioChannel
+from .aiocopies import AsyncCopies
 from .aiolease import AsyncLease
 from .aiostatements import AsyncStatements
 from .aiosubscription import AsyncSubscription
 from .chunks import Chunk
 from .failures import interface_error
+from .holding import Holding
 from .inbox import BUFFER_SIZE
+from .knowledge import Knowledge
 from .options import make_options
+from .releasing import check_member, warn_of_listeners
 from .requests import Pending
+from .sizes import Sizes
 
 
-class AsyncClient(AsyncStatements):
+class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     """A worker's access to the pool, for asyncio and uvloop.
 
     It belongs to no event loop: each one that it is used in has a link of its own. It connects at the first call, and
@@ -32,7 +37,12 @@ class AsyncClient(AsyncStatements):
 
     endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
     supervisor that is not there yet. request_timeout: seconds for each statement, the wait for a backend included;
-    None: no limit. label: how this worker is named in `pgactor status` and in errors.
+    None: no limit. label: how this worker is named in `pgactor status` and in errors. pool: which of the supervisor's
+    pools; default $PGACTOR_POOL, or its first. "NAME/database" has one made of the template NAME. An endpoint may
+    name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
+
+    The getters (`get_size`, ...) do not wait, so they tell what is known: of the last status that was asked for, kept
+    up with the client's own leases. A look at what is older than 0.2 s has it asked for anew, for the next look.
     """
 
     def __init__(
@@ -42,11 +52,13 @@ class AsyncClient(AsyncStatements):
         connect_timeout: float = 10.0,
         request_timeout: float | None = 60.0,
         label: str | None = None,
+        pool: str | None = None,
     ) -> None:
-        self._options = make_options(endpoint, connect_timeout, request_timeout, label)
+        self._options = make_options(endpoint, connect_timeout, request_timeout, label, pool)
         self._default_timeout = request_timeout
         self._closed = False
         self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}
+        self._knowledge = Knowledge(self._ask_status)
 
     def __await__(self) -> Generator[Any, None, AsyncClient]:
         return self._connected().__await__()
@@ -71,10 +83,20 @@ class AsyncClient(AsyncStatements):
         return Acquiring(self, calls.check_timeout(timeout, None), ttl)
 
     async def release(self, lease: AsyncLease, *, timeout: float | None = None) -> None:
-        """Give a lease back, as `lease.release()` does."""
-        if not isinstance(lease, AsyncLease):
-            raise interface_error(f"release() received an invalid lease: {lease!r} is not one of this client")
-        lease.release()
+        """Give a lease back. One that was released already is left alone.
+
+        timeout: is checked, and needed no more: nothing is waited for, since the supervisor resets the session.
+        Raises asyncpg.InterfaceError for what is no lease of this client, and if a statement runs on it: that is
+        cancelled then, and the lease released all the same.
+        """
+        calls.check_timeout(timeout, None)
+        check_member(lease, isinstance(lease, AsyncLease) and lease.owner is self)
+        if not lease.released:
+            warn_of_listeners(lease)
+            busy = lease.running > 0
+            lease.release()
+            if busy:
+                raise interface_error("cannot perform operation: another operation is in progress")
 
     @asynccontextmanager
     async def transaction(
@@ -135,13 +157,35 @@ class AsyncClient(AsyncStatements):
 
     async def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
-        request = calls.status()
-        return calls.pool_status(await self._call("status", request), request)
+        return await self._ask_status()
 
     async def expire_connections(self) -> None:
         """Replace every connection of the pool: idle ones now, used ones when they come back."""
         request = calls.expire()
         calls.done(await self._call("expire_connections", request), request)
+
+    async def resize(self, max_size: int, min_size: int | None = None) -> None:
+        """Change how many connections the pool may have, for all its workers. min_size: how many are kept open; None
+        leaves it, or brings it down to max_size. Connections that are too many are closed when nobody uses them.
+
+        Raises `NotPermitted` where the supervisor's workers_may_administer does not permit it.
+        """
+        request = calls.resize(max_size, min_size)
+        calls.done(await self._call("resize", request), request)
+
+    async def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
+        """Open new connections of the pool by these arguments, in the place of all that it had; those that are open
+        stay as they are, until they end or `expire_connections` is called.
+
+        The arguments are the settings of the supervisor's [connect]: asyncpg's, libpq's and psqlpy's. Raises
+        `ConfigError` for what cannot be, and `NotPermitted`.
+        """
+        request = calls.set_connect_args(dsn, connect_kwargs)
+        calls.done(await self._call("set_connect_args", request), request)
+
+    def is_closing(self) -> bool:
+        """Whether the client is closed, or about to be."""
+        return self._closed
 
     async def close(self) -> None:
         """End the link; leases end with it. The client cannot be used again. Closing twice is allowed."""
@@ -150,6 +194,7 @@ class AsyncClient(AsyncStatements):
     def terminate(self) -> None:
         """As `close`, without await."""
         self._closed = True
+        self._knowledge.forget()
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -159,6 +204,13 @@ class AsyncClient(AsyncStatements):
                 channel.close()
             else:
                 loop.call_soon_threadsafe(channel.close)
+
+    def _known_status(self) -> PoolStatus | None:
+        return self._knowledge.status if self._closed else self._knowledge.look()
+
+    async def _ask_status(self) -> PoolStatus:
+        request = calls.status()
+        return self._knowledge.learn(calls.pool_status(await self._call("status", request), request))
 
     async def _connected(self) -> AsyncClient:
         await self.status()
@@ -178,7 +230,13 @@ class AsyncClient(AsyncStatements):
         asked_at = time.monotonic()
         channel = self._channel("acquire")
         pending, connected = await channel.call(request)
-        return AsyncLease(channel, connected, calls.granted(pending, request), asked_at)
+        lease = AsyncLease(channel, connected, calls.granted(pending, request), asked_at)
+        lease.owner, lease.acquire_timeout, lease.on_over = self, timeout, self._lease_over
+        self._knowledge.lease_begun()
+        return lease
+
+    def _lease_over(self, lease: Holding) -> None:
+        self._knowledge.lease_over()
 
     def _channel(self, method: str) -> AioChannel:
         """The running loop's."""
@@ -198,37 +256,28 @@ class AsyncClient(AsyncStatements):
 
 
 class Acquiring:
-    """A lease to be: `await` it, or enter it with `async with`, which releases it at the end."""
+    """A lease to be: `await` it, or enter it with `async with`, once, which releases it at the end."""
 
     def __init__(self, client: AsyncClient, timeout: float | None, ttl: float | None) -> None:
         self._client = client
         self._timeout = timeout
         self._ttl = ttl
         self._lease: AsyncLease | None = None
+        self._used = False
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
+        self._used = True
         return self._client._acquire(self._timeout, self._ttl).__await__()
 
     async def __aenter__(self) -> AsyncLease:
-        if self._lease is not None:
+        if self._used or self._lease is not None:
             raise interface_error("a connection is already acquired")
-        self._lease = await self
+        self._lease = await self._client._acquire(self._timeout, self._ttl)
         return self._lease
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lease, self._lease = self._lease, None
+        lease, self._lease, self._used = self._lease, None, True
         if lease is not None:
-            lease.release()
-
-
-def create_pool(
-    endpoint: str | None = None,
-    *,
-    connect_timeout: float = 10.0,
-    request_timeout: float | None = 60.0,
-    label: str | None = None,
-) -> AsyncClient:
-    """An `AsyncClient` to be awaited or entered, as asyncpg's create_pool: `pool = await create_pool(endpoint)`."""
-    return AsyncClient(endpoint, connect_timeout=connect_timeout, request_timeout=request_timeout, label=label)
+            await self._client.release(lease)

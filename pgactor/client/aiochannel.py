@@ -73,6 +73,17 @@ class AioChannel:
             return connected
         return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is unanswered."""
+        connected = self._connected
+        return connected is not None and connected.is_current and bool(connected.requests.pending)
+
+    async def settled(self) -> None:
+        """Wait until no request is unanswered."""
+        while self.is_busy and self._connected is not None:
+            await asyncio.wait([pending.waiter for pending in self._connected.requests.pending.values()])
+
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
         self.closed = True

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
+from typing import Any
 
-from ..messages import Granted, IsolationLevel, Release, Request, Token
-from . import calls
+from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from . import calls, deeds
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
+from .aiocursor import AsyncCursorFactory
 from .aiolistening import AsyncListening
+from .aioprepared import AsyncPreparedStatement
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
-from .failures import interface_error
-from .holding import Holding
+from .codecs import Codec, Encode, encoded_element
+from .failures import check_unbroken, interface_error
+from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
+from .recordclass import check_record_class
 from .requests import Pending
+from .resources import Resource, guarded
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
+_running: set[asyncio.Task[Any]] = set()
+"""Coroutines of listeners."""
 
-class AsyncLease(Holding, AsyncStatements, AsyncListening):
+
+@logged
+class AsyncLease(AsyncStatements, AsyncListening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods.
 
     It is renewed by the event loop while that runs. Its owner's death rolls it back. Using it after its end raises
@@ -28,24 +39,125 @@ class AsyncLease(Holding, AsyncStatements, AsyncListening):
     """
 
     def __init__(self, channel: AioChannel, connected: AioConnected, granted: Granted, asked_at: float) -> None:
-        Holding.__init__(self, granted, asked_at)
+        Leased.__init__(self, granted, asked_at, channel.options.endpoint)
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
+        self.owner: object = None
         connected.hold(self)
 
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
-            self.released = True
+            self.give_back()
             self._connected.drop(self)
             self._connected.tell(Release(self.token))
-            self._leave_listeners()
 
-    def is_in_transaction(self) -> bool:
-        """Whether the session is inside a transaction."""
-        self.require_held("is_in_transaction", time.monotonic())
-        return self.in_transaction
+    @property
+    def is_held(self) -> bool:
+        """Whether this process still has it, on a link that lives and in a loop that can turn."""
+        return not self.is_over and self._connected.is_current and not self._connected.loop.is_closed()
+
+    def break_off(self) -> None:
+        """Its client is terminated: it ends with the link. Done in its own loop, at once if that is running."""
+        try:
+            here = asyncio.get_running_loop() is self._connected.loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._terminated()
+            self.give_back()
+        else:
+            self._connected.loop.call_soon_threadsafe(self.break_off)
+
+    def terminate(self) -> None:
+        """Give the session up at once, with whatever runs in it."""
+        self.closed = True
+        self._terminated()
+        self.release()
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """End the session. What it left is undone; its connection is for others."""
+        calls.check_timeout(timeout, None)
+        self.terminate()
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Make the session as new, as at the release: what is open is rolled back. Listeners are removed."""
+        self.outermost = None
+        self._log_listeners.clear()
+        self.forget_channels()
+        request = deeds.reset(self._limit(timeout), self.token)
+        calls.done(await self._call("reset", request), request)
+
+    async def reload_schema_state(self) -> None:
+        """Have the pool forget what it remembers of the database's types, after one was changed."""
+        request = deeds.reset(self._default_timeout, self.token, schema_only=True)
+        calls.done(await self._call("reload_schema_state", request), request)
+
+    async def prepare(
+        self,
+        query: str,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        record_class: type | None = None,
+    ) -> AsyncPreparedStatement:
+        """Prepare a statement in the session. name: PostgreSQL's name for it; it is given one otherwise.
+
+        record_class: of its rows, a subclass of pgactor.Record.
+        """
+        check_record_class(record_class)
+        request = deeds.prepare(query, name, self._limit(timeout), self.token)
+        prepared = calls.prepared(await self._call("prepare", request), request)
+        return AsyncPreparedStatement(self, query, prepared, record_class)
+
+    async def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[[Any], Any],
+        decoder: Callable[[Any], Any],
+        format: str = "text",
+    ) -> None:
+        """Have values of a type encoded and decoded by these functions, until the lease's end.
+
+        format: what they make and take: "text", a str; "binary", bytes; "tuple", a tuple that depends on the type, as
+        asyncpg has it.
+        """
+        request = deeds.set_codec(typename, schema, format, None, self._default_timeout, self.token)
+        calls.done(await self._call("set_type_codec", request), request)
+        self.codecs.set(typename, schema, Codec(encoder, decoder, format))
+
+    async def set_builtin_type_codec(
+        self, typename: str, *, schema: str = "public", codec_name: str, format: str | None = None
+    ) -> None:
+        """Have values of a type treated as ones of a type that asyncpg knows, until the lease's end."""
+        request = deeds.set_codec(typename, schema, format, codec_name, self._default_timeout, self.token)
+        calls.done(await self._call("set_builtin_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
+    async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
+        """Have values of a type as they were before a codec was set."""
+        request = deeds.set_codec(typename, schema, None, None, self._default_timeout, self.token)
+        calls.done(await self._call("reset_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
+    def cursor(
+        self,
+        query: str,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type | None = None,
+    ) -> AsyncCursorFactory:
+        """A cursor, within a transaction: `await` it, or iterate: `async for record in lease.cursor("select ...")`.
+
+        prefetch: how many rows an iteration fetches at a time, 50 if it is not given.
+        """
+        self.require_held("cursor", time.monotonic())
+        check_record_class(record_class)
+        return AsyncCursorFactory(self, query, args, prefetch, timeout, record_class)
 
     def transaction(
         self, *, isolation: IsolationLevel | None = None, readonly: bool = False, deferrable: bool = False
@@ -57,34 +169,111 @@ class AsyncLease(Holding, AsyncStatements, AsyncListening):
     async def _execute_chunks(
         self, command: str, first: Chunk, others: AsyncIterator[Chunk], end: float | None
     ) -> None:
-        begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
-        await self.execute(begin)
-        try:
+        async with self._all_or_nothing():
             await self._execute_chunk(command, first, end)
             async for chunk in others:
                 await self._execute_chunk(command, chunk, end)
+
+    @asynccontextmanager
+    async def _all_or_nothing(self) -> AsyncIterator[None]:
+        begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
+        await self.execute(begin)
+        try:
+            yield
             await self.execute(commit)
         except BaseException:
             with suppress(Exception):  # it tells less than the error that is on its way
                 await self.execute(rollback)
             raise
 
+    def _callback(self, callback: Callable[..., Any]) -> Callback:
+        return as_callback(callback)
+
+    def _dispatch(self, callback: Callback, *args: object) -> None:
+        loop = self._connected.loop
+        if loop.is_closed():
+            return
+        if callback.is_async:
+            task = loop.create_task(callback.call(*args))
+            _running.add(task)  # the loop itself would not keep it alive
+            task.add_done_callback(_running.discard)
+        else:
+            loop.call_soon(callback.call, *args)
+
+    async def _logging(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        with self._timed(method.__name__, args, options):
+            return await self._coding(method, args, options)
+
+    async def _coding(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        query, passed = given(method.__name__, args, options)
+        encode = await self._encoder(query) if passed else None
+        if encode is None:
+            return await method(self, *args, **options)
+        if method.__name__ not in OF_MANY:
+            return await method(self, query, *encode(passed), **options)
+        options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
+        if method.__name__ == "fetchmany":
+            passed = [encoded_element(encode, number, each) for number, each in enumerate(passed)]
+        else:
+            passed = _elements(encode, passed)
+        return await method(self, query, passed, **options)
+
+    async def _encoder(self, query: str) -> Encode | None:
+        """What encodes a statement's arguments; None if they need it not."""
+        if not self.codecs:
+            return None
+        parameters = self.codecs.parameters(query)
+        if parameters is None:
+            request = deeds.describe(query, self._default_timeout, self.token)
+            parameters = calls.prepared(await self._call("describe", request), request).parameters
+            self.codecs.learn(query, parameters)
+        return self.codecs.encoder(parameters)
+
+    def _tell(self, message: Message) -> None:
+        self._connected.tell(message)
+
     def _token(self) -> Token:
         return self.token
 
     async def _call(self, method: str, request: Request) -> Pending:
         self.require_held(method, time.monotonic())
-        pending, _ = await self._channel.call(request, within=self._connected)
+        while self.unused:
+            self._connected.tell(self.unused.popleft())
+        self.last_query = getattr(request, "sql", self.last_query)
+        self.running += 1
+        try:
+            pending, _ = await self._channel.call(request, within=self._connected)
+        finally:
+            self.running -= 1
+        if self.released:
+            check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
+        if self.codecs.decodes:
+            pending.decode = self.codecs.decoded
         return pending
 
 
-class AsyncTransaction:
+async def _elements(encode: Encode, elements: Any) -> AsyncIterator[Any]:
+    """Each of many arguments, as they are needed, whatever they come from."""
+    number = 0
+    if isinstance(elements, AsyncIterable):
+        async for element in elements:
+            yield encoded_element(encode, number, element)
+            number += 1
+        return
+    for number, element in enumerate(elements):
+        yield encoded_element(encode, number, element)
+
+
+class AsyncTransaction(Resource):
     """A transaction on a lease: committed at the end of `async with`, rolled back if an exception leaves it."""
 
+    kind = "Transaction"
+    _lease: AsyncLease
+
     def __init__(self, lease: AsyncLease, isolation: IsolationLevel | None, readonly: bool, deferrable: bool) -> None:
-        self._lease = lease
+        super().__init__(lease)
         self._steps = TransactionSteps(lease, isolation, readonly, deferrable)
         self._managed = False
 
@@ -100,12 +289,16 @@ class AsyncTransaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit and self._lease.released:  # a generator that was left: the release has rolled back
+            return
+        self._require_usable("__aexit__")
         self._managed = False
         if error is None:
             await self.commit()
         else:
             await self.rollback()
 
+    @guarded
     async def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
         if question := self._steps.question:
@@ -113,6 +306,7 @@ class AsyncTransaction:
         await self._run(self._steps.begin())
         self._steps.began()
 
+    @guarded
     async def commit(self) -> None:
         """Make it last."""
         if self._managed:
@@ -120,6 +314,7 @@ class AsyncTransaction:
         await self._run(self._steps.commit())
         self._steps.committed()
 
+    @guarded
     async def rollback(self) -> None:
         """Undo it."""
         if self._managed:

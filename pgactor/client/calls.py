@@ -26,10 +26,14 @@ from ..messages import (
     Granted,
     IsolationLevel,
     Listen,
+    Opened,
     PoolStatus,
+    Prepared,
     Request,
+    Resize,
     Results,
     Rows,
+    SetConnectArgs,
     Status,
     StatusReport,
     Token,
@@ -40,7 +44,7 @@ from ..values import pack_args
 from .failures import counted_from, data_error, exception, interface_error, of_statement
 from .requests import Pending, Reply
 
-R = TypeVar("R", Done, Rows, Results, Granted, StatusReport)
+R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
 
 UNSENT = -1
 """The id and epoch of a request that is not numbered yet."""
@@ -127,6 +131,39 @@ def unlisten(channels: Sequence[str], timeout: float | None, lease: Token | None
     return Unlisten(UNSENT, UNSENT, timeout, list(channels), lease)
 
 
+def resize(max_size: int, min_size: int | None) -> Resize:
+    """The request of `resize`. Raises ValueError for sizes that cannot be."""
+    for name, size, least in (("max_size", max_size, 1), ("min_size", min_size, 0)):
+        if size is None and name == "min_size":
+            continue
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError(f"{name} is expected to be an int, not {type(size).__name__}")
+        if size < least:
+            raise ValueError(f"{name} is expected to be greater {'than' if least else 'or equal to'} zero")
+    if min_size is not None and min_size > max_size:
+        raise ValueError("min_size is greater than max_size")
+    return Resize(UNSENT, UNSENT, None, max_size, min_size)
+
+
+def set_connect_args(dsn: str | None, arguments: dict[str, Any]) -> SetConnectArgs:
+    """The request of `set_connect_args`. Raises TypeError for arguments that do not cross to the supervisor."""
+    for name, value in arguments.items():
+        if not _is_plain(value):
+            raise TypeError(
+                f"{name} cannot be sent to the supervisor: connect arguments are expected to be str, numbers, bool, "
+                f"and lists and dicts of these, not {type(value).__name__}"
+            )
+    return SetConnectArgs(UNSENT, UNSENT, None, dsn, arguments)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_plain(each) for name, each in value.items())
+    return value is None or type(value) in (str, int, float, bool)
+
+
 def check_timeout(timeout: float | None, default: float | None) -> float | None:
     """The timeout to use, in seconds. Raises `ValueError` for what is none, as asyncpg does."""
     if timeout is None:
@@ -154,7 +191,8 @@ def rows(pending: Pending, request: Request) -> list[Record]:
     """The rows of a reply."""
     reply = _expect(Rows, pending, request)
     last = _decode(reply, pending.rows)
-    return last if pending.parts is None else pending.parts + last
+    found = last if pending.parts is None else pending.parts + last
+    return found if pending.decode is None else pending.decode(found)
 
 
 def first_row(pending: Pending, request: Request) -> Record | None:
@@ -202,6 +240,16 @@ def granted(pending: Pending, request: Request) -> Granted:
     return _expect(Granted, pending, request)
 
 
+def prepared(pending: Pending, request: Request) -> Prepared:
+    """What is known of a statement that is prepared."""
+    return _expect(Prepared, pending, request)
+
+
+def opened(pending: Pending, request: Request) -> Opened:
+    """The cursor."""
+    return _expect(Opened, pending, request)
+
+
 def pool_status(pending: Pending, request: Request) -> PoolStatus:
     """The state of the pool."""
     return _expect(StatusReport, pending, request).status
@@ -209,7 +257,7 @@ def pool_status(pending: Pending, request: Request) -> PoolStatus:
 
 def in_transaction(reply: Reply | None) -> bool:
     """What the reply tells of the lease's transaction."""
-    return isinstance(reply, Done | Rows | Failed) and reply.in_transaction
+    return isinstance(reply, Done | Rows | Prepared | Opened | Failed) and reply.in_transaction
 
 
 def _expect(kind: type[R], pending: Pending, request: Request) -> R:

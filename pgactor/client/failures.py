@@ -35,8 +35,15 @@ def interface_error(text: str) -> Exception:
     return asyncpg.InterfaceError(text)
 
 
+def broken_off() -> Exception:
+    """An asyncpg.ConnectionDoesNotExistError: the connection was given up while a statement ran on it."""
+    import asyncpg
+
+    return asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+
 def interface_warning(text: str) -> Warning:
-    """An asyncpg.InterfaceWarning: a connection is not used as it is meant to be."""
+    """An asyncpg.InterfaceWarning: something was left that is likely to be a mistake."""
     import asyncpg
 
     return asyncpg.InterfaceWarning(text)
@@ -97,6 +104,15 @@ def counted_from(failed: Failed, first: int) -> Failed:
     if first and failed.code == "asyncpg":
         failed.message = _ELEMENT.sub(lambda found: f"{found[1]}{int(found[2]) + first}", failed.message)
     return failed
+
+
+def check_unbroken(reply: object, error: BaseException | None) -> None:
+    """Raises asyncpg.ConnectionDoesNotExistError if a request on a released lease was ended by that, and not by
+    PostgreSQL."""
+    if isinstance(reply, Failed) and reply.code not in ("asyncpg", "python"):
+        error = exception(reply)
+    if error is not None:
+        raise broken_off() from error
 
 
 def _rebuild(failed: Failed, query: str | None) -> BaseException:

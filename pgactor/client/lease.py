@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import Any
 
-from ..messages import Granted, IsolationLevel, Release, Request, Token
-from . import calls
+from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from . import calls, deeds
 from .channel import Channel
 from .chunks import Chunk
+from .codecs import Codec, Encode, encoded_elements
 from .connected import Connected
-from .failures import interface_error
-from .holding import Holding
+from .cursor import Cursor
+from .failures import check_unbroken, interface_error
+from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .listening import Listening
+from .prepared import PreparedStatement
+from .recordclass import check_record_class
 from .requests import Pending
+from .resources import Resource, guarded
 from .statements import Statements
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
+log = logging.getLogger("pgactor.client")
 
-class Lease(Holding, Statements, Listening):
+
+@logged
+class Lease(Statements, Listening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods, without await.
 
     It is renewed in the background while the process lives. Its owner's death rolls it back. Using it after its end
@@ -28,10 +38,11 @@ class Lease(Holding, Statements, Listening):
     """
 
     def __init__(self, channel: Channel, connected: Connected, granted: Granted, asked_at: float) -> None:
-        Holding.__init__(self, granted, asked_at)
+        Leased.__init__(self, granted, asked_at, channel.options.endpoint)
         self._channel = channel
         self._connected = connected
         self._default_timeout = channel.options.request_timeout
+        self.owner: object = None
         connected.hold(self)
 
     def __enter__(self) -> Lease:
@@ -45,16 +56,100 @@ class Lease(Holding, Statements, Listening):
     def release(self) -> None:
         """Give the session back: what is open is rolled back, and the session reset. Releasing twice is allowed."""
         if not self.released:
-            self.released = True
+            self.give_back()
             if self._connected.is_current:
                 self._connected.drop(self)
                 self._connected.tell(Release(self.token))
-            self._leave_listeners()
 
-    def is_in_transaction(self) -> bool:
-        """Whether the session is inside a transaction."""
-        self.require_held("is_in_transaction", time.monotonic())
-        return self.in_transaction
+    def terminate(self) -> None:
+        """Give the session up at once, with whatever runs in it."""
+        self.closed = True
+        self._terminated()
+        self.release()
+        self.run_due()
+
+    def close(self, *, timeout: float | None = None) -> None:
+        """End the session. What it left is undone; its connection is for others."""
+        calls.check_timeout(timeout, None)
+        self.terminate()
+
+    def reset(self, *, timeout: float | None = None) -> None:
+        """Make the session as new, as at the release: what is open is rolled back. Listeners are removed."""
+        self.outermost = None
+        self._log_listeners.clear()
+        self.forget_channels()
+        request = deeds.reset(self._limit(timeout), self.token)
+        calls.done(self._call("reset", request), request)
+
+    def reload_schema_state(self) -> None:
+        """Have the pool forget what it remembers of the database's types, after one was changed."""
+        request = deeds.reset(self._default_timeout, self.token, schema_only=True)
+        calls.done(self._call("reload_schema_state", request), request)
+
+    def prepare(
+        self,
+        query: str,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        record_class: type | None = None,
+    ) -> PreparedStatement:
+        """Prepare a statement in the session. name: PostgreSQL's name for it; it is given one otherwise.
+
+        record_class: of its rows, a subclass of pgactor.Record.
+        """
+        check_record_class(record_class)
+        request = deeds.prepare(query, name, self._limit(timeout), self.token)
+        prepared = calls.prepared(self._call("prepare", request), request)
+        return PreparedStatement(self, query, prepared, record_class)
+
+    def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[[Any], Any],
+        decoder: Callable[[Any], Any],
+        format: str = "text",
+    ) -> None:
+        """Have values of a type encoded and decoded by these functions, until the lease's end.
+
+        format: what they make and take: "text", a str; "binary", bytes; "tuple", a tuple that depends on the type, as
+        asyncpg has it.
+        """
+        request = deeds.set_codec(typename, schema, format, None, self._default_timeout, self.token)
+        calls.done(self._call("set_type_codec", request), request)
+        self.codecs.set(typename, schema, Codec(encoder, decoder, format))
+
+    def set_builtin_type_codec(
+        self, typename: str, *, schema: str = "public", codec_name: str, format: str | None = None
+    ) -> None:
+        """Have values of a type treated as ones of a type that asyncpg knows, until the lease's end."""
+        request = deeds.set_codec(typename, schema, format, codec_name, self._default_timeout, self.token)
+        calls.done(self._call("set_builtin_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
+    def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
+        """Have values of a type as they were before a codec was set."""
+        request = deeds.set_codec(typename, schema, None, None, self._default_timeout, self.token)
+        calls.done(self._call("reset_type_codec", request), request)
+        self.codecs.remove(typename, schema)
+
+    def cursor(
+        self,
+        query: str,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type | None = None,
+    ) -> Cursor:
+        """Open a cursor, within a transaction: fetch from it, or iterate: `for record in lease.cursor("select ...")`.
+
+        prefetch: how many rows an iteration fetches at a time, 50 if it is not given.
+        """
+        self.require_held("cursor", time.monotonic())
+        check_record_class(record_class)
+        return Cursor(self, query, args, prefetch, timeout, record_class)
 
     def transaction(
         self, *, isolation: IsolationLevel | None = None, readonly: bool = False, deferrable: bool = False
@@ -64,35 +159,106 @@ class Lease(Holding, Statements, Listening):
         return Transaction(self, isolation, readonly, deferrable)
 
     def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
+        with self._all_or_nothing():
+            for chunk in chunks:
+                self._execute_chunk(command, chunk, end)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
         begin, commit, rollback = CHUNKS_WITHIN if self.in_transaction else CHUNKS
         self.execute(begin)
         try:
-            for chunk in chunks:
-                self._execute_chunk(command, chunk, end)
+            yield
             self.execute(commit)
         except BaseException:
             with suppress(Exception):  # it tells less than the error that is on its way
                 self.execute(rollback)
             raise
 
+    def run_due(self) -> None:
+        """Call the listeners of what has come; what they raise is logged."""
+        while self.due:
+            callback, args = self.due.popleft()
+            try:
+                callback.call(*args)
+            except Exception:
+                log.exception("a listener of %r failed", self)
+
+    def _callback(self, callback: Callable[..., Any]) -> Callback:
+        made = as_callback(callback)
+        if made.is_async:
+            raise interface_error(f"a blocking lease cannot await {callback!r}: give it a plain function")
+        return made
+
+    def _dispatch(self, callback: Callback, *args: object) -> None:
+        self.due.append((callback, args))
+
+    def _logging(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        try:
+            with self._timed(method.__name__, args, options):
+                return self._coding(method, args, options)
+        finally:
+            self.run_due()
+
+    def _coding(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        query, passed = given(method.__name__, args, options)
+        encode = self._encoder(query) if passed else None
+        if encode is None:
+            return method(self, *args, **options)
+        if method.__name__ not in OF_MANY:
+            return method(self, query, *encode(passed), **options)
+        options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
+        return method(self, query, encoded_elements(encode, passed), **options)
+
+    def _encoder(self, query: str) -> Encode | None:
+        """What encodes a statement's arguments; None if they need it not."""
+        if not self.codecs:
+            return None
+        parameters = self.codecs.parameters(query)
+        if parameters is None:
+            request = deeds.describe(query, self._default_timeout, self.token)
+            parameters = calls.prepared(self._call("describe", request), request).parameters
+            self.codecs.learn(query, parameters)
+        return self.codecs.encoder(parameters)
+
+    def _tell(self, message: Message) -> None:
+        if self._connected.is_current:
+            self._connected.tell(message)
+
     def _token(self) -> Token:
         return self.token
 
     def _call(self, method: str, request: Request) -> Pending:
+        if self.due:
+            self.run_due()
         self.require_held(method, time.monotonic())
-        pending, _ = self._channel.call(request, within=self._connected)
+        while self.unused:
+            self._connected.tell(self.unused.popleft())
+        self.last_query = getattr(request, "sql", self.last_query)
+        self.running += 1
+        try:
+            pending, _ = self._channel.call(request, within=self._connected)
+        finally:
+            self.running -= 1
+        if self.released:
+            check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
             self.in_transaction = calls.in_transaction(pending.reply)
-        if self.callbacks is not None:
-            self._call_listeners()
+        if self.codecs.decodes:
+            pending.decode = self.codecs.decoded
+        if self.due:
+            self.run_due()
         return pending
 
 
-class Transaction:
+class Transaction(Resource):
     """A transaction on a lease: committed at the end of `with`, rolled back if an exception leaves it."""
 
+    kind = "Transaction"
+    _lease: Lease
+
     def __init__(self, lease: Lease, isolation: IsolationLevel | None, readonly: bool, deferrable: bool) -> None:
-        self._lease = lease
+        super().__init__(lease)
         self._steps = TransactionSteps(lease, isolation, readonly, deferrable)
         self._managed = False
 
@@ -108,12 +274,16 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit and self._lease.released:  # a generator that was left: the release has rolled back
+            return
+        self._require_usable("__exit__")
         self._managed = False
         if error is None:
             self.commit()
         else:
             self.rollback()
 
+    @guarded
     def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
         if question := self._steps.question:
@@ -121,6 +291,7 @@ class Transaction:
         self._run(self._steps.begin())
         self._steps.began()
 
+    @guarded
     def commit(self) -> None:
         """Make it last."""
         if self._managed:
@@ -128,6 +299,7 @@ class Transaction:
         self._run(self._steps.commit())
         self._steps.committed()
 
+    @guarded
     def rollback(self) -> None:
         """Undo it."""
         if self._managed:

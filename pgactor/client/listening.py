@@ -1,36 +1,31 @@
-"""The listeners of a lease, for blocking code."""
+"""asyncpg's methods for listeners, on a lease for blocking code."""
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
-from inspect import iscoroutinefunction
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from ..messages import Notification, Request, Token
+from ..messages import Notification, Request
 from . import calls
-from .callbacks import Callback, Callbacks, left_behind, require_callable
 from .connected import Connected
-from .failures import interface_error, interface_warning
-from .inbox import BUFFER_SIZE, Inbox, Note
+from .inbox import Ears, Inbox, Note
+from .listened import Listened
 from .requests import Pending
 from .subscribing import POLL_SECONDS
 
-log = logging.getLogger("pgactor.client")
+KEPT_NOTES = 1000
+"""How many notes are kept for `notifications`."""
 
 
-class Listening:
-    """asyncpg's methods for listeners, without await. For long listening `client.listen` needs no lease."""
+class Listening(Listened):
+    """For long listening `client.listen` needs no lease."""
 
-    token: Token
-    callbacks: Callbacks | None
-    lost: bool
     _connected: Connected
     _inbox: Inbox | None = None
 
-    def add_listener(self, channel: str, callback: Callback) -> None:
+    def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Have the session listen to the channel, and `callback(lease, pid, channel, payload)` called for each
         notification.
 
@@ -38,32 +33,27 @@ class Listening:
         there is nobody else who could. An exception that it raises is logged.
         """
         self.require_held("add_listener", time.monotonic())
-        require_callable(callback)
-        if iscoroutinefunction(callback):
-            raise interface_error(f"{callback!r} is a coroutine function: those are for leases of an AsyncClient")
-        if self.callbacks is None:
-            self.callbacks = Callbacks()
-        if channel not in self.callbacks:
-            self._inbox_of_lease()
+        made = self._callback(callback)
+        channels = self._begin_listening()
+        self._keep_notes()
+        if channel not in channels:
             request = calls.listen([channel], self._limit(None), self.token)
             calls.done(self._call("add_listener", request), request)
-        self.callbacks.add(channel, callback)
+        channels.setdefault(channel, {})[made] = None
 
-    def remove_listener(self, channel: str, callback: Callback) -> None:
+    def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Have the callback called no more; after the channel's last one the session does not listen to it."""
-        if self.lost:
-            return
-        self.require_held("remove_listener", time.monotonic())
-        if self.callbacks is not None and self.callbacks.remove(channel, callback):
+        if self._remove(channel, self._callback(callback)):
             request = calls.unlisten([channel], self._limit(None), self.token)
             calls.done(self._call("remove_listener", request), request)
 
     def notifications(self, timeout: float | None = None) -> Iterator[Note]:
-        """What has come for the session and what comes, until nothing has for so many seconds (None: for ever).
-        Callbacks are called before a note is given."""
+        """What has come for the session since its first listener was added, at most the last 1000, and what comes,
+        until nothing has for so many seconds (None: for ever). Callbacks are called before a note is given."""
         self.require_held("notifications", time.monotonic())
         seconds = calls.check_timeout(timeout, None)
-        inbox = self._inbox_of_lease()
+        self._begin_listening()
+        inbox = self._keep_notes()
         while True:
             end = calls.until(seconds)
             while (note := inbox.take()) is None:
@@ -71,46 +61,25 @@ class Listening:
                 if end is not None and now >= end + POLL_SECONDS:
                     return
                 self._connected.await_note(inbox, None if end is None else end + POLL_SECONDS)
-            self._call_back(note)
+            self.run_due()
             yield note
 
-    def _inbox_of_lease(self) -> Inbox:
+    def _keep_notes(self) -> Inbox:
         if self._inbox is None:
-            inbox = self._inbox = Inbox((), BUFFER_SIZE)
-
-            def hears(message: Notification | None) -> list[Pending]:
-                if message is None:
-                    return inbox.wake()
-                return inbox.put(Note(message.channel, message.payload, message.pid))
-
-            self._connected.requests.ears.leases[self.token.fence] = hears
+            self._inbox = Inbox((), KEPT_NOTES)
         return self._inbox
 
-    def _call_listeners(self) -> None:
-        """Call those for whom something has come."""
-        while self._inbox is not None and (note := self._inbox.take()) is not None:
-            self._call_back(note)
+    def _heard(self, message: Notification | None) -> list[Pending]:
+        super()._heard(message)
+        if self._inbox is None:
+            return []
+        if message is None:
+            return self._inbox.wake()
+        return self._inbox.put(Note(message.channel, message.payload, message.pid))
 
-    def _call_back(self, note: Note) -> None:
-        if note.gap:
-            log.warning("notifications of %s for %r: %s", note.channel, self, note.gap)
-            return
-        for callback, _ in self.callbacks.of(note.channel) if self.callbacks is not None else ():
-            try:
-                callback(self, note.pid, note.channel, note.payload)
-            except Exception:
-                log.exception("the listener %r raised an exception", callback)
-
-    def _leave_listeners(self) -> None:
-        """The lease is released."""
-        self._connected.requests.ears.leases.pop(self.token.fence, None)
-        count = len(self.callbacks) if self.callbacks is not None and not self.lost else 0
-        self.callbacks = None
-        if count:
-            warnings.warn(interface_warning(left_behind(self, count)), stacklevel=3)
-
-    @abstractmethod
-    def require_held(self, method: str, now: float) -> None: ...
+    @property
+    def _ears(self) -> Ears:
+        return self._connected.requests.ears
 
     @abstractmethod
     def _limit(self, timeout: float | None) -> float | None: ...

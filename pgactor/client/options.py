@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
-from ..endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
+from ..endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from ..errors import ClientError
 from ..messages import DEFAULT_MAX_FRAME_BYTES
 
@@ -28,13 +29,15 @@ def _default_label() -> str:
 class Options(msgspec.Struct, frozen=True):
     """endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
     supervisor that is not there (yet). request_timeout: seconds for each statement, waiting for a backend included,
-    unless the call brings its own; None: no limit. label: how this worker is named in status and errors."""
+    unless the call brings its own; None: no limit. label: how this worker is named in status and errors. pool: which
+    of the supervisor's pools; "": the first."""
 
     endpoint: str = msgspec.field(default_factory=_default_endpoint)
     connect_timeout: float = 10.0
     request_timeout: float | None = 60.0
     label: str = msgspec.field(default_factory=_default_label)
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    pool: str = ""
 
     def __post_init__(self) -> None:
         if not self.endpoint.startswith(("ipc://", "tcp://")):
@@ -42,9 +45,22 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def make_options(
-    endpoint: str | None, connect_timeout: float, request_timeout: float | None, label: str | None
+    endpoint: str | None,
+    connect_timeout: float,
+    request_timeout: float | None,
+    label: str | None,
+    pool: str | None = None,
 ) -> Options:
-    """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none."""
-    given = {"endpoint": endpoint, "label": label}
+    """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none.
+
+    The pool is the one given, else that of the endpoint (`?pool=NAME`), else $PGACTOR_POOL.
+    """
+    endpoint, _, query = (_default_endpoint() if endpoint is None else endpoint).partition("?")
+    if query:
+        key, _, name = query.partition("=")
+        if key != "pool" or not name or "&" in name:
+            raise ClientError(f"?{query} is no option of the endpoint {endpoint}: ?pool=NAME is all that is expected")
+        pool = unquote(name) if pool is None else pool
+    given = {"endpoint": endpoint, "label": label, "pool": os.environ.get(POOL_VARIABLE) if pool is None else pool}
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return Options(connect_timeout=connect_timeout, request_timeout=request_timeout, **named)

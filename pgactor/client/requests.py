@@ -7,6 +7,7 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -26,12 +27,16 @@ from ..messages import (
     Hello,
     LeaseEnded,
     Message,
+    Notice,
     Notification,
+    Opened,
     Part,
+    Prepared,
     Release,
     Request,
     Results,
     Rows,
+    Settings,
     StatusReport,
     Token,
     Unlisten,
@@ -43,7 +48,7 @@ from .failures import exception
 from .inbox import Ears, Inbox
 from .options import ANSWER_GRACE_SECONDS, Options
 
-Reply = Done | Rows | Results | Granted | StatusReport | Failed
+Reply = Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed
 
 
 class LostLink(ConnectionError):
@@ -66,11 +71,14 @@ class HeldLease(Protocol):
     def renewed(self, at: float) -> None:
         """A heartbeat for it was sent."""
 
+    def pushed(self, message: Settings | Notice) -> None:
+        """The supervisor says something of the lease's session."""
+
 
 class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
     """An unanswered request. waiter: whatever the shell waits on. patience: when it stops, by the monotonic clock.
     link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results; parts:
-    the rows that came before. error: why none will come."""
+    the rows that came before. decode: the codecs' work on the rows. error: why none will come."""
 
     id: int
     waiter: Any = None
@@ -80,6 +88,7 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
     rows: RowDecoder | None = None
     parts: list[Record] | None = None
     shapes: tuple[RowDecoder | None, ...] = ()
+    decode: Callable[[list[Record]], list[Record]] | None = None
     error: BaseException | None = None
 
     @property
@@ -110,7 +119,8 @@ class Requests:
     def hello(self) -> Hello:
         """The first message."""
         options = self.options
-        return Hello(PROTOCOL_VERSION, options.label, os.getpid(), f"pgactor {__version__}", options.max_frame_bytes)
+        library = f"pgactor {__version__}"
+        return Hello(PROTOCOL_VERSION, options.label, os.getpid(), library, options.max_frame_bytes, options.pool)
 
     def begin(self, request: Request, waiter: Any = None, patience: float | None = None, link: Any = None) -> Pending:
         """Number the request and await its reply."""
@@ -172,9 +182,8 @@ class Requests:
                         ended.append(pending)
                 elif type(message) is Notification:
                     for inbox in self.ears.take(message, ended):
-                        unlisten = Unlisten(-1, -1, None, list(inbox.channels))
-                        self.begin(unlisten)
-                        unwanted.append(unlisten)
+                        unwanted.append(Unlisten(self.begun, self.epoch, None, list(inbox.channels)))
+                        self.begun += 1  # nobody waits for its answer
                 else:
                     self._take_in(message, ended, unwanted)
         except LostLink:
@@ -199,7 +208,7 @@ class Requests:
             case Failed(id=None):
                 reason = exception(message)
                 raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
-            case Done() | Failed() | StatusReport() | Granted():
+            case Done() | Failed() | StatusReport() | Granted() | Prepared() | Opened():
                 pending = self.pending.pop(message.id, None) if message.id is not None else None
                 if pending is not None:
                     pending.reply = message
@@ -212,6 +221,9 @@ class Requests:
                 ended += self.ears.lease_ended(token.fence)
             case Gap():
                 ended += self.ears.gap(message)
+            case Settings(lease=token) | Notice(lease=token):
+                if lease := self.leases.get(token.fence):
+                    lease.pushed(message)
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch

@@ -13,15 +13,19 @@ from ..messages import IsolationLevel, PoolStatus, Request
 from . import calls
 from .channel import Channel
 from .chunks import Chunk
+from .copies import Copies
+from .failures import interface_error
 from .inbox import BUFFER_SIZE
 from .lease import Lease
 from .options import make_options
+from .releasing import check_member, warn_of_listeners
 from .requests import Pending
+from .sizes import Sizes
 from .statements import Statements
 from .subscription import Subscription
 
 
-class Client(Statements):
+class Client(Statements, Copies, Sizes):
     """A worker's access to the pool, for blocking code.
 
     Safe in threads, across forks (made before or after, used before or after, in parent and child) and under gevent;
@@ -29,7 +33,9 @@ class Client(Statements):
 
     endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
     supervisor that is not there yet. request_timeout: seconds for each statement, the wait for a backend included;
-    None: no limit. label: how this worker is named in `pgactor status` and in errors.
+    None: no limit. label: how this worker is named in `pgactor status` and in errors. pool: which of the supervisor's
+    pools; default $PGACTOR_POOL, or its first. "NAME/database" has one made of the template NAME. An endpoint may
+    name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
     """
 
     def __init__(
@@ -39,8 +45,9 @@ class Client(Statements):
         connect_timeout: float = 10.0,
         request_timeout: float | None = 60.0,
         label: str | None = None,
+        pool: str | None = None,
     ) -> None:
-        self._channel = Channel(make_options(endpoint, connect_timeout, request_timeout, label))
+        self._channel = Channel(make_options(endpoint, connect_timeout, request_timeout, label, pool))
         self._default_timeout = request_timeout
 
     def __enter__(self) -> Client:
@@ -63,7 +70,25 @@ class Client(Statements):
         request = calls.acquire(calls.check_timeout(timeout, None), ttl)
         asked_at = time.monotonic()
         pending, connected = self._channel.call(request)
-        return Lease(self._channel, connected, calls.granted(pending, request), asked_at)
+        lease = Lease(self._channel, connected, calls.granted(pending, request), asked_at)
+        lease.owner = self
+        return lease
+
+    def release(self, lease: Lease, *, timeout: float | None = None) -> None:
+        """Give a lease back. One that was released already is left alone.
+
+        timeout: is checked, and needed no more: nothing is waited for, since the supervisor resets the session.
+        Raises asyncpg.InterfaceError for what is no lease of this client, and if a statement runs on it, in another
+        thread: the statement is cancelled then, and the lease released all the same.
+        """
+        calls.check_timeout(timeout, None)
+        check_member(lease, isinstance(lease, Lease) and lease.owner is self)
+        if not lease.released:
+            warn_of_listeners(lease)
+            busy = lease.running > 0
+            lease.release()
+            if busy:
+                raise interface_error("cannot perform operation: another operation is in progress")
 
     @contextmanager
     def transaction(
@@ -130,9 +155,39 @@ class Client(Statements):
         request = calls.expire()
         calls.done(self._call("expire_connections", request), request)
 
+    def resize(self, max_size: int, min_size: int | None = None) -> None:
+        """Change how many connections the pool may have, for all its workers. min_size: how many are kept open; None
+        leaves it, or brings it down to max_size. Connections that are too many are closed when nobody uses them.
+
+        Raises `NotPermitted` where the supervisor's workers_may_administer does not permit it.
+        """
+        request = calls.resize(max_size, min_size)
+        calls.done(self._call("resize", request), request)
+
+    def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
+        """Open new connections of the pool by these arguments, in the place of all that it had; those that are open
+        stay as they are, until they end or `expire_connections` is called.
+
+        The arguments are the settings of the supervisor's [connect]: asyncpg's, libpq's and psqlpy's. Raises
+        `ConfigError` for what cannot be, and `NotPermitted`.
+        """
+        request = calls.set_connect_args(dsn, connect_kwargs)
+        calls.done(self._call("set_connect_args", request), request)
+
+    def is_closing(self) -> bool:
+        """Whether the client is closed."""
+        return self._channel.closed
+
+    def terminate(self) -> None:
+        """As `close`."""
+        self.close()
+
     def close(self) -> None:
         """End the link; leases end with it. The client cannot be used again. Closing twice is allowed."""
         self._channel.close()
+
+    def _known_status(self) -> PoolStatus | None:
+        return None if self._channel.closed else self.status()
 
     def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
         with self.acquire(timeout=calls.remaining(end)) as lease:

@@ -50,10 +50,11 @@ class Interrupt:
 
 @dataclass(slots=True)
 class Grant:
-    """Answer the request with its lease."""
+    """Answer the request with its lease. is_set_up: what is to be done first, if anything, has been."""
 
     request: Request
     lease: Lease
+    is_set_up: bool = False
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from .desk import Desk
 from .fleet import Fleet
 from .holder import Holder, HolderEvent, HolderState
 from .leasing import Leasing
-from .request import Request
+from .request import Kind, Request
 
 
 class Connecting:
@@ -94,6 +94,10 @@ class Connecting:
         flight, lease = holder.flight, holder.lease
         self._fleet.vacate(now, holder, HolderEvent.GONE)
         for request in flight:
+            if request.kind is Kind.LEASE and not request.answered:  # the connection was being tested for it
+                request.holder = None
+                self._dealing.wait_again(now, request)
+                continue
             unknown = f"the connection to PostgreSQL was lost while the statement ran: {reason}"
             self._desk.refuse(request, OutcomeUnknown(unknown), actions)
             request.holder = None

@@ -81,9 +81,10 @@ class Dealing:
     def assign(self, now: float, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to the request, which travels alone."""
         holder = self.scheduler.take(request, self._fleet.holders)
-        if request.kind is Kind.LEASE:
+        if request.kind is Kind.LEASE and self._fleet.settings.recycling != "verified":
             self._leasing.grant(now, holder, request, actions)
-        else:
+        else:  # a lease's holder is tested before it is granted
+            holder.leased = request.kind is Kind.LEASE
             self._fleet.send(now, holder, request, actions)
 
     def share(self, now: float, actions: list[Action], only: Holder | None = None) -> bool:
@@ -125,7 +126,9 @@ class Dealing:
         if self._fleet.is_stale(holder, incarnation) or request not in holder.flight:
             return actions
         self.came_back(now, holder, request)
-        if request.lease is not None:
+        if request.kind is Kind.LEASE:
+            self._tested(now, holder, request, actions)
+        elif request.lease is not None:
             self._leasing.finished(now, request.lease, touched, actions)
         elif (touched or request.kind is Kind.SESSION) and not self._fleet.is_due_to_retire(now, holder):
             holder.apply(HolderEvent.RELEASE, now)
@@ -133,6 +136,19 @@ class Dealing:
         else:
             self.drained(now, holder, actions)
         return actions
+
+    def _tested(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
+        """The holder is alive: whoever asked for it as a lease has it, if it still wants it."""
+        holder.leased = False
+        holder.uses -= 1  # it was none of a worker's
+        if request.answered or self._fleet.is_due_to_retire(now, holder):
+            if not request.answered:
+                self.wait_again(now, request)
+            self.drained(now, holder, actions)
+        else:
+            holder.apply(HolderEvent.DRAINED, now)
+            self._leasing.grant(now, holder, request, actions)
+            self.move_on(now, actions)
 
     def diverted(self, now: float, holder: Holder, incarnation: int, request: Request) -> list[Action]:
         """The statement lane cannot run the request, and has not: asyncpg is to."""
@@ -158,7 +174,7 @@ class Dealing:
     def late(self, now: float, request: Request, actions: list[Action]) -> None:
         """The request's time is over: its time to wait, or its own."""
         error: PgactorError
-        if request.holder is None and request.lease is None:
+        if request.lease is None and (request.holder is None or request.kind is Kind.LEASE):
             self._counters["refused_pool_timeout"] += 1
             error = report.pool_timeout(self._fleet, len(self._queue), now, request)
         else:

@@ -1,8 +1,8 @@
 """The fleet: all holders, those that are idle or vacant, what is sent to them, and when one is opened or retired.
 
-As in asyncpg.Pool: min_size is kept up, max_size never exceeded, and a backend is retired when it comes back after
-max_queries requests, after its lifetime, or from an earlier generation; one that idles for too long is retired where
-more than min_size are open.
+As in asyncpg.Pool: min_size is kept up, nothing is opened beyond max_size, and a backend is retired when it comes
+back after max_queries requests, after its lifetime, or from an earlier generation; one that idles for too long is
+retired where more than min_size are open. When max_size was lowered, those that are too many are retired, too.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from .scheduler import Scheduler
 
 
 class Fleet:
-    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back."""
+    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back. shrinking:
+    there are more than max_size yet."""
 
     def __init__(self, settings: PoolSettings, deadlines: Deadlines[object], random: Random) -> None:
         self.settings = settings
         self.generation = 0
         self.winding_down = False
+        self.shrinking = False
         self.holders = [Holder(number) for number in range(settings.max_size)]
         self.scheduler = Scheduler(settings)
         self.opener = Opener(
@@ -35,8 +37,32 @@ class Fleet:
             random=random,
         )
         self._vacant = self.holders[::-1]
+        self._warming = 0  # how many are to be there before the start is over
+        self._is_first = False  # the one that is to show errors early
         self._deadlines = deadlines
         self._random = random
+
+    def resize(self, now: float, max_size: int, min_size: int | None, actions: list[Action]) -> None:
+        """Change the limits. Those that are too many are closed if they are idle or not open yet, else as they come
+        back. Raises ValueError for limits that cannot be."""
+        self.settings = self.settings.resized(max_size, min_size)
+        new = [Holder(number) for number in range(len(self.holders), max_size)]
+        self.holders += new
+        self._vacant[:0] = new[::-1]
+        self.shrinking = self.alive > max_size
+        if self.shrinking:
+            for holder in self.holders:
+                if holder.state is HolderState.OPENING and self.surplus > 0:
+                    self.retire(now, holder, actions)
+            for holder in self.scheduler.snapshot()[: max(0, self.surplus)]:
+                self.scheduler.remove(holder)
+                self.retire(now, holder, actions)
+
+    @property
+    def surplus(self) -> int:
+        """How many holders with a backend that stays, or is to, are too many."""
+        closing = sum(holder.state is HolderState.CLOSING for holder in self.holders)
+        return self.alive - closing - self.settings.max_size
 
     @property
     def alive(self) -> int:
@@ -63,12 +89,19 @@ class Fleet:
             and not self.alive
         )
 
+    def start(self) -> None:
+        """From now on init_size connections are opened: one alone first, so that errors show early."""
+        self._warming = self.settings.initial_size
+        self._is_first = True
+
     def open_more(self, now: float, waiting: int, actions: list[Action]) -> None:
         """Open connections: as many as min_size and the waiting requests need, and as may be opened at once."""
-        if not self._vacant:
+        room = self.settings.max_size - self.alive
+        if room <= 0 or (self._is_first and self.opener.opening):
             return
-        needed = max(self.settings.min_size - self.alive, waiting - self.opener.opening)
-        while needed > 0 and self._vacant and self.opener.may_open(now):
+        least = max(self.settings.min_size, self._warming)
+        needed = min(max(least - self.alive, waiting - self.opener.opening), 1 if self._is_first else room)
+        while needed > 0 and self.opener.may_open(now):
             holder = self._vacant.pop()
             holder.apply(HolderEvent.OPEN, now)
             holder.incarnation += 1
@@ -76,7 +109,7 @@ class Fleet:
             self.opener.started()
             actions.append(Open(holder))
             needed -= 1
-        if needed > 0 and self._vacant and now < self.opener.not_before:
+        if needed > 0 and now < self.opener.not_before:
             self._deadlines.set(self.opener, self.opener.not_before)
 
     def send(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
@@ -94,10 +127,13 @@ class Fleet:
     def opened(self, now: float, holder: Holder, backend_pid: int) -> None:
         """The holder has a new backend; it is to be settled next."""
         self.opener.succeeded()
+        self._is_first = False
         holder.backend_pid = backend_pid
         if lifetime := self.settings.max_lifetime_seconds:
             holder.retire_at = now + lifetime * (1 - self.settings.max_lifetime_jitter * self._random.random())
         holder.apply(HolderEvent.OPENED, now)
+        if self.open >= min(self._warming, len(self.holders)):
+            self._warming = 0
 
     def settle(self, now: float, holder: Holder, actions: list[Action]) -> None:
         """The holder is idle: keep it for the next request, or retire it."""
@@ -115,7 +151,12 @@ class Fleet:
             or holder.generation != self.generation
             or bool(self.settings.max_queries and holder.uses >= self.settings.max_queries)
             or (holder.retire_at is not None and now >= holder.retire_at)
+            or (self.shrinking and self.surplus > 0)
         )
+
+    def spoil(self, now: float, holder: Holder) -> None:
+        """The holder's session is fit for nobody: retire it when it comes back."""
+        holder.retire_at = now
 
     def retire(self, now: float, holder: Holder, actions: list[Action]) -> None:
         """Close the holder's backend. One that works cannot be retired before it has come to rest."""
@@ -147,6 +188,8 @@ class Fleet:
         self._deadlines.cancel(holder)
         holder.clear()
         self._vacant.append(holder)
+        if self.shrinking:
+            self.shrinking = self.alive > self.settings.max_size
 
     def aged(self, now: float, holder: Holder, actions: list[Action]) -> None:
         """The holder's timer has come: retire it if it idles for too long or is too old."""

@@ -34,6 +34,7 @@ class Pool:
         self.settings = settings
         self.epoch = epoch
         self.started_at = started_at
+        self.unused_since = started_at  # when its last worker left
         self.roster = Roster()
         self.deadlines: Deadlines[object] = Deadlines()
         self.counters = dict.fromkeys(report.COUNTERS, 0)
@@ -65,6 +66,7 @@ class Pool:
         actions: list[Action] = []
         if not self.roster.leave(worker):
             return actions
+        self.unused_since = now
         self.deadlines.cancel(worker)
         for lease in list(worker.leases.values()):
             self.leasing.end(now, lease, LeaseLost(f"its worker {worker} is gone: {reason}"), actions, tell=False)
@@ -198,6 +200,11 @@ class Pool:
         """The holder's session is as new."""
         return self.connecting.reset_done(now, holder, incarnation)
 
+    def spoiled(self, now: float, holder: Holder, incarnation: int) -> None:
+        """The holder's session is fit for nobody, as a hook that failed left it: close it when it comes back."""
+        if not self.fleet.is_stale(holder, incarnation):
+            self.fleet.spoil(now, holder)
+
     def closed(self, now: float, holder: Holder, incarnation: int) -> list[Action]:
         """The holder's connection is closed, as was asked."""
         return self.connecting.closed(now, holder, incarnation)
@@ -238,8 +245,9 @@ class Pool:
     # --- administration -----------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Action]:
-        """Open the first min_size connections."""
+        """Open the first init_size connections."""
         actions: list[Action] = []
+        self.fleet.start()
         self.dealing.move_on(now, actions)
         return actions
 
@@ -248,6 +256,19 @@ class Pool:
         actions: list[Action] = []
         self.fleet.generation += 1
         self.fleet.retire_idle(now, actions)
+        return actions
+
+    def resize(self, now: float, max_size: int, min_size: int | None = None) -> list[Action]:
+        """Change how many connections there may be, and are kept up; min_size: None leaves it, or brings it down to
+        max_size. Those that are too many are closed when nobody uses them.
+
+        Raises ValueError for sizes that cannot be; then nothing has changed.
+        """
+        actions: list[Action] = []
+        self.fleet.resize(now, max_size, min_size, actions)
+        self.settings = self.fleet.settings
+        self.window.most = self.settings.most_in_flight
+        self.dealing.move_on(now, actions)
         return actions
 
     def drain(self, now: float) -> list[Action]:

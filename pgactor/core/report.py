@@ -87,9 +87,20 @@ def status(pool: Pool, now: float) -> PoolStatus:
         waiting=len(pool.queue),
         database=f"failing: {pool.fleet.opener.last_error}" if pool.fleet.opener.failures else "ok",
         counters=dict(pool.counters),
-        holders=[holder_status(holder, now) for holder in pool.holders],
+        holders=[holder_status(holder, now) for holder in _slots(pool.fleet)],
         workers=[worker_status(worker, now) for worker in pool.roster.all()],
+        init_size=pool.settings.initial_size,
+        pool="",  # the dialogue knows the pools by their names
+        pools=[],
+        max_queries=pool.settings.max_queries,
+        max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
     )
+
+
+def _slots(fleet: Fleet) -> list[Holder]:
+    """The holders that there may be now, and those that are too many and still there."""
+    most = fleet.settings.max_size
+    return [each for each in fleet.holders if each.number < most or each.state is not HolderState.VACANT]
 
 
 def _count(fleet: Fleet) -> dict[str, int]:
@@ -128,7 +139,7 @@ def _facts(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, objec
     text = ", ".join(f"{name} {number}" for name, number in count.items())
     if fleet.opener.failures:
         text += f"; PostgreSQL refuses connections: {fleet.opener.last_error}"
-    holders = [holder_status(holder, now) for holder in fleet.holders]
+    holders = [holder_status(holder, now) for holder in _slots(fleet)]
     if words := _holders_in_words([holder for holder in holders if holder.state != "vacant"]):
         text += "\n" + words
     facts: dict[str, object] = {name: count[name] for name in ("max_size", "size", "idle", "waiting")}

@@ -267,7 +267,7 @@ class Bench:
         self.has_room = True
         self.on_room: Callable[[], object] = lambda: None
         self.on_came_back: Callable[[], None] = lambda: None
-        backend = SimpleNamespace(holder=SimpleNamespace(number=3), pid=4242)
+        backend = SimpleNamespace(holder=SimpleNamespace(number=3), pid=4242, name="backend 3")
         self.pipeline = Pipeline(
             cast(Backend, backend),
             cast(Session, self.session),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import asyncpg
 
@@ -34,11 +34,17 @@ class FakeSession:
         self._listeners: list[Callable[[Any], None]] = []
         # for the statement lane
         self.utf8 = True
+        self.has_codecs = False
         self.transport = FakeTransport()
         self.lent = False
         self.passed_on = b""
         self.cancels = 0
         self.types: list[tuple[int, str, str, int]] = []
+
+    reported: ClassVar[dict[str, str]] = {"TimeZone": "UTC"}
+
+    def get_server_version(self) -> tuple[int, int, int, str, int]:
+        return 17, 0, 0, "final", 0
 
     # --- what the test does ---------------------------------------------------------------------------------
 

@@ -12,14 +12,16 @@ import pytest
 
 from pgactor.actors.backend import CLOSE_SECONDS, Backend
 from pgactor.actors.group import Group
+from pgactor.actors.hooks import Setup
 from pgactor.actors.lane import Lane
+from pgactor.actors.reports import Answer
 from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
 from pgactor.config import Settings
 from pgactor.core.holder import Holder
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
-from pgactor.messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Results, Rows, StatementRequest
+from pgactor.messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
 from tests.client.virtual import now, run, turns
 
 from .scripts import BOUND, CLOSED, IDLE, INET, NO_DATA, described, error, fatal, gives, ran, spoken
@@ -35,7 +37,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
-        self.replies: list[Done | Rows | Results | Failed] = []
+        self.replies: list[Answer] = []
         self.shapes: list[Shape | None] = []
         self.error: BaseException | None = None
 
@@ -46,10 +48,13 @@ class Recorder:
         self.heard.append("open_failed")
         self.error = error
 
-    def answer(self, request: Request, reply: Done | Rows | Results | Failed, shape: Shape | None) -> None:
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
         self.heard.append(f"answer {request.id}")
         self.replies.append(reply)
         self.shapes.append(shape)
+
+    def schema_changed(self) -> None:
+        self.heard.append("schema_changed")
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         self.heard.append(f"finished {request.id}{' touched' if touched else ''}")
@@ -81,8 +86,11 @@ class Recorder:
         request.work = None
         backend.run(request)
 
-    def notified(self, backend: Backend, channel: str, payload: str, pid: int) -> None:
-        self.heard.append(f"notified {channel} {payload} {pid}")
+    def spoiled(self, backend: Backend) -> None:
+        self.heard.append("spoiled")
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        self.heard.append(f"set_up {setup.request.id}{'' if error is None else f': {error}'}")
 
     def reset_done(self, backend: Backend) -> None:
         self.heard.append("reset_done")
@@ -150,7 +158,7 @@ class Bench:
         await turns()
 
     @property
-    def reply(self) -> Done | Rows | Results | Failed:
+    def reply(self) -> Answer:
         return self.recorder.replies[-1]
 
     async def is_over(self) -> bool:

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from pgactor import wire
+from pgactor.actors.dialing import Dialer
 from pgactor.actors.failures import failed, in_words, statement_failed
-from pgactor.actors.session import open_session
 from pgactor.config import ConnectSettings
 from pgactor.errors import ConfigError, OutcomeUnknown, RequestTimeout
 
@@ -44,7 +44,7 @@ async def test_no_failure_to_connect_tells_the_password(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises((OSError, ValueError, OverflowError, ConfigError, asyncpg.InterfaceError)) as caught:
-        await open_session(settings.arguments())
+        await Dialer(settings).open()
     error = caught.value
     assert SECRET not in in_words(error)
     assert SECRET.encode() not in wire.encode([failed(1, error)])
@@ -55,12 +55,12 @@ async def test_no_failure_to_connect_tells_the_password(
 @pytest.mark.parametrize("name", ["a slash", "a question mark before", "no port"])
 async def test_a_dsn_that_cannot_be_parsed_is_an_error_of_settings(name: str) -> None:
     with pytest.raises(ConfigError, match="percent-encoded"):
-        await open_session(CONNECT_SETTINGS[name].arguments())
+        await Dialer(CONNECT_SETTINGS[name]).open()
 
 
-async def test_asyncpgs_own_words_on_settings_are_kept() -> None:
-    with pytest.raises(asyncpg.ClientConfigurationError, match="sslmode"):
-        await open_session(CONNECT_SETTINGS["a wrong option"].arguments())
+async def test_a_wrong_option_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"sslmode is expected to be one of disable, .*; got 'perhaps'"):
+        await Dialer(CONNECT_SETTINGS["a wrong option"]).open()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
 from pgactor.client.aioconnected import AioConnected
 from pgactor.client.requests import Pending
-from pgactor.messages import Done, Request, Token
+from pgactor.messages import Done, Notice, Request, Settings, Token
 
 from .memory import MemoryAioLink, MemorySupervisor
 from .virtual import now, turns
@@ -24,10 +24,14 @@ class HeldToken:
         self.token = Token(7, 0, fence)
         self.ttl = ttl
         self.end: BaseException | None = None
+        self.told: list[Settings | Notice] = []
         self.expires_at = now() + ttl
 
     def ended(self, error: BaseException) -> None:
         self.end = error
+
+    def pushed(self, message: Settings | Notice) -> None:
+        self.told.append(message)
 
     def renewed(self, at: float) -> None:
         assert at < self.expires_at, "the renewal came too late"

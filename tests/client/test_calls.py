@@ -20,7 +20,19 @@ from pgactor.client import calls
 from pgactor.client.chunks import chunked
 from pgactor.client.failures import unencodable
 from pgactor.client.requests import Pending, Reply
-from pgactor.messages import Done, ExecuteMany, Failed, Granted, Message, Results, Rows, StatusReport, Token
+from pgactor.messages import (
+    Done,
+    ExecuteMany,
+    Failed,
+    Granted,
+    Message,
+    Opened,
+    Prepared,
+    Results,
+    Rows,
+    StatusReport,
+    Token,
+)
 from pgactor.rows import RowDecoder
 
 from .memory import COLUMNS, granted, rows
@@ -268,4 +280,4 @@ def test_replies_tell_whether_the_lease_is_in_a_transaction(reply: Reply | None,
 
 
 def test_these_are_all_the_replies_there_are() -> None:
-    assert Reply == Done | Rows | Results | Granted | StatusReport | Failed
+    assert Reply == Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed

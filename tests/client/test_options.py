@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pgactor.client.options import make_options
-from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
+from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from pgactor.errors import ClientError
 
 
@@ -58,6 +58,29 @@ def test_a_worker_is_named_after_its_program(argv: list[str], label: str, monkey
     monkeypatch.setattr(sys, "argv", argv)
     assert make_options(None, 1.0, None, None).label == label
     assert make_options(None, 1.0, None, "mine").label == "mine"
+
+
+def test_the_pool_is_the_one_given_else_the_endpoints_else_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(POOL_VARIABLE, raising=False)
+    assert make_options("ipc:///tmp/x", 1.0, None, None).pool == ""
+    monkeypatch.setenv(POOL_VARIABLE, "third")
+    assert make_options("ipc:///tmp/x", 1.0, None, None).pool == "third"
+    made = make_options("ipc:///tmp/x?pool=a%2Fb", 1.0, None, None)
+    assert (made.endpoint, made.pool) == ("ipc:///tmp/x", "a/b")
+    assert make_options("ipc:///tmp/x?pool=second", 1.0, None, None, "first").pool == "first"
+    assert make_options("ipc:///tmp/x", 1.0, None, None, "").pool == ""
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "tcp://127.0.0.1:5000?pool=second")
+    made = make_options(None, 1.0, None, None)
+    assert (made.endpoint, made.pool) == ("tcp://127.0.0.1:5000", "second")
+
+
+@pytest.mark.parametrize("query", ["poll=x", "pool", "pool=", "pool=x&pool=y", "timeout=3"])
+def test_an_option_of_the_endpoint_that_is_none_is_refused_and_named(query: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        make_options(f"ipc:///tmp/x?{query}", 1.0, None, None)
+    assert str(caught.value) == (
+        f"?{query} is no option of the endpoint ipc:///tmp/x: ?pool=NAME is all that is expected"
+    )
 
 
 def test_times_are_taken_as_they_are_given() -> None:

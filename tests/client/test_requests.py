@@ -27,8 +27,10 @@ from pgactor.messages import (
     Done,
     Failed,
     LeaseEnded,
+    Notice,
     Part,
     Release,
+    Settings,
     Token,
     Welcome,
 )
@@ -47,9 +49,13 @@ class HeldToken:
         self.ttl = 30.0
         self.renewals: list[float] = []
         self.end: BaseException | None = None
+        self.told: list[Settings | Notice] = []
 
     def ended(self, error: BaseException) -> None:
         self.end = error
+
+    def pushed(self, message: Settings | Notice) -> None:
+        self.told.append(message)
 
     def renewed(self, at: float) -> None:
         self.renewals.append(at)

@@ -40,6 +40,10 @@ class Session:
         self._protocol = self
         # ours
         self.outermost: TransactionSteps | None = None
+        self.released = False
+
+    def require_usable(self, kind: str, method: str) -> None:
+        pass
 
     def is_in_transaction(self) -> bool:
         return self.in_transaction

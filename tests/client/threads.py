@@ -13,7 +13,7 @@ from pgactor.client import calls
 from pgactor.client.channel import Channel
 from pgactor.client.connected import Connected
 from pgactor.client.requests import Pending
-from pgactor.messages import Done, Request, Token
+from pgactor.messages import Done, Notice, Request, Settings, Token
 
 from .memory import MemorySupervisor, options
 from .virtual import THREAD_SECONDS
@@ -44,9 +44,13 @@ class HeldToken:
         self.token = Token(7, 0, fence)
         self.ttl = ttl
         self.end: BaseException | None = None
+        self.told: list[Settings | Notice] = []
 
     def ended(self, error: BaseException) -> None:
         self.end = error
+
+    def pushed(self, message: Settings | Notice) -> None:
+        self.told.append(message)
 
     def renewed(self, at: float) -> None:
         pass

@@ -67,11 +67,56 @@ def test_a_connection_is_opened_for_each_that_waits_up_to_max_size() -> None:
 def test_only_a_few_are_opened_at_once() -> None:
     bench = Bench(min_size=5, max_size=5, opens_at_once=2)
     bench.start()
+    bench.open()
     assert len(bench.opening()) == 2
     bench.open()
     assert len(bench.opening()) == 2
     bench.open_all()
     assert bench.states() == ["idle"] * 5
+
+
+def test_at_start_one_is_opened_alone_so_that_errors_show_early() -> None:
+    bench = Bench(min_size=4, max_size=4, opens_at_once=10)
+    bench.start()
+    bench.submit(bench.worker())
+    bench.submit(bench.worker())
+    assert len(bench.opening()) == 1
+    bench.open()
+    assert len(bench.opening()) == 3
+
+
+def test_while_the_first_one_fails_the_others_wait() -> None:
+    bench = Bench(min_size=3, max_size=3, opens_at_once=10, reopen_backoff_seconds=1.0)
+    bench.start()
+    bench.fail_open()
+    assert bench.opening() == []
+    bench.advance(1.0)
+    assert len(bench.opening()) == 1
+    bench.open()
+    assert len(bench.opening()) == 2
+
+
+def test_init_size_connections_are_opened_at_start_and_min_size_of_them_kept() -> None:
+    bench = Bench(init_size=4, min_size=1, max_size=5, max_inactive_connection_lifetime=10, max_lifetime_seconds=0)
+    bench.start()
+    bench.open_all()
+    assert bench.states() == ["idle"] * 4 + ["vacant"]
+    bench.advance(60)
+    bench.settle()
+    assert bench.states().count("idle") == 1
+    bench.cut(next(holder for holder in bench.pool.holders if holder.state == "idle"))
+    bench.advance(1)
+    bench.open_all()
+    assert bench.states().count("idle") == 1
+
+
+def test_one_that_is_lost_before_init_size_are_there_is_opened_again() -> None:
+    bench = Bench(init_size=2, min_size=0, max_size=2, reopen_backoff_seconds=0.1)
+    bench.start()
+    bench.cut(bench.open())
+    bench.advance(1)
+    bench.open_all()
+    assert bench.states() == ["idle"] * 2
 
 
 def test_one_that_waits_does_not_have_two_opened() -> None:
@@ -111,6 +156,33 @@ def test_an_incarnation_is_never_used_again() -> None:
         assert holder.backend_pid == 0
         bench.advance(1.0)
         bench.open()
+
+
+def test_a_spoiled_connection_is_closed_when_it_comes_back() -> None:
+    bench = Bench.ready(2, **FOREVER)
+    lease = bench.lease(bench.worker())
+    holder, request = lease.holder, bench.submit(bench.worker())
+    assert request.holder is not None
+    for each in (holder, request.holder):
+        bench.pool.spoiled(bench.now, each, each.incarnation)
+    assert sorted(bench.states()) == ["busy", "leased"]
+    bench.release(lease)
+    assert holder.state == "closing"
+    bench.finish(request)
+    assert bench.states() == ["closing"] * 2
+    bench.settle()
+    assert bench.states() == ["idle"] * 2
+
+
+def test_that_an_earlier_connection_was_spoiled_says_nothing_of_the_next() -> None:
+    bench = Bench.ready(1, **FOREVER)
+    holder = bench.pool.holders[0]
+    bench.cut(holder)
+    bench.advance(1)
+    bench.open()
+    bench.pool.spoiled(bench.now, holder, holder.incarnation - 1)
+    use(bench)
+    assert bench.states() == ["idle"]
 
 
 # --- replacement --------------------------------------------------------------------------------------------
@@ -321,7 +393,7 @@ def test_failed_opens_are_tried_again_one_at_a_time_with_doubled_pauses() -> Non
     bench.start()
     while bench.opening():
         bench.fail_open()
-    assert bench.opens == 3
+    assert bench.opens == 1
     pauses = []
     for _ in range(6):
         began = bench.now

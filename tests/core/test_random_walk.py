@@ -40,7 +40,7 @@ KNOWN = {
 """Statements that the statement lane runs, and how long each is known to take."""
 
 
-def settings_by(random: Random) -> dict[str, float | int | None]:
+def settings_by(random: Random) -> dict[str, float | int | str | None]:
     """Small limits of all kinds, so that each of them is met often."""
     max_size = random.randint(1, 6)
     return {
@@ -61,6 +61,7 @@ def settings_by(random: Random) -> dict[str, float | int | None]:
         "pipeline_stall_seconds": random.choice([0.0, 0.01, 0.01, 0.01, 5.0]),
         "worker_window": random.choice([0, 1, 10**6]),
         "lease_share": random.choice([0.0, 0.5, 0.75, 0.75, 1.0]),
+        "recycling": random.choice(["reset", "reset", "clean", "verified"]),
     }
 
 
@@ -91,6 +92,7 @@ class Walk:
             self.a_stale_token_is_used,
             self.a_backend_is_lost,
             self.a_late_report_comes,
+            self.the_pool_is_resized,
             self.the_database_comes_or_goes,
         ]
 
@@ -270,7 +272,7 @@ class Walk:
         request = self.one_of([request for request in running if request.work is None])
         if request is None:
             return ""
-        if self.chance(0.2) and not request.answered:
+        if self.chance(0.2) and not request.answered and request.kind is not Kind.LEASE:
             self.bench.give_result(request)
             return f"{request!r}, but its backend is not quiet"
         self.bench.finish(request, touched=self.chance(0.1))
@@ -359,6 +361,14 @@ class Walk:
         self.bench.expire_connections()
         return ""
 
+    def the_pool_is_resized(self) -> str:
+        if self.chance(0.5):
+            return ""
+        max_size = self.random.randint(1, 8)
+        min_size = self.random.choice([None, None, 0, self.random.randint(0, max_size)])
+        self.bench.resize(max_size, min_size)
+        return f"to {min_size}, {max_size}"
+
     # --- the end --------------------------------------------------------------------------------------------
 
     def quiesce(self) -> None:
@@ -382,7 +392,8 @@ class Walk:
         self.quiesce()
         idle = self.bench.in_state(HolderState.IDLE)
         assert len(idle) >= self.bench.settings.min_size
-        assert len(idle) + len(self.bench.in_state(HolderState.VACANT)) == self.bench.settings.max_size
+        assert len(idle) <= self.bench.settings.max_size
+        assert len(idle) + len(self.bench.in_state(HolderState.VACANT)) == len(self.bench.pool.holders)
         return f"with {len(idle)} idle"
 
     def drain(self) -> str:

@@ -118,7 +118,7 @@ def test_a_pool_releases_its_connections_too(supervisor: WatchedSupervisor, open
     lease = client.acquire()
     client.release(lease.target)
     client.release(lease.target)
-    with pytest.raises(asyncpg.InterfaceError, match="invalid lease: 'x' is not one of this client"):
+    with pytest.raises(asyncpg.InterfaceError, match="invalid connection: 'x' is not a member"):
         client.release("x")
     until(lambda: client.status().leased == 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def test_a_message_without_a_meaning_is_an_error(monkeypatch: pytest.MonkeyPatch
         generate.check_meanings()
 
 
+def test_each_message_is_described_once_on_the_page() -> None:
+    page = (HERE / "README.md").read_text(encoding="utf-8")
+    titles = [line.removeprefix("#### ") for line in page.splitlines() if line.startswith("#### ")]
+    assert sorted(titles) == sorted([*meanings.MESSAGES, *meanings.STRUCTS])
+
+
+def test_the_page_refers_to_sections_that_it_has() -> None:
+    page = (HERE / "README.md").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert {int(number) for number in re.findall(r"section (\d+)", page)} <= set(numbers)
+    headings = set(re.findall(r"^#{2,4} (?:\d+\. )?(.*)$", page, re.MULTILINE))
+    assert set(re.findall(r"see “([^”]+)”", page)) <= headings
+
+
 def test_a_page_without_its_markers_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected the markers of `version` once"):
         generate.readme("# no markers")
@@ -79,6 +95,13 @@ def test_the_page_has_the_version_of_the_messages() -> None:
         ["fetch", 1, 1, None, "select 1", [], 0, [1, 2]],
         ["release", None],
         ["done", 1],
+        ["prepare", 1, 1, None, "select 1", None],
+        ["fetch_cursor", 1, 1, None, 1, 0, [1, 2, 3]],
+        ["copy_in", 1, 1, None, "copy_from_table", "t", {}, [1, 2, 3]],
+        ["set_codec", 1, 1, None, "json", "pg_catalog", [1, 2, 3], "json"],
+        ["listen", 1, 1, None, "orders"],
+        ["credit", 1, -1],
+        ["chunk", 1],
     ],
     ids=repr,
 )

@@ -113,7 +113,8 @@ def test_the_json_form_obeys_the_schema(direction: str, vector: dict[str, Any]) 
     other_schema = json.loads((HERE / "schema" / f"{other}.json").read_text(encoding="utf-8"))
     for message in vector["messages"]:
         jsonschema.validate(message, schema, jsonschema.Draft202012Validator)
-        assert not jsonschema.Draft202012Validator(other_schema).is_valid(message)
+        goes_both_ways = message[0] in {generate.tag_of(struct) for struct in generate.BOTH_WAYS}
+        assert jsonschema.Draft202012Validator(other_schema).is_valid(message) is goes_both_ways
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -1,0 +1,181 @@
+"""The pools of one supervisor: each with a conductor of its own, and each worker's link with one of them.
+
+A link belongs to the pool that its hello names, for as long as it lives. Until then its frames come here; from then
+on they go straight to the pool's dialogue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from .. import wire
+from ..config import DEFAULT_POOL, PoolTable, Settings
+from ..errors import PoolClosing, PoolError, ProtocolError
+from ..messages import PROTOCOL_VERSION, Hello
+from . import hooks
+from .conductor import Conductor, new_epoch
+from .dialing import Dialer
+from .failures import failed
+from .peer import Peer
+from .templates import Template
+
+log = logging.getLogger("pgactor.pools")
+
+SWEEP_PARTS = 4
+"""How often it is looked for idle pools, in the time that one may idle."""
+
+
+class Pools:
+    """Owns the conductors, by their names, and gives each link its dialogue.
+
+    Raises `ConfigError` for a hook that cannot be imported and for a template without a place for a name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._frames = wire.worker_frames(settings.max_frame_bytes)
+        self._several = bool(settings.pools or settings.templates)
+        self._loop = asyncio.get_running_loop()
+        self._draining = False
+        self._closing: set[asyncio.Task[None]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._templates = {name: Template(name, table) for name, table in settings.templates.items()}
+        self._hooks = {
+            DEFAULT_POOL: hooks.load(settings.hooks),
+            **{name: hooks.load(table.hooks) for name, table in (settings.pools | settings.templates).items()},
+        }
+        self.conductors = {DEFAULT_POOL: self._conductor(DEFAULT_POOL, settings)}
+        for name, table in settings.pools.items():
+            self.conductors[name] = self._conductor(name, self._settings_of(table))
+        self._first = self.conductors[DEFAULT_POOL].dialogue
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the first connections of each."""
+        for conductor in self.conductors.values():
+            conductor.start()
+        if any(template.idle_seconds for template in self._templates.values()):
+            self._sweep_later()
+
+    async def drain(self, seconds: float) -> None:
+        """Let the work in progress in all of them end, for so many seconds, then end it."""
+        self._draining = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await asyncio.gather(*(conductor.drain(seconds) for conductor in self.conductors.values()))
+        await asyncio.gather(*self._closing)
+
+    # --- what the gateways hear ---------------------------------------------------------------------------
+
+    def frame(self, peer: Peer, frame: bytes) -> None:
+        """A frame on a link that belongs to no pool yet."""
+        try:
+            hello = next((each for each in self._frames.decode(frame) if isinstance(each, Hello)), None)
+        except ProtocolError:
+            hello = None  # the dialogue will say so
+        if hello is None or hello.version != PROTOCOL_VERSION:
+            self._first.frame(peer, frame)
+            return
+        try:
+            dialogue = self._get(hello.pool or DEFAULT_POOL).dialogue
+        except PoolError as error:
+            log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, hello.label[:200], error)
+            peer.send(failed(None, error))
+            peer.close(str(error))
+            return
+        peer.heard_by = dialogue
+        dialogue.frame(peer, frame)
+
+    def disconnected(self, peer: Peer, reason: str) -> None:
+        """A link that belonged to no pool has ended."""
+        self._first.disconnected(peer, reason)
+
+    def malformed(self, peer: Peer | None, reason: str) -> None:
+        """Something on such a link could not be read."""
+        self._first.malformed(peer, reason)
+
+    # --- by name ------------------------------------------------------------------------------------------
+
+    def _get(self, name: str) -> Conductor:
+        """The pool of that name, made now if it is of a template. Raises `PoolError`."""
+        conductor = self.conductors.get(name)
+        if conductor is not None:
+            return conductor
+        kind, _, part = name.partition("/")
+        template = self._templates.get(kind)
+        if template is None:
+            names = [DEFAULT_POOL, *self._settings.pools, *(each.example for each in self._templates.values())]
+            raise PoolError(f"the supervisor has no pool {name[:200]!r}; it has: {', '.join(names)}")
+        if self._draining:
+            raise PoolClosing("the supervisor is shutting down; try again shortly")
+        table = template.table_for(part)
+        self._make_room(template)
+        conductor = self.conductors[name] = self._conductor(name, self._settings_of(table), template.name)
+        log.info("pool %s is opened", name)
+        conductor.start()
+        return conductor
+
+    def _settings_of(self, table: PoolTable) -> Settings:
+        connect = table.connecting(self._settings.connect)
+        return msgspec.structs.replace(self._settings, pool=table, connect=connect)
+
+    def _conductor(self, name: str, settings: Settings, kind: str | None = None) -> Conductor:
+        called = self._hooks[kind or name]
+        if called.each_use:  # as in asyncpg, they are called for each statement: none may leave anything to the next
+            settings = msgspec.structs.replace(
+                settings, pool=msgspec.structs.replace(settings.pool, reset_every_statement=True)
+            )
+        dialer = Dialer(settings.connect, called)
+        conductor = Conductor(
+            settings,
+            connect=dialer.open,
+            epoch=new_epoch(),
+            set_connect_args=dialer.set_arguments,
+            hooks=called,
+            name=name if self._several else "",
+        )
+        conductor.dialogue.pool_name = name
+        conductor.dialogue.pool_names = lambda: list(self.conductors)
+        return conductor
+
+    # --- those of templates -------------------------------------------------------------------------------
+
+    def _made_of(self, template: Template) -> list[str]:
+        return [name for name in self.conductors if name.startswith(f"{template.name}/")]
+
+    def _make_room(self, template: Template) -> None:
+        """Close the one that was longest without a worker, if there are as many as there may be. Raises `PoolError`
+        if all are in use."""
+        made = self._made_of(template)
+        if len(made) < template.max_pools:
+            return
+        unused = [name for name in made if self.conductors[name].unused_since is not None]
+        if not unused:
+            raise PoolError(
+                f"there are {len(made)} pools of the template {template.name!r} already (max_pools), and workers are "
+                "connected to each"
+            )
+        self._close(min(unused, key=lambda name: self.conductors[name].unused_since or 0.0))
+
+    def _close(self, name: str) -> None:
+        log.info("pool %s is closed: no worker is connected to it", name)
+        task = self._loop.create_task(self.conductors.pop(name).drain(self._settings.drain_timeout_seconds))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _sweep_later(self) -> None:
+        soonest = min(template.idle_seconds for template in self._templates.values() if template.idle_seconds)
+        self._sweep = self._loop.call_later(soonest / SWEEP_PARTS, self._close_unused)
+
+    def _close_unused(self) -> None:
+        now = self._loop.time()
+        for template in self._templates.values():
+            for name in self._made_of(template):
+                since = self.conductors[name].unused_since
+                if template.idle_seconds and since is not None and now >= since + template.idle_seconds:
+                    self._close(name)
+        self._sweep_later()

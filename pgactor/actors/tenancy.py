@@ -1,0 +1,302 @@
+"""A tenancy: what a lease has open on its session, by the numbers that its worker knows it by.
+
+Prepared statements and cursors are asyncpg's own objects. They are dropped when the lease ends; what PostgreSQL keeps
+of them goes with the session's reset, or with the transaction that a cursor lives in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from ..core.lease import Lease
+from ..core.request import Request
+from ..core.statement import Statement, StatementTable, concerns_a_transaction
+from ..messages import (
+    CloseCursor,
+    CloseStatement,
+    Describe,
+    Done,
+    Execute,
+    ExecuteMany,
+    Fetch,
+    FetchCursor,
+    FetchMany,
+    LeaseNotice,
+    Listen,
+    MoveCursor,
+    Notice,
+    Notification,
+    OpenCursor,
+    Opened,
+    Prepare,
+    Prepared,
+    Reset,
+    Rows,
+    SetCodec,
+    Settings,
+    TypeInfo,
+    Unlisten,
+    Watch,
+)
+from .codecs import Codecs
+from .reports import Answer
+from .session import Session, quoted
+from .shapes import Shape, ShapeTable
+
+TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten
+"""Requests to what a lease has open; of a prepared statement there are `StatementRequest`s besides."""
+
+_TENANTS = (Prepare, Describe, OpenCursor, FetchCursor, MoveCursor, SetCodec, Reset, Listen, Unlisten)
+_OF_A_STATEMENT = (Fetch, ExecuteMany, FetchMany)
+
+_FETCH = Statement("FETCH")
+_MOVE = Statement("MOVE")
+_CODEC = Statement("SET CODEC")
+_RESET = Statement("RESET")
+_LISTEN = Statement("LISTEN")
+
+
+PassOn = Callable[[Request, Shape, Sequence[Sequence[Any]]], Awaitable[msgspec.Raw]]
+
+
+class _Opened(NamedTuple):
+    """A prepared statement or a cursor, and the shape of its rows."""
+
+    of: Any
+    shape: Shape
+
+
+class Tenancy:
+    """One lease's time on a session.
+
+    settings: the reported parameters that its worker was told last. pass_on: encodes rows, and passes on those that
+    are too many for one reply. schema_changed: has all sessions forget what they know of the database's types.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        lease: Lease,
+        shapes: ShapeTable,
+        *,
+        pass_on: PassOn,
+        schema_changed: Callable[[], None],
+    ) -> None:
+        self.lease = lease
+        self._pass_on = pass_on
+        self._schema_changed = schema_changed
+        self.settings = session.reported
+        self._session = session
+        self._shapes = shapes
+        self._numbers = 0
+        self._statements: dict[int, _Opened] = {}
+        self._cursors: dict[int, _Opened] = {}
+        self._unused: list[Any] = []  # cursors that are to be closed when there is time
+        self._logs = False
+        self._codecs = Codecs(session)
+        session.notified = self._notified
+
+    @property
+    def server_version(self) -> tuple[int, int, int, str, int]:
+        """PostgreSQL's version."""
+        major, minor, micro, level, serial = self._session.get_server_version()
+        return major, minor, micro, level, serial
+
+    def told(self, notice: LeaseNotice) -> None:
+        """The worker says something that has no answer."""
+        match notice:
+            case CloseStatement(statement=number):
+                self._statements.pop(number, None)  # asyncpg closes it at the next one
+            case CloseCursor(cursor=number):
+                if (cursor := self._cursors.pop(number, None)) is not None:
+                    self._unused.append(cursor.of)
+            case Watch(log=log):
+                self._watch_log(log)
+
+    def tell_settings(self) -> None:
+        """Tell the worker of the reported parameters that have changed."""
+        settings = self._session.reported
+        if settings is not self.settings:
+            changed = {name: value for name, value in settings.items() if self.settings.get(name) != value}
+            self.settings = settings
+            if changed and self._is_current:
+                self.lease.worker.link.send(Settings(self.lease.token, changed))
+
+    def end(self) -> None:
+        """The lease has ended."""
+        self._watch_log(False)
+        self._session.notified = None
+        self._codecs.clear()
+        self._statements.clear()
+        self._cursors.clear()
+        self._unused.clear()
+
+    async def tidy(self, message: Any) -> None:
+        """Before it is performed: end the cursors that nobody uses any more, unless it ends them itself."""
+        if self._unused and not (isinstance(message, Execute) and concerns_a_transaction(message.sql)):
+            while self._unused:
+                await self._session.close_portal(self._unused.pop())
+
+    async def perform(self, request: Request) -> tuple[Answer, Shape | None]:
+        """Do what the request's message asks for, of those that `is_tenants` knows. Raises asyncpg's errors."""
+        session = self._session
+        message = request.payload
+        match message:
+            case Prepare(id=id, sql=sql, name=name):
+                statement = await session.prepare(sql, name=name)
+                shape = self._shapes.get(session.columns(statement.get_attributes()))
+                number = self._keep(self._statements, _Opened(statement, shape))
+                return self._prepared(id, number, statement), None
+            case Describe():
+                return await described(session, message), None
+            case OpenCursor(id=id, sql=sql, args=args, statement=None):
+                return await self._open(id, session.cursor(sql, *args)), None
+            case OpenCursor(id=id, args=args, statement=number):
+                return await self._open(id, self._statement(number).of.cursor(*args)), None
+            case FetchCursor(cursor=number, limit=limit):
+                cursor = self._cursor(number)
+                return await self._rows(request, cursor.shape, await cursor.of.fetch(limit)), cursor.shape
+            case MoveCursor(id=id, cursor=number, count=count):
+                moved = await self._cursor(number).of.forward(count)
+                return Done(id, f"MOVE {moved}", session.is_in_transaction()), None
+            case SetCodec(id=id):
+                await self._codecs.set(message)
+                return Done(id, None, session.is_in_transaction()), None
+            case Listen(id=id, channels=channels) | Unlisten(id=id, channels=channels):
+                verb = type(message).__name__.upper()
+                for channel in channels:
+                    await session.fetch(f"{verb} {quoted(channel)}")  # as asyncpg does
+                return Done(id, verb, session.is_in_transaction()), None
+            case Reset(id=id, schema_only=True):
+                self._schema_changed()
+                return Done(id, None, session.is_in_transaction()), None
+            case Reset(id=id):
+                self._watch_log(False)
+                self._cursors.clear()
+                await session.renew()
+                return Done(id), None
+            case _:
+                return await self._run(request)
+
+    async def _run(self, request: Request) -> tuple[Answer, Shape | None]:
+        """Run a prepared statement."""
+        message: Fetch | ExecuteMany | FetchMany = request.payload
+        statement, shape = self._statement(message.statement)
+        match message:
+            case Fetch(args=args, limit=limit):
+                if limit == 1:
+                    record = await statement.fetchrow(*args)
+                    records = [] if record is None else [record]
+                else:
+                    records = await statement.fetch(*args)
+                    records = records[:limit] if limit else records
+                status = statement.get_statusmsg()
+            case FetchMany(args=args):
+                records, status = await self._session.run_many(statement, args, rows=True), None
+            case ExecuteMany(id=id, args=args):
+                await self._session.run_many(statement, args, rows=False)
+                return Done(id, None, self._session.is_in_transaction()), None
+        return await self._rows(request, shape, records, status), shape
+
+    async def _open(self, id: int, factory: Any) -> Opened:
+        cursor = await factory
+        shape = self._shapes.get(self._session.columns_of_cursor(cursor))
+        number = self._keep(self._cursors, _Opened(cursor, shape))
+        return Opened(id, number, self._session.is_in_transaction())
+
+    async def _rows(
+        self, request: Request, shape: Shape, records: Sequence[Sequence[Any]], status: str | None = None
+    ) -> Rows:
+        data = await self._pass_on(request, shape, records)
+        return Rows(request.id, shape.number, None, data, self._session.is_in_transaction(), status)
+
+    def _prepared(self, id: int, number: int, statement: Any) -> Prepared:
+        return Prepared(
+            id,
+            number,
+            statement.get_name(),
+            *_types(statement.get_parameters(), statement.get_attributes()),
+            self._session.is_in_transaction(),
+        )
+
+    def _keep(self, where: dict[int, Any], what: Any) -> int:
+        self._numbers += 1
+        where[self._numbers] = what
+        return self._numbers
+
+    def _statement(self, number: int | None) -> _Opened:
+        try:
+            return self._statements[number or 0]
+        except KeyError:
+            raise asyncpg.InterfaceError(f"the lease has no prepared statement {number} any more") from None
+
+    def _cursor(self, number: int) -> _Opened:
+        try:
+            return self._cursors[number]
+        except KeyError:
+            raise asyncpg.InvalidCursorNameError(f"the lease has no cursor {number} any more") from None
+
+    @property
+    def _is_current(self) -> bool:
+        return self.lease.holder.lease is self.lease
+
+    def _watch_log(self, watch: bool) -> None:
+        if watch and not self._logs and not self._session.is_closed():
+            self._session.add_log_listener(self._logged)
+        elif self._logs and not watch:
+            self._session.remove_log_listener(self._logged)
+        else:
+            return
+        self._logs = watch
+
+    def _notified(self, channel: str, payload: str, pid: int) -> None:
+        if self._is_current:
+            self.lease.worker.link.send(Notification(channel, payload, pid, self.lease.token))
+
+    def _logged(self, _: object, message: Any) -> None:
+        if self._is_current:
+            fields = {name: str(value) for name, value in message.as_dict().items()}
+            self.lease.worker.link.send(Notice(self.lease.token, fields))
+
+
+def is_tenants(message: object) -> bool:
+    """Whether the message is to what a lease has open, so that its tenancy performs it."""
+    return isinstance(message, _TENANTS) or (isinstance(message, _OF_A_STATEMENT) and message.statement is not None)
+
+
+def statement_of(message: TenantRequest, known: StatementTable) -> tuple[Statement, bool]:
+    """What runs, for the brain, and whether the session is clean after it, once no transaction is open any more."""
+    match message:
+        case Prepare(sql=sql):
+            return known.get(sql), False
+        case Describe(sql=sql):
+            return known.get(sql), True
+        case OpenCursor(sql=sql):
+            statement = known.get(sql)
+            return statement, statement.keeps_clean
+        case FetchCursor():
+            return _FETCH, True
+        case MoveCursor():
+            return _MOVE, True
+        case SetCodec():
+            return _CODEC, False
+        case Reset():
+            return _RESET, False
+        case Listen() | Unlisten():
+            return _LISTEN, False
+
+
+async def described(session: Session, message: Describe) -> Prepared:
+    """The answer to `Describe`."""
+    types = _types(*await session.describe(message.sql))
+    return Prepared(message.id, 0, "", *types, session.is_in_transaction())
+
+
+def _types(
+    parameters: Iterable[asyncpg.Type], attributes: Iterable[asyncpg.Attribute]
+) -> tuple[list[TypeInfo], list[tuple[str, TypeInfo]]]:
+    return [TypeInfo(*each) for each in parameters], [(name, TypeInfo(*kind)) for name, kind in attributes]

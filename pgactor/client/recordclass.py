@@ -1,0 +1,43 @@
+"""The record_class of asyncpg's methods: rows as Records of a class of the application's own."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Any
+
+from ..rows import Record
+from .failures import interface_error
+
+_OF_A_CLASS = frozenset({"__dict__", "__weakref__", "__slots__", "__module__", "__doc__", "__qualname__"})
+
+
+def check_record_class(wanted: type | None) -> None:
+    """Raises asyncpg.InterfaceError for what no Record is a subclass of."""
+    if wanted is not None and not (isinstance(wanted, type) and (issubclass(wanted, Record) or _is_asyncpgs(wanted))):
+        raise interface_error(f"record_class is expected to be a subclass of asyncpg.Record, got {wanted!r}")
+
+
+def as_class(records: list[Record], wanted: type | None) -> list[Any]:
+    """The records as ones of this class: a subclass of pgactor.Record, or of asyncpg.Record; no object can be made
+    of the latter, so what it defines is taken over."""
+    if wanted is None or not records or (not issubclass(wanted, Record) and wanted.__mro__[1] is tuple):
+        return list(records)
+    return list(map(_class_of(type(records[0]), wanted), records))
+
+
+@lru_cache(256)
+def _class_of(rows: type[Record], wanted: type) -> Any:
+    facts = {"_names": rows._names, "_kinds": rows._kinds, "_positions": rows._positions}
+    if issubclass(wanted, Record):
+        return type(wanted.__name__, (wanted,), {"__slots__": (), "__module__": wanted.__module__, **facts})
+    defined: dict[str, Any] = {}
+    for base in reversed(wanted.__mro__):
+        if _is_asyncpgs(base) and not (base.__module__ or "").startswith("asyncpg"):
+            defined.update({name: value for name, value in vars(base).items() if name not in _OF_A_CLASS})
+    return type(wanted.__name__, (Record,), {"__module__": wanted.__module__, **defined, **facts})
+
+
+def _is_asyncpgs(kind: type) -> bool:
+    asyncpg = sys.modules.get("asyncpg")  # without it, there is no subclass of its Record
+    return asyncpg is not None and issubclass(kind, asyncpg.Record)
