@@ -4,7 +4,7 @@
     ├── ConfigError                 a setting is wrong; nothing was started
     ├── ClientError                 the client was used in a way that cannot work
     │   ├── ClientClosed            used after close()
-    │   └── UnsupportedType         a value whose type does not cross the wire (yet)
+    │   └── UnsupportedType         a value whose type does not cross the wire
     ├── NotPermitted                the supervisor does not let this worker do that; nothing was changed
     ├── SupervisorUnavailable       no supervisor answers at the endpoint; nothing was run        (retry)
     ├── OutcomeUnknown              the link or the backend was lost while the statement ran

@@ -12,85 +12,39 @@ asyncpg's quirks are kept: an infinite timestamptz is a *naive* datetime.max or 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from types import GenericAlias
-from typing import Any, ClassVar, SupportsIndex, overload
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 
 from .errors import ProtocolError, UnsupportedType
+from .records import Record, members
 from .values import pack_result, unpack
 
+__all__ = ["Column", "ColumnKind", "Record", "RowDecoder", "RowEncoder", "kind_of", "record_class"]
 
-class Record(tuple[Any, ...]):
-    """One row. Behaves as asyncpg.Record: a tuple of values that also knows its columns' names.
 
-    `r[0]`, `r["name"]`, `r[1:]` (a plain tuple); `in` asks for names, iteration gives values. Of columns of the
-    same name, the last one is found. Unlike asyncpg's it can be pickled and copied.
-    """
+class Row(Record):
+    """A Record of a shape, whose rows it can decode."""
 
     __slots__ = ()
 
-    _names: ClassVar[tuple[str, ...]] = ()
     _kinds: ClassVar[tuple[ColumnKind, ...]] = ()
-    _positions: ClassVar[dict[str, int]] = {}
     _decode: ClassVar[Callable[[bytes | memoryview | msgspec.Raw], list[Record]]]
-
-    @overload
-    def __getitem__(self, key: SupportsIndex | str) -> Any: ...
-    @overload
-    def __getitem__(self, key: slice) -> tuple[Any, ...]: ...
-    def __getitem__(self, key: SupportsIndex | str | slice) -> Any:
-        """Raises KeyError for an unknown name, IndexError for a position outside of the row."""
-        if isinstance(key, str):
-            return tuple.__getitem__(self, self._positions[key])
-        try:
-            return tuple.__getitem__(self, key)
-        except IndexError:
-            raise IndexError("record index out of range") from None
-        except TypeError:
-            if isinstance(key, slice):
-                raise
-            raise KeyError(key) from None
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and key in self._positions
-
-    def get(self, key: str, default: Any = None, /) -> Any:
-        """The value of the column `key`, or `default` if there is none."""
-        if key not in self:
-            return default
-        return self[key]
-
-    def keys(self) -> Iterator[str]:
-        """An iterator of the column names."""
-        return iter(self._names)
-
-    def values(self) -> Iterator[Any]:
-        """An iterator of the values."""
-        return iter(self)
-
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """An iterator of (name, value)."""
-        return zip(self._names, self, strict=True)
-
-    def __repr__(self) -> str:
-        return "".join(["<Record", *(f" {name}={value!r}" for name, value in self.items()), ">"])
 
     def __reduce__(self) -> tuple[Callable[..., Record], tuple[Any, ...]]:
         return _record, (self._names, self._kinds, tuple(self))
 
 
 @lru_cache(1024)
-def record_class(names: tuple[str, ...], kinds: tuple[ColumnKind, ...]) -> type[Record]:
+def record_class(names: tuple[str, ...], kinds: tuple[ColumnKind, ...]) -> type[Row]:
     """The class of the Records whose columns have these names and kinds. Call it with an iterable of the values."""
-    positions = {name: position for position, name in enumerate(names)}
-    namespace = {"__slots__": (), "__module__": __name__, "_names": names, "_kinds": kinds, "_positions": positions}
-    record: type[Record] = type("Record", (Record,), namespace)
+    record: type[Row] = type("Record", (Row,), {**members(names), "_kinds": kinds})
     record._decode = _decoder_of(record)
     return record
 
@@ -232,7 +186,7 @@ class RowEncoder:
                     pack(row[at])
             except (TypeError, OverflowError, RecursionError):
                 return UnsupportedType(
-                    f'column "{column.name}" has type {column.type}, which does not cross to workers yet; '
+                    f'column "{column.name}" has type {column.type}, which does not cross to workers; '
                     "cast it, e.g. to text"
                 )
         return error

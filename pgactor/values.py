@@ -6,14 +6,18 @@ crosses as a numbered ext type (`ExtCode`), and a type that has no number is ref
 itself would make a list of a set, a str of a Decimal and a bare value of an Enum member.
 
 Subclasses cross as what asyncpg takes them for: a StrEnum member as its str, an IntEnum member as its int, a
-named tuple as a tuple, asyncpg's own UUID as uuid.UUID. A plain Enum member has no such reading and is refused.
-A tzinfo crosses as its offset at that moment; `fold`, which the offset has settled, does not cross.
+named tuple as a tuple, asyncpg's own UUID as uuid.UUID. So do values of any class that behave like another type: a
+mapping as a dict, a sized iterable as a list, what has an `__index__` as an int, a number that a float holds exactly
+as a float. A plain Enum member has no such reading and is refused. A tzinfo crosses as its offset at that moment;
+`fold`, which the offset has settled, does not cross.
 
 There are two ways in, and one way out:
 
 * `pack_args` and `pack_argument` for what a worker sends. A naive datetime means the worker's time zone there,
-  so it takes its UTC offset along and comes out as a `WorkerDatetime`.
-* `pack_result` for what PostgreSQL returned. There a naive datetime is a plain `timestamp`.
+  and so does a date, so they take its UTC offset along and come out as a `WorkerDatetime` and a `WorkerDate`; a row
+  comes out as a `WorkerRecord`.
+* `pack_result` for what PostgreSQL returned. There a naive datetime is a plain `timestamp`, and a composite value
+  comes out as a Record.
 * `unpack` is the `ext_hook` of every msgspec decoder, on both sides.
 """
 
@@ -21,9 +25,10 @@ from __future__ import annotations
 
 import enum
 import ipaddress as ip
+import operator
 import struct
-from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -32,42 +37,12 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from .errors import UnsupportedType
+from .extcodes import ExtCode
+from .moments import WorkerDate, WorkerDatetime, date_here, datetime_here, parse_datetime, parse_time, worker_date
+from .pgtypes import pg_types, record_class
+from .records import Record, WorkerRecord, record
 
-
-class ExtCode(enum.IntEnum):
-    """The msgpack ext types of the wire. A number never changes its meaning; all text is UTF-8."""
-
-    INT = 1
-    """An integer beyond 64 bits: two's complement, big-endian, as many bytes as it needs."""
-    DECIMAL = 2
-    """Decimal text, as in `1.10`, `1E+3`, `NaN`, `-Infinity`."""
-    DATE = 3
-    """`YYYY-MM-DD`."""
-    TIME = 4
-    """`HH:MM:SS[.ffffff]`, then `+HH:MM[:SS[.ffffff]]` if it has an offset."""
-    DATETIME = 5
-    """`DATE` text, `T`, `TIME` text. Naive without an offset, aware with one."""
-    WORKER_DATETIME = 6
-    """A naive datetime given as an argument, as `DATETIME` text with the offset it has where it was given, or with
-    none where there is none (the first and the last day of the calendar)."""
-    TIMEDELTA = 7
-    """Days, seconds and microseconds: three signed 32-bit integers, big-endian."""
-    UUID = 8
-    """Its 16 bytes, big-endian."""
-    TUPLE = 9
-    """A msgpack array of the elements, each packed by these same rules."""
-    SET = 10
-    FROZENSET = 11
-    """As `TUPLE`, in no particular order; so is `SET`."""
-    IP_ADDRESS = 12
-    """An IPv4 or IPv6 address in its usual text."""
-    IP_NETWORK = 13
-    """`address/prefix`, the host bits being zero."""
-    IP_INTERFACE = 14
-    """`address/prefix`, with any host bits."""
-    CODED = 28
-    """As `TUPLE`: a value that the worker is to decode, as `SetCodec` said: schema and name of its type with a dot
-    between them, and PostgreSQL's text, its bytes, or a tuple."""
+__all__ = ["ExtCode", "Packed", "WorkerDate", "WorkerDatetime", "pack_args", "pack_argument", "pack_result", "unpack"]
 
 
 Packed: TypeAlias = "bool | int | float | str | bytes | Ext | list[Packed] | None"
@@ -78,30 +53,6 @@ _PLAIN = frozenset({type(None), bool, float, str, bytes})
 _INT_MIN = -(1 << 63)
 _INT_MAX = (1 << 64) - 1
 _DAYS = struct.Struct(">iii")
-
-
-class WorkerDatetime(datetime):
-    """A naive datetime that means the time zone of the worker it came from.
-
-    `worker_offset` is the UTC offset it has there, None where it has none (next to datetime.min and max).
-    """
-
-    worker_offset: timedelta | None = None
-
-    @classmethod
-    def of(cls, moment: datetime) -> WorkerDatetime:
-        """The wall clock time of `moment`, with its offset, if it has one, set aside."""
-        self = cls.combine(moment.date(), moment.time())
-        self.worker_offset = moment.utcoffset()
-        return self
-
-    def astimezone(self, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain one
-        """As datetime.astimezone(), but from the worker's time zone instead of this process's."""
-        zone = self.tzinfo if self.worker_offset is None else timezone(self.worker_offset)
-        return datetime.combine(self.date(), self.time(), zone).astimezone(tz)
-
-    def __repr__(self) -> str:
-        return repr(datetime.combine(self.date(), self.timetz()))
 
 
 class Coded:
@@ -118,9 +69,6 @@ class Coded:
 
     def __repr__(self) -> str:
         return f"<Coded {self.type} {self.value!r}>"
-
-
-WorkerDatetime.__name__ = "datetime"  # asyncpg's errors name the type of an argument: what the user gave
 
 
 def pack_args(args: Sequence[object]) -> list[Packed]:
@@ -169,14 +117,7 @@ def _pack_worker_datetime(value: datetime) -> Packed:
     moment = _plain_datetime(value)
     if moment.utcoffset() is not None:
         return _pack_datetime(moment)
-    moment = moment.replace(tzinfo=None)
-    try:
-        # Not astimezone().utcoffset(): in the hour that a change to summer time skips, that is the offset after
-        # the change, whereas the conversion to UTC, which is what asyncpg asks for, uses the one before.
-        offset = moment.replace(tzinfo=UTC) - moment.astimezone(UTC)
-    except (OverflowError, ValueError):
-        return _ext(ExtCode.WORKER_DATETIME, moment.isoformat().encode())
-    return _ext(ExtCode.WORKER_DATETIME, moment.replace(tzinfo=timezone(offset)).isoformat().encode())
+    return _ext(ExtCode.WORKER_DATETIME, datetime_here(moment).encode())
 
 
 def _plain_datetime(value: datetime) -> datetime:
@@ -201,9 +142,7 @@ _PACKERS: dict[type, Callable[[Any], Packed]] = {
     bytearray: bytes,
     memoryview: bytes,
     Decimal: _pack_text(ExtCode.DECIMAL, Decimal.__str__),
-    date: _pack_text(ExtCode.DATE, date.isoformat),
     time: _pack_text(ExtCode.TIME, time.isoformat),
-    datetime: _pack_datetime,
     timedelta: lambda value: _ext(ExtCode.TIMEDELTA, _DAYS.pack(value.days, value.seconds, value.microseconds)),
     UUID: lambda value: _ext(ExtCode.UUID, value.bytes),
     **dict.fromkeys((ip.IPv4Address, ip.IPv6Address), _pack_text(ExtCode.IP_ADDRESS, str)),
@@ -212,13 +151,20 @@ _PACKERS: dict[type, Callable[[Any], Packed]] = {
 }
 
 
+def _pack_number(value: Any) -> Packed:
+    number = float(value)
+    if number != value and value == value:  # a fraction: asyncpg has it for a float8, but not for a numeric
+        raise UnsupportedType(f"{value!r} is no float and no Decimal, and cannot be made one without a loss")
+    return number
+
+
 def _unsupported(kind: type) -> UnsupportedType:
     hint = " (give its .value)" if issubclass(kind, enum.Enum) else ""
-    return UnsupportedType(f"a value of type {kind.__module__}.{kind.__qualname__} does not cross yet{hint}")
+    return UnsupportedType(f"a value of type {kind.__module__}.{kind.__qualname__} does not cross{hint}")
 
 
-def _packer(pack_datetime: Callable[[datetime], Packed]) -> Callable[[object], Packed]:
-    """A function that packs any value, and datetimes with `pack_datetime`."""
+def _packer(dates: dict[type, Callable[[Any], Packed]], record_code: ExtCode) -> Callable[[object], Packed]:
+    """A function that packs any value: dates by these packers, and records as that type."""
 
     def pack(value: object) -> Packed:
         try:
@@ -228,36 +174,84 @@ def _packer(pack_datetime: Callable[[datetime], Packed]) -> Callable[[object], P
 
     def inherited(kind: type) -> Callable[[Any], Packed]:
         for base in kind.__mro__:
+            if base not in packers and base.__module__.startswith("asyncpg."):
+                packers.update(of_asyncpg())
             if base in packers:
                 return packers[base]
-            # asyncpg's Point, Box, ... are tuples to Python but not to whoever reads them. (Its UUID is a UUID.)
-            if base.__module__.startswith("asyncpg.") and not issubclass(base, UUID):
-                break
+        if issubclass(kind, Mapping):
+            return pack_mapping
+        if issubclass(kind, Iterable) and issubclass(kind, Sized):
+            return pack_iterable
+        if hasattr(kind, "__index__"):
+            return lambda value: _pack_int(operator.index(value))
+        if hasattr(kind, "__float__"):
+            return _pack_number
         raise _unsupported(kind)
+
+    def of_asyncpg() -> dict[type, Callable[[Any], Packed]]:
+        """Of its own classes; it has been imported, or there would be no such value."""
+
+        def pack_parts(code: ExtCode, parts: Callable[[Any], Sequence[object]]) -> Callable[[Any], Packed]:
+            return lambda value: nested(code, parts(value))
+
+        known = {kind.cls: pack_parts(code, kind.parts) for code, kind in pg_types().items()}
+        return known | {record_class(): pack_record}
 
     def pack_list(values: Collection[object]) -> list[Packed]:
         if _all_plain(values):
             return list(values)  # type: ignore[arg-type]  # just checked
         return [pack(value) for value in values]
 
-    def pack_nested(code: ExtCode) -> Callable[[Collection[object]], Packed]:
-        return lambda values: _ext(code, msgspec.msgpack.encode(pack_list(values)))
+    def pack_iterable(values: Iterable[object]) -> list[Packed]:
+        try:
+            return pack_list(list(values))
+        except TypeError as error:  # numpy's arrays without a dimension
+            if isinstance(error, UnsupportedType):
+                raise
+            raise _unsupported(type(values)) from None
 
-    packers = _PACKERS | {
-        datetime: pack_datetime,
+    def pack_mapping(mapping: Mapping[Any, Any]) -> Packed:
+        return nested(ExtCode.DICT, [each for item in mapping.items() for each in item])
+
+    def pack_record(row: Any) -> Packed:
+        return nested(record_code, ([*row.keys()], [*row.values()]))
+
+    def nested(code: ExtCode, values: Collection[object]) -> Packed:
+        try:
+            return _ext(code, msgspec.msgpack.encode(pack_list(values)))
+        except UnicodeEncodeError as error:
+            return error.object  # whoever encodes the whole message meets it again, and says where it is
+
+    def pack_nested(code: ExtCode) -> Callable[[Collection[object]], Packed]:
+        return lambda values: nested(code, values)
+
+    packers: dict[type, Callable[[Any], Packed]] = {
+        **_PACKERS,
+        **dates,
         list: pack_list,
         tuple: pack_nested(ExtCode.TUPLE),
         set: pack_nested(ExtCode.SET),
         frozenset: pack_nested(ExtCode.FROZENSET),
         Coded: lambda coded: pack_nested(ExtCode.CODED)((coded.type, coded.value)),
+        dict: pack_mapping,
+        Record: pack_record,
     }
     return pack
 
 
-pack_argument = _packer(_pack_worker_datetime)
+_ARGUMENT_DATES: dict[type, Callable[[Any], Packed]] = {
+    date: _pack_text(ExtCode.WORKER_DATE, date_here),
+    datetime: _pack_worker_datetime,
+}
+_RESULT_DATES: dict[type, Callable[[Any], Packed]] = {
+    date: _pack_text(ExtCode.DATE, date.isoformat),
+    datetime: _pack_datetime,
+}
+
+pack_argument = _packer(_ARGUMENT_DATES, ExtCode.WORKER_RECORD)
 """One query argument, ready for msgspec. Raises UnsupportedType, naming the type, if it cannot cross."""
 
-pack_result = _packer(_pack_datetime)
+pack_result = _packer(_RESULT_DATES, ExtCode.RECORD)
 """One value that PostgreSQL returned, ready for msgspec. Raises UnsupportedType, naming the type."""
 
 
@@ -288,26 +282,23 @@ def _text(parse: Callable[[str], object]) -> Callable[[memoryview], object]:
     return lambda data: parse(str(data, "utf-8"))
 
 
-def _moment(parse: Callable[[str], Any]) -> Callable[[memoryview], Any]:
-    def unpacker(data: memoryview) -> Any:
-        text = str(data, "utf-8")
-        value = parse(text)
-        if text[-16:-6] in ("+00:00:00.", "-00:00:00."):  # fromisoformat() takes so small an offset for none
-            value = value.replace(tzinfo=timezone(timedelta(microseconds=int(text[-16] + text[-6:]))))
-        return value
+def _pairs(elements: list[Any]) -> dict[Any, Any]:
+    return dict(zip(elements[::2], elements[1::2], strict=True))
 
-    return unpacker
+
+def _pg_type(code: ExtCode) -> Callable[[memoryview], object]:
+    return lambda data: pg_types()[code].whole(*_elements(data))
 
 
 _elements = msgspec.msgpack.Decoder(list[Any], ext_hook=unpack).decode
-_datetime = _moment(datetime.fromisoformat)
+_names_and_values = msgspec.msgpack.Decoder(tuple[list[str], list[Any]], ext_hook=unpack).decode
 _UNPACKERS: dict[int, Callable[[memoryview], object]] = {
     ExtCode.INT: lambda data: int.from_bytes(data, "big", signed=True),
     ExtCode.DECIMAL: _text(Decimal),
     ExtCode.DATE: _text(date.fromisoformat),
-    ExtCode.TIME: _moment(time.fromisoformat),
-    ExtCode.DATETIME: _datetime,
-    ExtCode.WORKER_DATETIME: lambda data: WorkerDatetime.of(_datetime(data)),
+    ExtCode.TIME: _text(parse_time),
+    ExtCode.DATETIME: _text(parse_datetime),
+    ExtCode.WORKER_DATETIME: _text(lambda text: WorkerDatetime.of(parse_datetime(text))),
     ExtCode.TIMEDELTA: lambda data: timedelta(*_DAYS.unpack(data)),
     ExtCode.UUID: lambda data: UUID(bytes=bytes(data)),
     ExtCode.TUPLE: lambda data: tuple(_elements(data)),
@@ -317,4 +308,9 @@ _UNPACKERS: dict[int, Callable[[memoryview], object]] = {
     ExtCode.IP_ADDRESS: _text(ip.ip_address),
     ExtCode.IP_NETWORK: _text(ip.ip_network),
     ExtCode.IP_INTERFACE: _text(ip.ip_interface),
+    ExtCode.DICT: lambda data: _pairs(_elements(data)),
+    ExtCode.RECORD: lambda data: record(*_names_and_values(data)),
+    ExtCode.WORKER_RECORD: lambda data: WorkerRecord(*_names_and_values(data)),
+    ExtCode.WORKER_DATE: _text(worker_date),
+    **{code: _pg_type(code) for code in ExtCode if code >= ExtCode.RANGE},
 }

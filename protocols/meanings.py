@@ -209,7 +209,11 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Make the lease's session as new, as at release, and keep the lease.",
         "`done` without a command tag",
-        {**_REQUEST, "lease": _ITS_LEASE},
+        {
+            **_REQUEST,
+            "lease": _ITS_LEASE,
+            "schema_only": "Only forget what the pool's sessions remember of the database's types and statements.",
+        },
     ),
     "resize": Meaning(
         "request",
@@ -501,6 +505,8 @@ STRUCTS: dict[str, Meaning] = {
             "holders": "The slots of the pool.",
             "workers": "The links.",
             "init_size": "How many connections are opened at the start.",
+            "pool": "The pool's name.",
+            "pools": "The names of all pools that the supervisor has now.",
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
         },
@@ -563,6 +569,41 @@ EXT: dict[ExtCode, tuple[str, str]] = {
     ExtCode.IP_ADDRESS: ("an IPv4 or IPv6 address", "Text: `10.0.0.1`, `::1`."),
     ExtCode.IP_NETWORK: ("a network", "Text: `10.0.0.0/8`; the host bits are zero."),
     ExtCode.IP_INTERFACE: ("an address within a network", "Text: `10.1.2.3/8`."),
+    ExtCode.DICT: ("a map", "A msgpack array of values: a key, its value, the next key, …"),
+    ExtCode.RECORD: (
+        "a composite value of a result",
+        "A msgpack array of two arrays of the same length: the names of its fields (str), and their values.",
+    ),
+    ExtCode.WORKER_RECORD: ("a row or composite value; arguments only", "As type 16."),
+    ExtCode.WORKER_DATE: (
+        "a date in the worker's own time zone; arguments only (as type 3 it would be in the supervisor's)",
+        "As type 3, then the offset that the worker's zone has now: `+HH:MM[:SS]`.",
+    ),
+    ExtCode.RANGE: (
+        "a range",
+        "A msgpack array of four values: the lower bound, the upper bound (nil: none), whether the lower and whether "
+        "the upper one belongs to it. An empty array for the empty range. A multirange is an array of ranges.",
+    ),
+    ExtCode.BIT_STRING: (
+        "a bit string",
+        "A msgpack array of the number of bits (int) and of the bytes (bin) that they fill, from the highest bit of "
+        "the first byte on.",
+    ),
+    ExtCode.POINT: ("a point", "A msgpack array of x and y."),
+    ExtCode.BOX: ("a box", "A msgpack array of its upper right and its lower left corner, each as type 21."),
+    ExtCode.LINE: ("an endless line Ax + By + C = 0", "A msgpack array of A, B and C."),
+    ExtCode.LINE_SEGMENT: ("a line segment", "A msgpack array of its two ends, each as type 21."),
+    ExtCode.PATH: (
+        "a path",
+        "A msgpack array: whether it is closed (bool), then its points, each as type 21.",
+    ),
+    ExtCode.POLYGON: ("a polygon", "A msgpack array of its points, each as type 21."),
+    ExtCode.CIRCLE: ("a circle", "A msgpack array of its centre (type 21, or type 9 of x and y) and its radius."),
+    ExtCode.CODED: (
+        "a value that the worker decodes, as `set_codec` said",
+        "A msgpack array: schema and name of its type, with a dot between them; and PostgreSQL's text, its bytes, or a "
+        "tuple.",
+    ),
 }
 """What each ext type stands for, and its payload."""
 

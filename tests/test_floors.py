@@ -28,6 +28,8 @@ FLOORS = """
     rows
     values      zmtp
     dsn         aliases
+    records     moments     pgtypes
+    standins    extcodes
     errors      version     endpoint
 """
 """A module imports from its own room and from the floors below it."""
@@ -37,7 +39,7 @@ NEVER = {("actors", "client")}
 
 LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
-    "asyncpg": ("actors demo/witness", "client/failures client/objects"),
+    "asyncpg": ("actors demo/witness", "client/failures client/objects pgtypes"),
     "zmq": ("actors/tcp", "client/links client/aiolinks"),
     "msgspec": ("actors client cli config core/request messages rows values wire", ""),
     "click": ("cli", ""),

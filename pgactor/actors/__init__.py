@@ -19,6 +19,8 @@ The brain:
 PostgreSQL, the session lane:
     backend.py      one PostgreSQL session and its mailbox: run, reset, close
     session.py      asyncpg's connection, with the little of it that is private
+    tenancy.py      what a lease has open on its session: prepared statements, cursors
+    codecs.py       types that a lease's worker encodes and decodes
     batches.py      a batch, one statement after another
 
 PostgreSQL, the statement lane:

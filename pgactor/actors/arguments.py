@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
-from ..values import WorkerDatetime
+from ..values import WorkerDate, WorkerDatetime
 from .quicktypes import QuickType, Wire
 
 Encoder: TypeAlias = Callable[[Sequence[Any]], bytes]
@@ -41,15 +41,17 @@ _dimension = Struct(">ii").pack
 _EPOCH = datetime(2000, 1, 1)
 _EPOCH_UTC = _EPOCH.replace(tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
+_FIRST_DAY, _LAST_DAY = date.min.toordinal(), date.max.toordinal()
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST = (datetime.min - _EPOCH) // _MICROSECOND
 _LAST = (datetime.max - _EPOCH) // _MICROSECOND
 
 
 def _days(value: date) -> int:
-    if not date.min < value < date.max:  # asyncpg's infinities
+    day = value.toordinal()
+    if not _FIRST_DAY < day < _LAST_DAY:  # asyncpg's infinities
         raise NotQuick
-    return value.toordinal() - _EPOCH_DAY
+    return day - _EPOCH_DAY
 
 
 def _micros(since_epoch: timedelta) -> int:
@@ -108,7 +110,7 @@ _WAYS = {
     Wire.FLOAT4: _Way("type({v}) is float", "{v}", "f"),
     Wire.FLOAT8: _Way("type({v}) is float", "{v}", "d"),
     Wire.UUID: _Way("type({v}) is UUID", "{v}.bytes", "16s"),
-    Wire.DATE: _Way("type({v}) is date", "days({v})", "i"),
+    Wire.DATE: _Way("(type({v}) is WorkerDate or type({v}) is date)", "days({v})", "i"),
     Wire.TIMESTAMP: _Way("{v} is not None", "timestamp({v})", "q"),
     Wire.TIMESTAMPTZ: _Way("{v} is not None", "timestamptz({v})", "q"),
     Wire.TEXT: _Way("type({v}) is str", "{v}.encode()"),
@@ -123,6 +125,7 @@ _NUMBERS = dict.fromkeys((Wire.INT2, Wire.INT4, Wire.INT8, Wire.OID), int) | {Wi
 _NAMES = {
     "Decimal": Decimal,
     "UUID": UUID,
+    "WorkerDate": WorkerDate,
     "date": date,
     "days": _days,
     "error": struct.error,

@@ -60,10 +60,10 @@ def _describe(error: BaseException) -> tuple[str, str, dict[str, Any]]:
     if isinstance(error, PgactorError):
         return error.code, "", error.facts
     name = type(error).__name__
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, asyncpg.PostgresError | asyncpg.PostgresWarning):  # a RAISE may have any SQLSTATE
         return "asyncpg", name, error.as_dict()
     if isinstance(error, asyncpg.InterfaceError):
         return "asyncpg", name, {"detail": error.detail, "hint": error.hint}
     if isinstance(error, asyncpg.InternalClientError):
         return "asyncpg", name, dict(error.__dict__)
-    return "python", name, {}
+    return "python", name, {"args": list(error.args)} if isinstance(error, UnicodeDecodeError) else {}

@@ -102,7 +102,7 @@ class Group:
         out when PostgreSQL has kept everything already; asyncpg finds it out in time to roll back.
         """
         plans: list[Plan] = [each.plan for each in self.needs()]
-        if self.wants_results and not self.synced and any(plan.has_dates for plan in plans):
+        if self.wants_results and not self.synced and any(plan.dated for plan in plans):
             return "dates"
         return next((plan.why_not for plan in plans if plan.why_not), "")
 

@@ -37,8 +37,8 @@ class Plan:
 
     described: whether PostgreSQL has told of it. why_not: why the statement lane cannot run it, "" if it can.
     has_rows: whether it returns rows, be it none, and of how many columns (width). shape: of its rows. rows: makes
-    msgpack of them. has_dates: whether there are dates among them, or moments, which Python may not have. end: what
-    comes after the rows most often, with the usual_tag.
+    msgpack of them. dated: whether they have dates, which Python may lack. end: what comes after the rows most often,
+    with the usual_tag.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -46,7 +46,7 @@ class Plan:
         self.described = False
         self.why_not = ""
         self.has_rows = False
-        self.has_dates = False
+        self.dated = False
         self.width = 0
         self.shape: Shape
         self.rows: Callable[[bytes, int, int, list[bytes]], int]
@@ -84,7 +84,7 @@ class Plan:
             tuple(Column(field.name, kind.kind, kind.name) for field, kind in zip(fields, columns, strict=True))
         )
         self.rows = row_transcoder(tuple(columns))
-        self.has_dates = any((kind.element or kind).wire in _DATES for kind in columns)
+        self.dated = any((kind.element or kind).wire in _DATES for kind in columns)
         self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
         self._tags = tuple(tags)
         self.has_rows = bool(fields) or b"SELECT " in tags  # it may have rows without columns

@@ -77,8 +77,10 @@ class Reader:
                     reply.awaited = ROWS
                 if reply.awaited == ROWS:
                     plan = head.work[0]
-                    if type(head.payload) is Fetch and plan.has_rows:
-                        at = reply.take_rows(plan, data, at, end)
+                    wanted = type(head.payload) is Fetch
+                    # With arguments, asyncpg's execute() fails over a date that Python does not have; so does ours.
+                    if plan.has_rows and (wanted or (plan.dated and head.payload.args)):
+                        at = reply.take_rows(plan, data, at, end, wanted=wanted)
                         if reply.error is not None:
                             continue
                         if reply.rows_bytes >= reply.part_bytes and not head.payload.limit:

@@ -43,8 +43,8 @@ class Reply:
         self.rows: list[bytes] = []
         self.rows_bytes = 0
 
-    def take_rows(self, plan: Plan, data: bytes, at: int, end: int) -> int:
-        """Take in the rows that are there; returns where they end."""
+    def take_rows(self, plan: Plan, data: bytes, at: int, end: int, *, wanted: bool = True) -> int:
+        """Take in the rows that are there; returns where they end. wanted: else they need only be readable."""
         rows = self.rows
         try:
             stop = plan.rows(data, at, end, rows)
@@ -53,6 +53,9 @@ class Reply:
         except Exception as error:  # a value that Python does not have; what follows of the rows is skipped
             self.error = error
             return at
+        if not wanted:
+            rows.clear()
+            return stop
         self.rows_bytes += stop - at
         if self.rows_bytes > 2 * self._max_bytes:  # far too much; the peer will say so of less
             rows.clear()

@@ -25,7 +25,11 @@ class AsyncStatements:
     _default_timeout: float | None
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
-        """Run a statement, or several when there are no arguments. Returns the last one's command tag."""
+        """Run a statement, or several when there are no arguments. Returns the last one's command tag.
+
+        As in asyncpg, rows that it returns are not given out, but with arguments they are read: a date that Python
+        does not have (after the year 9999, say) raises, and yet the statement has taken effect.
+        """
         request = calls.execute(query, args, self._limit(timeout), self._token())
         return calls.command_tag(await self._call("execute", request), request)
 

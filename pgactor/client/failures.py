@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Sequence
+from decimal import InvalidOperation
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +15,8 @@ from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
                   "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+_CAUSES = {"AttributeError": AttributeError, "BufferError": BufferError, "InvalidOperation": InvalidOperation}
+"""What only lies behind asyncpg's word on an argument. By itself it would be a mistake of ours."""
 
 _ELEMENT = re.compile(r"^((?:invalid input for )?query argument \$\d+ in element #)(\d+)(?= of executemany\(\))")
 """Where asyncpg names an element."""
@@ -24,7 +27,8 @@ def exception(failed: Failed, query: str | None = None) -> BaseException:
     error = _rebuild(failed, query)
     if failed.cause is not None:
         name, text = failed.cause
-        error.__cause__ = _python_error(name, text) or RuntimeError(f"{name}: {text}")
+        known = _CAUSES.get(name)
+        error.__cause__ = known(text) if known else _python_error(name, text) or RuntimeError(f"{name}: {text}")
     return error
 
 
@@ -119,14 +123,16 @@ def _rebuild(failed: Failed, query: str | None) -> BaseException:
     if failed.code == "asyncpg":
         return _asyncpg_error(failed, query)
     if failed.code == "python":
-        return _python_error(failed.error_class, failed.message) or PgactorError(
+        return _python_error(failed.error_class, failed.message, failed.fields.get("args")) or PgactorError(
             f"the supervisor met an unexpected {failed.error_class}: {failed.message}"
         )
     cls = BY_CODE.get(failed.code, PgactorError)
     return cls(failed.message, **failed.fields)
 
 
-def _python_error(name: str, text: str) -> Exception | None:
+def _python_error(name: str, text: str, args: Sequence[Any] | None = None) -> Exception | None:
+    if name == "UnicodeDecodeError" and args:
+        return UnicodeDecodeError(*args)
     if name not in _PYTHON_ERRORS:
         return None
     cls: type[Exception] = getattr(builtins, name)
@@ -145,6 +151,7 @@ def _asyncpg_error(failed: Failed, query: str | None) -> BaseException:
         return misuse
     error: BaseException = cls(failed.message)
     error.__dict__.update(fields)
-    if issubclass(cls, asyncpg.PostgresError):
+    of_arguments = cls is asyncpg.DataError and fields.keys() == {"sqlstate"}  # asyncpg's own, which has no query
+    if issubclass(cls, asyncpg.PostgresError | asyncpg.PostgresWarning) and not of_arguments:
         error.__dict__["query"] = query
     return error

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pgactor.actors.arguments import NotQuick, argument_encoder, formats
 from pgactor.actors.quicktypes import LOOKUP, QuickType, QuickTypes
-from pgactor.values import WorkerDatetime, pack_args, unpack
+from pgactor.values import WorkerDate, WorkerDatetime, pack_args, unpack
 from tests.integration.test_values_against_asyncpg import ARGUMENTS, SCHEMA, local_time_zone
 
 BUILTIN = QuickTypes()
@@ -105,6 +105,8 @@ NOT_QUICK: list[tuple[str, Any]] = [
     *(("date", value) for value in (date.min, date.max, datetime(2024, 1, 1), "2024-01-01")),
     *(("timestamp", value) for value in (date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), "2024-01-01", 5)),
     *(("timestamptz", value) for value in (date(2024, 1, 1), "2024-01-01", 5)),
+    *((name, WorkerDate.of(date(2024, 1, 1), timedelta())) for name in ("timestamp", "timestamptz", "text", "int4")),
+    *(("date", WorkerDate.of(value, timedelta())) for value in (date.min, date.max)),
     *(
         (name, WorkerDatetime.of(value))
         for name in ("timestamp", "timestamptz")
@@ -198,6 +200,13 @@ async def test_any_other_argument_stores_what_asyncpg_stores_or_is_not_quick(
 async def test_none_is_null(connection: asyncpg.Connection[Any], kind: QuickType) -> None:
     await assert_stored_alike(connection, kind.name, kind, None)
     assert argument_encoder((kind, kind))([None, None]) == b"\0\2" + b"\xff" * 8
+
+
+@pytest.mark.parametrize("day", [date(1, 1, 2), date(2024, 2, 29), date(9999, 12, 30)])
+def test_a_date_is_quick_whether_it_brings_the_workers_offset_or_not(day: date) -> None:
+    encode = argument_encoder((TYPES["date"], TYPES["date[]"]))
+    worker_date = WorkerDate.of(day, timedelta(hours=5))
+    assert encode([day, [day]]) == encode([worker_date, [worker_date]])
 
 
 @pytest.mark.parametrize(("name", "value"), NOT_QUICK)

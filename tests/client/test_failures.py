@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from typing import Any
 
 import asyncpg
@@ -143,6 +144,7 @@ def test_its_query_is_the_workers_own_text() -> None:
         NotImplementedError("not yet"),
         RuntimeError("broken"),
         ValueError(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     ],
     ids=repr,
 )
@@ -158,7 +160,7 @@ def test_a_common_error_of_python_arrives_as_it_was(error: Exception) -> None:
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
         (AssertionError(), "AssertionError: "),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "UnicodeDecodeError: 'utf-8' codec can't"),
+        (AttributeError("no such attribute"), "AttributeError: no such attribute"),
     ],
     ids=repr,
 )
@@ -197,12 +199,17 @@ def test_an_unknown_code_is_an_error_all_the_same() -> None:
 # --- causes -------------------------------------------------------------------------------------------------
 
 
-def test_a_cause_that_is_common_arrives_as_it_was() -> None:
+@pytest.mark.parametrize("cls", [TypeError, AttributeError, decimal.InvalidOperation])
+def test_a_cause_that_is_common_arrives_as_it_was(cls: type[Exception]) -> None:
     error = asyncpg.DataError("invalid input")
-    error.__cause__ = TypeError("an integer is required")
+    error.__cause__ = cls("an integer is required")
     cause = crossed(error).__cause__
-    assert type(cause) is TypeError
+    assert type(cause) is cls
     assert str(cause) == "an integer is required"
+
+
+def test_asyncpgs_own_word_on_an_argument_has_no_query() -> None:
+    assert getattr(crossed(asyncpg.DataError("invalid input"), QUERY), "query", None) is None
 
 
 def test_any_other_cause_is_told() -> None:

@@ -213,7 +213,7 @@ def test_the_fields_of_a_unique_violation_cross(client: Driven, schema: str) -> 
 @pytest.mark.parametrize("kind", ALL_KINDS, indirect=True)
 def test_a_record_is_a_record(client: Driven) -> None:
     (row,) = client.fetch("select 1 as id, 'x' as name, null as nothing")
-    assert type(row).__mro__[1] is Record
+    assert issubclass(type(row), Record)
     assert (row[0], row["name"], row[-1], row[:2]) == (1, "x", None, (1, "x"))
     assert dict(row) == {"id": 1, "name": "x", "nothing": None}
     assert row == (1, "x", None)
@@ -361,12 +361,6 @@ def test_a_request_around_the_cap_arrives_or_is_refused_here(capped: Driven) -> 
     assert after["requests"] - before["requests"] == arrived  # the others were never sent
     assert after["malformed_messages"] == before["malformed_messages"]
     assert capped.fetchval("select 1") == 1
-
-
-def test_a_column_that_does_not_cross_yet_is_named_and_the_client_goes_on(client: Driven) -> None:
-    with pytest.raises(UnsupportedType, match='column "span" has type int4range'):
-        client.fetch("select '[1,5)'::int4range as span")
-    assert client.fetchval("select 1") == 1
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS, indirect=True)

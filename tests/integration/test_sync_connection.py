@@ -3,6 +3,7 @@ the async ones', in tests/compatibility/test_connection.py."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -236,3 +237,26 @@ def test_after_the_release_everything_that_was_opened_is_refused(client: Client)
         assert str(caught.value) == (
             f"cannot call {name}(): the underlying connection has been released back to the pool"
         )
+
+
+def test_a_prepared_statement_and_a_cursor_are_cancelled_at_their_timeout(lease: Lease) -> None:
+    stmt = lease.prepare("select pg_sleep($1::float8)::text")
+    with pytest.raises(TimeoutError):
+        stmt.fetch(30, timeout=0.1)
+    assert stmt.fetchval(0) == ""
+    with pytest.raises(TimeoutError), lease.transaction():
+        lease.cursor("select pg_sleep(n) from generate_series(30, 40) n").fetch(2, timeout=0.1)
+    assert lease.fetchval("select 1") == 1
+    assert not lease.is_in_transaction()
+
+
+def test_codecs_are_the_applications_own(lease: Lease) -> None:
+    lease.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    assert lease.fetchval("select $1::json", {"a": [1]}) == {"a": [1]}
+    assert lease.prepare("select $1::json[]").fetchval([{"b": 1}, None, 2]) == [{"b": 1}, None, 2]
+    lease.execute("create temp table documents (j json)")
+    lease.executemany("insert into documents values ($1)", ([{"n": n}] for n in range(3)))
+    with lease.transaction():
+        assert [row["j"]["n"] for row in lease.cursor("select j from documents")] == [0, 1, 2]
+    lease.reset_type_codec("json", schema="pg_catalog")
+    assert lease.fetchval("select $1::json", "[1]") == "[1]"

@@ -20,7 +20,6 @@ import asyncpg
 import msgspec
 import pytest
 
-from pgactor.errors import UnsupportedType
 from pgactor.rows import Column, ColumnKind, Record, RowDecoder, RowEncoder, kind_of
 from pgactor.values import pack_args, unpack
 
@@ -336,36 +335,6 @@ async def test_names_behave_as_asyncpgs(connection: asyncpg.Connection[Any], sql
 async def test_every_typed_kind_is_tried_above(connection: asyncpg.Connection[Any]) -> None:
     kinds = {column.kind for name in RESULTS for column in await columns_of(connection, f"select null::{name}")}
     assert kinds == set(ColumnKind)
-
-
-@pytest.mark.parametrize(
-    ("expression", "type_name"),
-    [
-        ("'[1,5)'::int4range", "int4range"),
-        ("array['[1,5)'::int4range]", r"int4range\[\]"),
-        ("'{[1,5)}'::int4multirange", "int4multirange"),
-        ("b'101'", "bit"),
-        ("b'101'::varbit", "varbit"),
-        ("'(1,2)'::point", "point"),
-        ("'(1,2),(3,4)'::box", "box"),
-        ("'{1,2,3}'::line", "line"),
-        ("'[(1,2),(3,4)]'::lseg", "lseg"),
-        ("'[(1,2),(3,4)]'::path", "path"),
-        ("'((1,2),(3,4),(5,6))'::polygon", "polygon"),
-        ("'<(1,2),3>'::circle", "circle"),
-        ("row(1, 'x')::pg_temp.pair", "pair"),
-        ("array[row(1, 'x')::pg_temp.pair]", r"pair\[\]"),
-        ("row(1, '(1,2)'::point)", "record"),
-    ],
-)
-async def test_a_type_that_does_not_cross_yet_is_refused_by_name(
-    connection: asyncpg.Connection[Any], expression: str, type_name: str
-) -> None:
-    sql = f"select 1 as id, {expression} as period"
-    columns = await columns_of(connection, sql)
-    rows = await connection.fetch(sql)
-    with pytest.raises(UnsupportedType, match=f'^column "period" has type {type_name}, which does not cross'):
-        RowEncoder(columns).encode(rows)
 
 
 @pytest.mark.parametrize(

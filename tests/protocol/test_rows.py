@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from pgactor.errors import ProtocolError, UnsupportedType
 from pgactor.rows import Column, ColumnKind, Record, RowDecoder, RowEncoder, kind_of, record_class
 
+ODD: Any = object()
+"""What nobody can take for a value."""
+
 
 def record_of(*names: str) -> type[Record]:
     return record_class(names, (ColumnKind.ANY,) * len(names))
@@ -215,14 +218,14 @@ def test_rows_of_any_width_come_back(width: int, kinds: list[ColumnKind]) -> Non
 
 @pytest.mark.parametrize(
     ("value", "type_name"),
-    [(asyncpg.Range(1, 5), "int4range"), (asyncpg.Point(1, 2), "point"), ([asyncpg.Range(1, 5)], "int4multirange")],
+    [(object(), "odd"), ([asyncpg.Range(ODD)], "odds")],
 )
 def test_a_value_that_cannot_cross_names_its_column(value: Any, type_name: str) -> None:
     columns = (Column("id", ColumnKind.INT, "int4"), Column("period", ColumnKind.ANY, type_name))
     with pytest.raises(UnsupportedType) as caught:
         RowEncoder(columns).encode([(1, None), (2, value)])
     assert str(caught.value) == (
-        f'column "period" has type {type_name}, which does not cross to workers yet; cast it, e.g. to text'
+        f'column "period" has type {type_name}, which does not cross to workers; cast it, e.g. to text'
     )
 
 
