@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from .client.aio import AsyncClient
     from .client.aiolease import AsyncLease
     from .client.aiopool import Pool
+    from .client.aiosubscription import AsyncSubscription
     from .client.creating import create_pool
+    from .client.inbox import Note
     from .client.lease import Lease
+    from .client.subscription import Subscription
     from .client.sync import Client
     from .errors import (
         ClientClosed,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "AsyncLease",
+    "AsyncSubscription",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -57,6 +61,7 @@ __all__ = [
     "LeaseLost",
     "MessageTooLarge",
     "NotPermitted",
+    "Note",
     "OutcomeUnknown",
     "PgactorError",
     "Pool",
@@ -68,6 +73,7 @@ __all__ = [
     "Record",
     "RequestCancelled",
     "RequestTimeout",
+    "Subscription",
     "SupervisorUnavailable",
     "UnsupportedType",
     "__version__",
@@ -77,10 +83,13 @@ __all__ = [
 _HOMES = {
     "AsyncClient": ".client.aio",
     "AsyncLease": ".client.aiolease",
+    "AsyncSubscription": ".client.aiosubscription",
     "Client": ".client.sync",
     "Lease": ".client.lease",
+    "Note": ".client.inbox",
     "Pool": ".client.aiopool",
     "Record": ".rows",
+    "Subscription": ".client.subscription",
     "create_pool": ".client.creating",
 }
 

@@ -28,6 +28,9 @@ DEFAULT_MAX_FRAME_BYTES = 64 * 1024 * 1024
 SHAPES_PER_LINK = 1024
 """How many shapes a worker remembers on a link: those told last. An older one is told again when it is used."""
 
+LONGEST_CHANNEL_BYTES = 63
+"""How long PostgreSQL's names are at most, in UTF-8."""
+
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -206,10 +209,20 @@ class CopyIn(Request, tag="copy_in"):
 
 class Listen(Request, tag="listen"):
     """Have the notifications of these channels sent to this link from now on, as `Notification`; answered by `Done`
-    once PostgreSQL listens. With a lease, its session listens, else the pool's one listening connection does."""
+    once PostgreSQL listens. With a lease, its session listens, else the pool's one listening connection does. A name
+    is taken exactly as it is, and has 63 bytes at most."""
 
     channels: list[str]
     lease: Token | None = None
+
+    def __post_init__(self) -> None:
+        for channel in self.channels:
+            if len(channel.encode()) > LONGEST_CHANNEL_BYTES:  # PostgreSQL would cut it, and no notification match it
+                raise ValueError(
+                    f"a channel's name is expected to be of {LONGEST_CHANNEL_BYTES} bytes at most: {channel!r}"
+                )
+            if "\0" in channel:
+                raise ValueError(f"a channel's name cannot have a null character in it: {channel!r}")
 
 
 class Unlisten(Request, tag="unlisten"):

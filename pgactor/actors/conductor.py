@@ -41,6 +41,7 @@ from .fields import array_header
 from .group import Group
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
+from .listener import Listener
 from .peer import Peer
 from .reports import Answer
 from .session import Session, as_exception
@@ -99,10 +100,12 @@ class Conductor:
         self._drained: asyncio.Event = asyncio.Event()
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
+        self._listener = Listener(settings.pool, connect=connect, counters=self.pool.counters)
         self.dialogue = Dialogue(
             settings,
             self.pool,
             self._lane,
+            self._listener,
             do=self._do,
             tell=self._tell,
             in_transaction=self.in_transaction,
@@ -137,6 +140,7 @@ class Conductor:
                 log.warning("%s%d connections did not close in time", self._where, len(self._backends))
         if self._timer is not None:
             self._timer.cancel()
+        await self._listener.close()
         tasks = [backend.task for backend in self._backends.values()]
         for task in tasks:
             task.cancel()

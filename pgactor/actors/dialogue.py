@@ -42,6 +42,7 @@ from ..messages import (
     Heartbeat,
     Hello,
     LeaseNotice,
+    Listen,
     MoveCursor,
     OpenCursor,
     Prepare,
@@ -54,6 +55,7 @@ from ..messages import (
     Status,
     StatusReport,
     Token,
+    Unlisten,
     Watch,
     Welcome,
 )
@@ -63,6 +65,7 @@ from . import batches
 from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
+from .listener import Listener
 from .peer import Peer
 from .tenancy import TenantRequest, statement_of
 
@@ -93,6 +96,7 @@ class Dialogue:
         settings: Settings,
         pool: Pool,
         lane: Lane,
+        listener: Listener,
         *,
         do: Callable[[list[Action]], None],
         tell: Callable[[Lease, LeaseNotice], None],
@@ -104,6 +108,7 @@ class Dialogue:
         self._settings = settings
         self._resets = settings.pool.resets_always
         self._lane = lane
+        self._listener = listener
         self._do = do
         self._tell = tell
         self._in_transaction = in_transaction
@@ -175,6 +180,7 @@ class Dialogue:
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
         if peer.worker is not None:
+            self._listener.leave(peer)
             self._do(self.pool.lost(self._loop.time(), peer.worker, reason, in_order=peer.said_goodbye))
 
     def malformed(self, peer: Peer | None, reason: str) -> None:
@@ -232,6 +238,7 @@ class Dialogue:
                 self.pool.heard(now, worker, tokens)
             case Cancel(id=id):
                 self._do(self.pool.withdraw(now, worker, id))
+                self._listener.withdraw(peer, id)
                 self.cancelled(worker, id)
             case Status(id=id):
                 state = report.status(self.pool, now)
@@ -239,10 +246,17 @@ class Dialogue:
                 peer.send(StatusReport(id, state))
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
+                self._listener.renew()
                 peer.send(Done(id))
             case Resize() | SetConnectArgs():
                 peer.send(self._administration.hear(now, worker.road, message))
+            case Listen(lease=None):
+                self._listener.listen(peer, message)
+            case Unlisten(lease=None):
+                self._listener.unlisten(peer, message)
             case Prepare() | Describe() | OpenCursor() | FetchCursor() | MoveCursor() | SetCodec() | Reset():
+                self._tenant(now, worker, message)
+            case Listen() | Unlisten():
                 self._tenant(now, worker, message)
             case CloseStatement(lease=token) | CloseCursor(lease=token) | Watch(lease=token):
                 with suppress(LeaseError):  # it was told, or will be at the next use

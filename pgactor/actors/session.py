@@ -38,7 +38,7 @@ def check_asyncpg() -> None:
         (
             asyncpg.Connection,
             (
-                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol"),
+                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_process_notification", "_protocol"),
                 *("_cleanup_stmts", "_drop_local_type_cache", "_get_statement", "_introspect_type"),
                 *("_stmt_exclusive_section", "_transport"),
             ),
@@ -87,8 +87,9 @@ class _Feed:
 class Session(asyncpg.Connection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
 
-    is_new: it is in the hands of the hooks that make it. has_codecs: they have set codecs of types, of which the
-    statement lane knows nothing.
+    notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
+    it is in the hands of the hooks that make it. has_codecs: they have set codecs of types, of which the statement
+    lane knows nothing.
     """
 
     _protocol: Any
@@ -107,10 +108,15 @@ class Session(asyncpg.Connection):
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self._sql_prepared: Any = None
         self._feed: _Feed | None = None
+        self.notified: Callable[[str, str, int], None] | None = None
         self.is_new = True
         self.has_codecs = False
         self.coded: frozenset[int] = frozenset()  # types whose values do not look as they usually do
         self._reported: tuple[str, dict[str, str]] = ("", {})
+
+    def _process_notification(self, pid: int, channel: str, payload: str) -> None:
+        if self.notified is not None:
+            self.notified(channel, payload, pid)
 
     async def set_type_codec(self, typename: str, **options: Any) -> None:
         """As asyncpg's."""
@@ -263,7 +269,7 @@ class Session(asyncpg.Connection):
             return
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():
-            await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+            await self.execute(f"DEALLOCATE {quoted(record[0])}")
         await self._cleanup_stmts()  # those that nobody holds any more: their names may be used again
 
     # --- what a lease has open ----------------------------------------------------------------------------
@@ -384,6 +390,11 @@ class Session(asyncpg.Connection):
             await self.watch_prepared()
             found = await self._sql_prepared.fetch()
         return found
+
+
+def quoted(name: str) -> str:
+    """A name for SQL, exactly as it is."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def open_session(arguments: dict[str, Any], hooks: Hooks = NO_HOOKS) -> Session:

@@ -26,8 +26,10 @@ from ..messages import (
     FetchCursor,
     FetchMany,
     LeaseNotice,
+    Listen,
     MoveCursor,
     Notice,
+    Notification,
     OpenCursor,
     Opened,
     Prepare,
@@ -37,23 +39,25 @@ from ..messages import (
     SetCodec,
     Settings,
     TypeInfo,
+    Unlisten,
     Watch,
 )
 from .codecs import Codecs
 from .reports import Answer
-from .session import Session
+from .session import Session, quoted
 from .shapes import Shape, ShapeTable
 
-TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset
+TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten
 """Requests to what a lease has open; of a prepared statement there are `StatementRequest`s besides."""
 
-_TENANTS = (Prepare, Describe, OpenCursor, FetchCursor, MoveCursor, SetCodec, Reset)
+_TENANTS = (Prepare, Describe, OpenCursor, FetchCursor, MoveCursor, SetCodec, Reset, Listen, Unlisten)
 _OF_A_STATEMENT = (Fetch, ExecuteMany, FetchMany)
 
 _FETCH = Statement("FETCH")
 _MOVE = Statement("MOVE")
 _CODEC = Statement("SET CODEC")
 _RESET = Statement("RESET")
+_LISTEN = Statement("LISTEN")
 
 
 PassOn = Callable[[Request, Shape, Sequence[Sequence[Any]]], Awaitable[msgspec.Raw]]
@@ -94,6 +98,7 @@ class Tenancy:
         self._unused: list[Any] = []  # cursors that are to be closed when there is time
         self._logs = False
         self._codecs = Codecs(session)
+        session.notified = self._notified
 
     @property
     def server_version(self) -> tuple[int, int, int, str, int]:
@@ -124,6 +129,7 @@ class Tenancy:
     def end(self) -> None:
         """The lease has ended."""
         self._watch_log(False)
+        self._session.notified = None
         self._codecs.clear()
         self._statements.clear()
         self._cursors.clear()
@@ -160,6 +166,11 @@ class Tenancy:
             case SetCodec(id=id):
                 await self._codecs.set(message)
                 return Done(id, None, session.is_in_transaction()), None
+            case Listen(id=id, channels=channels) | Unlisten(id=id, channels=channels):
+                verb = type(message).__name__.upper()
+                for channel in channels:
+                    await session.fetch(f"{verb} {quoted(channel)}")  # as asyncpg does
+                return Done(id, verb, session.is_in_transaction()), None
             case Reset(id=id, schema_only=True):
                 self._schema_changed()
                 return Done(id, None, session.is_in_transaction()), None
@@ -242,6 +253,10 @@ class Tenancy:
             return
         self._logs = watch
 
+    def _notified(self, channel: str, payload: str, pid: int) -> None:
+        if self._is_current:
+            self.lease.worker.link.send(Notification(channel, payload, pid, self.lease.token))
+
     def _logged(self, _: object, message: Any) -> None:
         if self._is_current:
             fields = {name: str(value) for name, value in message.as_dict().items()}
@@ -271,6 +286,8 @@ def statement_of(message: TenantRequest, known: StatementTable) -> tuple[Stateme
             return _CODEC, False
         case Reset():
             return _RESET, False
+        case Listen() | Unlisten():
+            return _LISTEN, False
 
 
 async def described(session: Session, message: Describe) -> Prepared:

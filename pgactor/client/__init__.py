@@ -7,6 +7,9 @@ requests.py     unanswered requests, shapes and leases of one link
 attempts.py     when to try again to connect, and when to give up
 deeds.py        the same for what a lease has open on its session
 holding.py      a lease as its owner's side holds it
+inbox.py        notes of NOTIFY, and who on a link hears which channel
+listened.py     the listeners of a lease, by channel
+subscribing.py  what a subscription is, whatever shell is around it
 leased.py       what it knows of its session, and who listens
 resources.py    prepared statements and cursors, as their owner knows them
 codecs.py       an application's own encoders and decoders
@@ -20,9 +23,11 @@ And the two kinds, from the user's side down to the socket:
 
 sync.py         Client           aio.py           AsyncClient      what users call
 lease.py        Lease            aiolease.py      AsyncLease
+subscription.py Subscription     aiosubscription.py AsyncSubscription
 prepared.py                      aioprepared.py                    PreparedStatement
 cursor.py                        aiocursor.py                      Cursor
 statements.py                    aiostatements.py                  execute, fetch ... of a client and of a lease
+listening.py                     aiolistening.py                   add_listener ... of a lease
 channel.py                       aiochannel.py                     connects, and connects again
 connected.py                     aioconnected.py                   one link, shared by threads or tasks
 links.py                         aiolinks.py                       ipc: a plain socket; tcp: pyzmq

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -16,9 +17,11 @@ from .aiochannel import AioChannel
 from .aiocopies import AsyncCopies
 from .aiolease import AsyncLease
 from .aiostatements import AsyncStatements
+from .aiosubscription import AsyncSubscription
 from .chunks import Chunk
 from .failures import interface_error
 from .holding import Holding
+from .inbox import BUFFER_SIZE
 from .knowledge import Knowledge
 from .options import make_options
 from .releasing import check_member, warn_of_listeners
@@ -134,6 +137,23 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         if not request.statements:
             return []
         return calls.results(await self._call("batch", request), request)
+
+    def listen(
+        self, *channels: str, timeout: float | None = None, buffer_size: int = BUFFER_SIZE
+    ) -> AsyncSubscription:
+        """Hear what NOTIFY sends on these channels: `async for note in client.listen("orders", "bills")`.
+
+        Names are exact, of 63 bytes at most. One connection of the supervisor's listens for all workers, so it costs
+        no lease; each subscription gets each notification once, in the order in which they were committed. It begins
+        with `async with client.listen(...) as subscription`, or with the first note asked for.
+
+        Where notifications may have been missed (a connection was lost, or notes were not taken quickly enough) there
+        is a note with a text in `note.gap`, one for each channel: whoever keeps what it was told of is to look anew.
+
+        timeout: seconds after which the loop ends if no note comes; None: never. buffer_size: how many notes are kept
+        here for a subscriber that is slow; then the oldest go, and a gap is told.
+        """
+        return AsyncSubscription(partial(self._channel, "listen"), channels, timeout, buffer_size)
 
     async def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""

@@ -66,6 +66,13 @@ class AioChannel:
         pending = await self.ask(request, within)
         return pending, pending.link
 
+    async def connected(self, timeout: float | None) -> AioConnected:
+        """The link, made anew if there is none. Raises `SupervisorUnavailable`."""
+        connected = self._connected
+        if connected is not None and connected.is_current:
+            return connected
+        return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
+
     @property
     def is_busy(self) -> bool:
         """Whether a request is unanswered."""

@@ -14,6 +14,7 @@ from .. import wire
 from ..errors import LeaseLost
 from ..messages import Message, Request, Welcome
 from .aiolinks import AioLink
+from .inbox import Inbox
 from .options import Options
 from .requests import HeldLease, LostLink, Pending, Requests, not_answered, too_large
 
@@ -139,8 +140,8 @@ class AioConnected:
                 return
             for pending in ended:
                 _wake(pending)
-            for release in unwanted:
-                self.post(release)
+            for message in unwanted:
+                self.post(message)
         if not self._flushing:
             self._flush_soon()  # in the turn of those who were woken, after them: they are likely to ask again
         if self.requests.welcome is not None and not self.welcome.done():
@@ -158,6 +159,27 @@ class AioConnected:
             if self._timer is not None:
                 self._timer.cancel()
             self.link.close()
+
+    # --- notes --------------------------------------------------------------------------------------------
+
+    def hear_no_more(self, inbox: Inbox) -> None:
+        """Have no more notes come into the inbox, and wake whoever waits for them."""
+        self.requests.ears.remove(inbox)
+        for pending in inbox.wake():
+            _wake(pending)
+
+    async def await_note(self, inbox: Inbox, seconds: float | None) -> None:
+        """Wait until there is a note to take, the link is lost or so many seconds have passed."""
+        pending = Pending(-1, self.loop.create_future())
+        if self.requests.lost is not None or not inbox.wait(pending):
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await pending.waiter
+        except TimeoutError:
+            pass
+        finally:
+            inbox.wait_no_more(pending)
 
     # --- leases and time ----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from . import calls, deeds
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiocursor import AsyncCursorFactory
+from .aiolistening import AsyncListening
 from .aioprepared import AsyncPreparedStatement
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
@@ -30,7 +31,7 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 @logged
-class AsyncLease(Leased, AsyncStatements):
+class AsyncLease(AsyncStatements, AsyncListening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods.
 
     It is renewed by the event loop while that runs. Its owner's death rolls it back. Using it after its end raises
@@ -81,9 +82,10 @@ class AsyncLease(Leased, AsyncStatements):
         self.terminate()
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Make the session as new, as at the release: what is open is rolled back. Log listeners are removed."""
+        """Make the session as new, as at the release: what is open is rolled back. Listeners are removed."""
         self.outermost = None
         self._log_listeners.clear()
+        self.forget_channels()
         request = deeds.reset(self._limit(timeout), self.token)
         calls.done(await self._call("reset", request), request)
 

@@ -25,6 +25,7 @@ from ..messages import (
     FetchMany,
     Granted,
     IsolationLevel,
+    Listen,
     Opened,
     PoolStatus,
     Prepared,
@@ -36,6 +37,7 @@ from ..messages import (
     Status,
     StatusReport,
     Token,
+    Unlisten,
 )
 from ..rows import Record, RowDecoder
 from ..values import pack_args
@@ -46,6 +48,9 @@ R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
 
 UNSENT = -1
 """The id and epoch of a request that is not numbered yet."""
+
+NOTIFY = "select pg_notify($1, $2)"
+"""NOTIFY, with arguments."""
 
 _LEVELS = get_args(IsolationLevel)
 _CONTROL = re.compile(
@@ -111,6 +116,19 @@ def status() -> Status:
 def expire() -> Expire:
     """The request of `expire_connections`."""
     return Expire(UNSENT, UNSENT, None)
+
+
+def listen(channels: Sequence[str], timeout: float | None, lease: Token | None = None) -> Listen:
+    """The request to listen. Raises TypeError or ValueError for what is no channel's name."""
+    for channel in channels:
+        if not isinstance(channel, str):
+            raise TypeError(f"a channel's name is expected to be a str, not {type(channel).__name__}")
+    return Listen(UNSENT, UNSENT, timeout, list(channels), lease)
+
+
+def unlisten(channels: Sequence[str], timeout: float | None, lease: Token | None = None) -> Unlisten:
+    """The request to listen no more."""
+    return Unlisten(UNSENT, UNSENT, timeout, list(channels), lease)
 
 
 def resize(max_size: int, min_size: int | None) -> Resize:

@@ -55,6 +55,10 @@ class Channel:
             raise not_answered(self.options)
         return pending, connected
 
+    def connected(self, timeout: float | None) -> Connected:
+        """The link, made anew if there is none. Raises `SupervisorUnavailable`."""
+        return self._connect(connect_limit(self.options, time.monotonic(), timeout))
+
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
         if self.closed:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from ..errors import LeaseLost
 from ..messages import Message, Request, Welcome
 from .heart import Heart
+from .inbox import Inbox
 from .links import Link
 from .requests import HeldLease, LostLink, Pending, Requests, encode_frame
 
@@ -134,15 +135,15 @@ class Connected:
                 self._send_heartbeat()
 
     def _take(self, frames: list[bytes]) -> None:
-        unwanted = []
+        unwanted: list[Message] = []
         with self._lock:
             for frame in frames:
                 ended, orphans = self.requests.feed(frame)
                 unwanted += orphans
                 for pending in ended:
                     _wake(pending)
-        for release in unwanted:
-            self.tell(release)
+        for message in unwanted:
+            self.tell(message)
 
     def _pass_on(self) -> None:
         """Read for all no more: wake another who waits, to do it."""
@@ -155,6 +156,36 @@ class Connected:
             if pending.waiter is not None:
                 pending.waiter.set()
                 return
+
+    # --- notes --------------------------------------------------------------------------------------------
+
+    def hear(self, inbox: Inbox) -> None:
+        """Have the notes of its channels come into the inbox."""
+        with self._lock:
+            self.requests.ears.add(inbox)
+
+    def hear_no_more(self, inbox: Inbox) -> None:
+        """Have no more notes come into it, and wake whoever waits for them."""
+        with self._lock:
+            self.requests.ears.remove(inbox)
+            for pending in inbox.wake():
+                _wake(pending)
+
+    def await_note(self, inbox: Inbox, patience: float | None) -> None:
+        """Wait until there is a note to take, the link is lost or the clock shows `patience`."""
+        with self._lock:
+            if self.requests.lost is not None:
+                return
+            pending = self.requests.wait_for(inbox)
+        if pending is None:
+            return
+        try:
+            self.wait(pending, patience)
+        finally:
+            with self._lock:
+                self.requests.wait_no_more(inbox, pending)
+                if not self._reading:  # it may be the one that was woken to read
+                    self._wake_another()
 
     # --- leases -------------------------------------------------------------------------------------------
 

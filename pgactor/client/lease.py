@@ -18,6 +18,7 @@ from .connected import Connected
 from .cursor import Cursor
 from .failures import check_unbroken, interface_error
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
+from .listening import Listening
 from .prepared import PreparedStatement
 from .recordclass import check_record_class
 from .requests import Pending
@@ -29,7 +30,7 @@ log = logging.getLogger("pgactor.client")
 
 
 @logged
-class Lease(Leased, Statements):
+class Lease(Statements, Listening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods, without await.
 
     It is renewed in the background while the process lives. Its owner's death rolls it back. Using it after its end
@@ -73,9 +74,10 @@ class Lease(Leased, Statements):
         self.terminate()
 
     def reset(self, *, timeout: float | None = None) -> None:
-        """Make the session as new, as at the release: what is open is rolled back. Log listeners are removed."""
+        """Make the session as new, as at the release: what is open is rolled back. Listeners are removed."""
         self.outermost = None
         self._log_listeners.clear()
+        self.forget_channels()
         request = deeds.reset(self._limit(timeout), self.token)
         calls.done(self._call("reset", request), request)
 

@@ -21,12 +21,14 @@ from ..messages import (
     Done,
     Failed,
     FromSupervisor,
+    Gap,
     Granted,
     Heartbeat,
     Hello,
     LeaseEnded,
     Message,
     Notice,
+    Notification,
     Opened,
     Part,
     Prepared,
@@ -37,11 +39,13 @@ from ..messages import (
     Settings,
     StatusReport,
     Token,
+    Unlisten,
     Welcome,
 )
 from ..rows import Record, RowDecoder
 from ..version import __version__
 from .failures import exception
+from .inbox import Ears, Inbox
 from .options import ANSWER_GRACE_SECONDS, Options
 
 Reply = Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed
@@ -103,6 +107,8 @@ class Requests:
         self.lost: BaseException | None = None
         self.pending: dict[int, Pending] = {}
         self.begun = 0  # how many, and the next one's id
+        self.ears = Ears()
+        self._waits = 0
         self.epoch = 0
         self._shapes: dict[int, RowDecoder] = {}
         self._frames = wire.supervisor_frames(max(options.max_frame_bytes, 1024))
@@ -137,14 +143,29 @@ class Requests:
             lease.renewed(now)
         return Heartbeat([lease.token for lease in leases])
 
-    def feed(self, frame: bytes) -> tuple[list[Pending], list[Release]]:
-        """Take in a frame. Returns the requests that it ends, and leases to give back.
+    def wait_for(self, inbox: Inbox) -> Pending | None:
+        """Wait for notes as for a reply; None: there are some."""
+        self._waits += 1
+        pending = Pending(-self._waits)
+        if not inbox.wait(pending):
+            return None
+        self.pending[pending.id] = pending
+        return pending
+
+    def wait_no_more(self, inbox: Inbox, pending: Pending) -> None:
+        """Wait for notes no more."""
+        inbox.wait_no_more(pending)
+        self.pending.pop(pending.id, None)
+
+    def feed(self, frame: bytes) -> tuple[list[Pending], list[Message]]:
+        """Take in a frame. Returns the requests that it ends, and what to tell the supervisor: of leases and channels
+        that nobody wants.
 
         Raises `LostLink` when the supervisor ends the dialogue or cannot be understood; `lose` then returns those too
         that the frame has ended before.
         """
         ended: list[Pending] = []
-        unwanted: list[Release] = []
+        unwanted: list[Message] = []
         try:
             messages = self._frames.decode(frame)
         except ProtocolError as error:
@@ -159,6 +180,10 @@ class Requests:
                         pending.rows = self._shapes.get(message.shape)
                         pending.reply = message
                         ended.append(pending)
+                elif type(message) is Notification:
+                    for inbox in self.ears.take(message, ended):
+                        unwanted.append(Unlisten(self.begun, self.epoch, None, list(inbox.channels)))
+                        self.begun += 1  # nobody waits for its answer
                 else:
                     self._take_in(message, ended, unwanted)
         except LostLink:
@@ -167,7 +192,7 @@ class Requests:
         return ended, unwanted
 
     def _take_in(
-        self, message: FromSupervisor | wire.Malformed, ended: list[Pending], unwanted: list[Release]
+        self, message: FromSupervisor | wire.Malformed, ended: list[Pending], unwanted: list[Message]
     ) -> None:
         match message:
             case Part():
@@ -193,6 +218,9 @@ class Requests:
             case LeaseEnded(lease=token):
                 if lease := self.leases.pop(token.fence, None):
                     lease.ended(exception(Failed(None, message.code, message.message)))
+                ended += self.ears.lease_ended(token.fence)
+            case Gap():
+                ended += self.ears.gap(message)
             case Settings(lease=token) | Notice(lease=token):
                 if lease := self.leases.get(token.fence):
                     lease.pushed(message)
@@ -241,7 +269,7 @@ class Requests:
                 LeaseLost(f"the link to the supervisor was lost, and the lease with it: {cause}; acquire again")
             )
         self.leases.clear()
-        return ended
+        return ended + self.ears.lose()
 
     def _shape_of(self, rows: Rows) -> RowDecoder | None:
         """The shape of these rows, learned if it is told with them. Another one may push it out at once."""

@@ -68,6 +68,12 @@ class Statements:
         request = calls.fetchmany(query, args, self._limit(timeout), self._token())
         return calls.rows(self._call("fetchmany", request), request)
 
+    def notify(self, channel: str, payload: str = "", *, timeout: float | None = None) -> None:
+        """Send a notification to whoever listens to the channel, when the transaction it is part of is committed. The
+        payload is a text of less than 8000 bytes."""
+        request = calls.fetch(calls.NOTIFY, (channel, payload), self._limit(timeout), self._token())
+        calls.rows(self._call("notify", request), request)
+
     def _execute_chunk(self, command: str, chunk: Chunk, end: float | None) -> None:
         request = calls.executemany(command, chunk.args, calls.remaining(end), self._token())
         calls.done(self._call("executemany", request), request, chunk.first)

@@ -15,12 +15,14 @@ from .channel import Channel
 from .chunks import Chunk
 from .copies import Copies
 from .failures import interface_error
+from .inbox import BUFFER_SIZE
 from .lease import Lease
 from .options import make_options
 from .releasing import check_member, warn_of_listeners
 from .requests import Pending
 from .sizes import Sizes
 from .statements import Statements
+from .subscription import Subscription
 
 
 class Client(Statements, Copies, Sizes):
@@ -127,6 +129,21 @@ class Client(Statements, Copies, Sizes):
         if not request.statements:
             return []
         return calls.results(self._call("batch", request), request)
+
+    def listen(self, *channels: str, timeout: float | None = None, buffer_size: int = BUFFER_SIZE) -> Subscription:
+        """Hear what NOTIFY sends on these channels: `for note in client.listen("orders", "bills")`.
+
+        Names are exact, of 63 bytes at most. One connection of the supervisor's listens for all workers, so it costs
+        no lease; each subscription gets each notification once, in the order in which they were committed. It begins
+        with `with client.listen(...) as subscription`, or with the first note asked for.
+
+        Where notifications may have been missed (a connection was lost, or notes were not taken quickly enough) there
+        is a note with a text in `note.gap`, one for each channel: whoever keeps what it was told of is to look anew.
+
+        timeout: seconds after which the loop ends if no note comes; None: never. buffer_size: how many notes are kept
+        here for a subscriber that is slow; then the oldest go, and a gap is told.
+        """
+        return Subscription(self._channel, channels, timeout, buffer_size)
 
     def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
