@@ -34,6 +34,7 @@ from ..messages import (
     StatementRequest,
 )
 from .batches import run_batch
+from .copying import Copy
 from .failures import in_words, statement_failed
 from .lane import Lane
 from .pipeline import Pipeline
@@ -326,7 +327,7 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _perform(self, message: StatementRequest) -> tuple[Done | Rows | Results | Failed, Shape | None]:
+    async def _perform(self, message: StatementRequest | Copy) -> tuple[Done | Rows | Results | Failed, Shape | None]:
         session = self._session
         match message:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
@@ -341,6 +342,8 @@ class Backend:
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
                 return await run_batch(session, message, self._shapes), None
+            case Copy():
+                return await message.run(session), None
         data = msgspec.Raw(shape.encode(records))
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
 

@@ -27,7 +27,12 @@ from ..messages import (
     Batch,
     Bye,
     Cancel,
+    Chunk,
+    CopyIn,
+    CopyOut,
+    Credit,
     Done,
+    EndOfChunks,
     Execute,
     ExecuteMany,
     Expire,
@@ -45,7 +50,7 @@ from ..messages import (
 )
 from ..messages import Request as AnyRequest
 from ..version import __version__
-from . import batches
+from . import batches, copying
 from .failures import failed
 from .lane import Lane
 from .peer import Peer
@@ -208,6 +213,10 @@ class Dialogue:
                 self._do(self.pool.withdraw(now, worker, id))
             case Status(id=id):
                 peer.send(StatusReport(id, report.status(self.pool, now)))
+            case CopyOut() | CopyIn():
+                self._copy(now, worker, message, peer)
+            case Chunk() | EndOfChunks() | Credit():
+                copying.hear(worker, message)
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
                 peer.send(Done(id))
@@ -249,6 +258,14 @@ class Dialogue:
             self.pool.submit(now, request, actions)
         except ProtocolError as error:
             self._refuse_id(worker, error)
+
+    def _copy(self, now: float, worker: Worker, message: CopyOut | CopyIn, peer: Peer) -> None:
+        copy = copying.new_copy(message, peer)
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, Kind.SESSION, now, Statement(copy.in_words), copy, deadline)
+        actions: list[Action] = []
+        self._on_lease(now, request, message.lease, actions)
+        self._do(actions)
 
     def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:
         worker = request.worker

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import asyncpg
@@ -225,6 +225,15 @@ class Session(asyncpg.Connection):
         await self.execute(rollback + RESET_QUERY)
         for record in await self._prepared_by_sql():
             await self.execute("DEALLOCATE " + '"' + record[0].replace('"', '""') + '"')
+
+    @contextmanager
+    def tapped(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> Iterator[None]:
+        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol. Nothing may be under way."""
+        self._transport.set_protocol(tap(self._protocol))
+        try:
+            yield
+        finally:
+            self.take_back()
 
     # --- for the statement lane ---------------------------------------------------------------------------
 

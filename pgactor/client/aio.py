@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import IsolationLevel, PoolStatus, Request
+from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
 from . import calls
 from .aiochannel import AioChannel
+from .aiocopies import AsyncCopies, Pumps
 from .aiolease import AsyncLease
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
@@ -21,7 +22,7 @@ from .options import make_options
 from .requests import Pending
 
 
-class AsyncClient(AsyncStatements):
+class AsyncClient(AsyncStatements, AsyncCopies):
     """A worker's access to the pool, for asyncio and uvloop.
 
     It belongs to no event loop: each one that it is used in has a link of its own. It connects at the first call, and
@@ -149,6 +150,12 @@ class AsyncClient(AsyncStatements):
     ) -> None:
         async with self.acquire(timeout=calls.remaining(end)) as lease:
             await lease._execute_chunks(command, first, others, end)
+
+    async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        end = calls.until(request.timeout)
+        async with self.acquire(timeout=request.timeout) as lease:
+            request.timeout = calls.remaining(end)
+            return await lease._copy(method, request, pumps)
 
     def _call(self, method: str, request: Request) -> Coroutine[Any, Any, Pending]:
         return self._channel(method).ask(request)

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Granted, IsolationLevel, Release, Request, Token
+from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
+from .aiocopies import AsyncCopies, Pumps, run_copy
 from .aiostatements import AsyncStatements
 from .chunks import Chunk
 from .failures import interface_error
@@ -19,7 +20,7 @@ from .requests import Pending
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
 
-class AsyncLease(Holding, AsyncStatements):
+class AsyncLease(Holding, AsyncStatements, AsyncCopies):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods.
 
     It is renewed by the event loop while that runs. Its owner's death rolls it back. Using it after its end raises
@@ -66,6 +67,15 @@ class AsyncLease(Holding, AsyncStatements):
             with suppress(Exception):  # it tells less than the error that is on its way
                 await self.execute(rollback)
             raise
+
+    async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        self.require_held(method, time.monotonic())
+        request.lease = self.token
+        async with pumps as pump:
+            pending = await run_copy(self._connected, request, pump)
+        if pending.reply is not None:
+            self.in_transaction = calls.in_transaction(pending.reply)
+        return calls.command_tag(pending, request)
 
     def _token(self) -> Token:
         return self.token

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
 
-from ..messages import Granted, IsolationLevel, Release, Request, Token
+from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Release, Request, Token
 from . import calls
 from .channel import Channel
 from .chunks import Chunk
 from .connected import Connected
+from .copies import Copies, Pumps, run_copy
 from .failures import interface_error
 from .holding import Holding
 from .requests import Pending
@@ -19,7 +20,7 @@ from .statements import Statements
 from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
 
 
-class Lease(Holding, Statements):
+class Lease(Holding, Statements, Copies):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods, without await.
 
     It is renewed in the background while the process lives. Its owner's death rolls it back. Using it after its end
@@ -72,6 +73,15 @@ class Lease(Holding, Statements):
             with suppress(Exception):  # it tells less than the error that is on its way
                 self.execute(rollback)
             raise
+
+    def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        self.require_held(method, time.monotonic())
+        request.lease = self.token
+        with pumps as pump:
+            pending = run_copy(self._connected, request, pump)
+        if pending.reply is not None:
+            self.in_transaction = calls.in_transaction(pending.reply)
+        return calls.command_tag(pending, request)
 
     def _token(self) -> Token:
         return self.token

@@ -7,6 +7,7 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +18,10 @@ from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
     Cancel,
+    Chunk,
+    CopyIn,
+    CopyOut,
+    Credit,
     Done,
     Failed,
     FromSupervisor,
@@ -39,6 +44,8 @@ from .failures import exception
 from .options import ANSWER_GRACE_SECONDS, Options
 
 Reply = Done | Rows | Results | Granted | StatusReport | Failed
+
+_COPIES = frozenset({CopyOut, CopyIn})
 
 
 class LostLink(ConnectionError):
@@ -82,6 +89,32 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
         return self.reply is not None or self.error is not None
 
 
+class PendingCopy(Pending):
+    """An unanswered copy. chunks: the data that has come for it. credit, spent: how many bytes of data it may send,
+    and how many it has. sends: it has more to send, or may have."""
+
+    chunks: deque[bytes] = msgspec.field(default_factory=deque)
+    credit: int = 0
+    spent: int = 0
+    sends: bool = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.reply is not None or self.error is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, or there is something for its caller to do."""
+        return self.ended or bool(self.chunks) or (self.sends and self.credit > self.spent)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its sink or source is of no more use. What PostgreSQL sent before an error is for the sink."""
+        reply = self.reply
+        return self.error is not None or (isinstance(reply, Failed) and (self.sends or reply.code != "asyncpg"))
+
+
 class Requests:
     """The dialogue on one link, from hello to its end."""
 
@@ -109,7 +142,8 @@ class Requests:
         number = request.id = self.begun
         request.epoch = self.epoch
         self.begun = number + 1
-        pending = self.pending[number] = Pending(number, waiter, patience, link)
+        make = PendingCopy if type(request) in _COPIES else Pending
+        pending = self.pending[number] = make(number, waiter, patience, link)
         return pending
 
     def forget(self, pending: Pending) -> Cancel | None:
@@ -126,7 +160,7 @@ class Requests:
         return Heartbeat([lease.token for lease in leases])
 
     def feed(self, frame: bytes) -> tuple[list[Pending], list[Release]]:
-        """Take in a frame. Returns the requests that it ends, and leases to give back.
+        """Take in a frame. Returns the requests that it ends, or brings something for, and leases to give back.
 
         Raises `LostLink` when the supervisor ends the dialogue or cannot be understood; `lose` then returns those too
         that the frame has ended before.
@@ -179,6 +213,16 @@ class Requests:
             case LeaseEnded(lease=token):
                 if lease := self.leases.pop(token.fence, None):
                     lease.ended(exception(Failed(None, message.code, message.message)))
+            case Chunk(id=id, data=data):
+                pending = self.pending.get(id)
+                if isinstance(pending, PendingCopy):
+                    pending.chunks.append(data)
+                    ended.append(pending)
+            case Credit(id=id, bytes=more):
+                pending = self.pending.get(id)
+                if isinstance(pending, PendingCopy):
+                    pending.credit += more
+                    ended.append(pending)
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch
@@ -196,7 +240,7 @@ class Requests:
         ended = list(self.pending.values())
         self.pending.clear()
         for pending in ended:
-            if not pending.done:
+            if pending.reply is None and pending.error is None:
                 pending.error = OutcomeUnknown(
                     f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
                     "the request may have taken effect"

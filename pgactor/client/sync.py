@@ -9,17 +9,18 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import IsolationLevel, PoolStatus, Request
+from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
 from . import calls
 from .channel import Channel
 from .chunks import Chunk
+from .copies import Copies, Pumps
 from .lease import Lease
 from .options import make_options
 from .requests import Pending
 from .statements import Statements
 
 
-class Client(Statements):
+class Client(Statements, Copies):
     """A worker's access to the pool, for blocking code.
 
     Safe in threads, across forks (made before or after, used before or after, in parent and child) and under gevent;
@@ -120,6 +121,12 @@ class Client(Statements):
     def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
         with self.acquire(timeout=calls.remaining(end)) as lease:
             lease._execute_chunks(command, chunks, end)
+
+    def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        end = calls.until(request.timeout)
+        with self.acquire(timeout=request.timeout) as lease:
+            request.timeout = calls.remaining(end)
+            return lease._copy(method, request, pumps)
 
     def _call(self, method: str, request: Request) -> Pending:
         if self._channel.closed:
