@@ -142,7 +142,8 @@ class Backend:
         elif self._running is request:
             if not self._interrupted:
                 self._interrupted = True
-                if self._session.give_up():
+                copy = request.payload if isinstance(request.payload, Copy) else None
+                if self._session.give_up() or (copy is not None and copy.give_up()):
                     self._loop.call_later(self._reset_timeout, self._cut, request)
                 else:
                     self.task.cancel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -53,6 +53,14 @@ class Copy(ABC):
     def hear(self, notice: Chunk | EndOfChunks | Credit) -> None:
         """The worker's word on this copy."""
 
+    def give_up(self) -> bool:
+        """Have PostgreSQL end it, with an error. False: cancelling its task ends it as well.
+
+        It does not end a COPY to the worker: what asyncpg waits for then may have come already, data that is not the
+        last or is; it would go on as if nothing was under way, or wait for ever for what is over to be cancelled.
+        """
+        return False
+
     @property
     @abstractmethod
     def in_words(self) -> str:
@@ -86,6 +94,8 @@ class CopyToWorker(Copy):
         super().__init__(message, peer)
         self._message = message
         self._credit = message.credit
+        self._session: Session | None = None  # while it runs
+        self._cancelling: asyncio.Task[None] | None = None
 
     @property
     def in_words(self) -> str:
@@ -99,15 +109,32 @@ class CopyToWorker(Copy):
     async def run(self, session: Session) -> Done:
         message = self._message
         copy = getattr(session, message.method)
-        status = await copy(message.table_or_query, *message.args, output=self._send, **message.options)
+        self._session = session
+        try:
+            status = await copy(message.table_or_query, *message.args, output=self._send, **message.options)
+        finally:
+            self._session = None
+            if self._cancelling is not None:
+                await self._cancelling  # or it might hit the session's next statement
         return Done(self.id, status, session.is_in_transaction())
+
+    def give_up(self) -> bool:
+        if self._session is None:
+            return False
+        if self._cancelling is None or self._cancelling.done():
+            self._cancelling = asyncio.create_task(self._session.cancel_running())
+        self._wake()
+        return True
 
     async def _send(self, data: bytes) -> None:
         """Send what asyncpg hands over, and have it wait meanwhile."""
         largest = max(1, min(CHUNK_BYTES, self._peer.max_frame_bytes - FRAME_ROOM_BYTES))
         for at in range(0, len(data), largest):
-            while self._credit <= 0:
+            while self._credit <= 0 and self._cancelling is None:
                 await self._news()
+            if self._cancelling is not None:
+                self.give_up()  # once more, if it came too early
+                return
             piece = data if len(data) <= largest else data[at : at + largest]
             self._credit -= len(piece)  # below zero, if need be: rows stay whole
             self._peer.send(Chunk(self.id, piece))
@@ -184,7 +211,7 @@ class CopyFromWorker(Copy):
             elif self._ended:
                 return
             else:
-                await self._news()
+                await self._unless_over(self._news())
 
     async def _each_record(self) -> AsyncGenerator[tuple[Any, ...], None]:
         async with aclosing(self._each_chunk()) as chunks:
@@ -195,7 +222,18 @@ class CopyFromWorker(Copy):
                     raise ProtocolError(f"records to copy are expected to be a list of lists: {error}") from None
                 for record in records:
                     yield record
-                await asyncio.sleep(0)  # asyncpg encodes them at a stretch; now it is others' turn
+                await self._unless_over(asyncio.sleep(0))  # asyncpg encodes at a stretch; now it is others' turn
+
+    async def _unless_over(self, wait: Awaitable[object]) -> None:
+        """Wait. To be cancelled means nothing any more when the COPY has failed already: asyncpg would cancel it once
+        more, and wait for that for ever."""
+        try:
+            await wait
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._is_over or task is None:
+                raise
+            task.uncancel()
 
     def _give(self, size: int) -> None:
         """Give credit, a good deal at a time."""

@@ -102,7 +102,8 @@ class Pumping:
         """Wait until there is something to do, and read for all threads meanwhile if nobody else does."""
         pending, connected = self.pending, self._connected
         if not pending.done:
-            connected.wait(pending, None if self._until is None else self._until + ANSWER_GRACE_SECONDS)
+            late = None if self._until is None else max(self._until, time.monotonic()) + ANSWER_GRACE_SECONDS
+            connected.wait(pending, late)
             connected.step_back(pending)
             if not pending.done:
                 raise not_answered(connected.requests.options)
@@ -110,14 +111,17 @@ class Pumping:
     def send(self, chunk: bytes) -> None:
         """Send the chunk, when there is credit for it. Raises `Over`."""
         pending = self.pending
-        if self._until is not None and time.monotonic() >= self._until:
-            pending.sends = False  # the supervisor says so too, any moment
-            raise copying.Over
         self.news()
         if pending.ended:
             raise copying.Over
         pending.spent += len(chunk)
         self._connected.tell(Chunk(pending.id, chunk))
+
+    def keep_time(self) -> None:
+        """Raises `Over` when the copy's time is: the supervisor says so too, and sees to it that it is undone."""
+        if self._until is not None and time.monotonic() >= self._until:
+            self.pending.sends = False
+            raise copying.Over
 
     def took(self, data: bytes) -> None:
         """The sink has taken the data."""
@@ -223,6 +227,7 @@ def _pump_from(pieces: Iterable[Any]) -> Pump:
     def pump(pumping: Pumping) -> None:
         gather = copying.Pieces(pumping.chunk_bytes)
         for piece in pieces:
+            pumping.keep_time()
             for chunk in gather.add(piece):
                 pumping.send(chunk)
         for chunk in gather.rest():
@@ -237,6 +242,7 @@ def _from_records(records: Any) -> Iterator[Pump]:
         gather = copying.Records()
         with _each_of(records) as each:
             for record in each:
+                pumping.keep_time()
                 for chunk in gather.add(record):
                     pumping.send(chunk)
         for chunk in gather.rest():
