@@ -256,13 +256,13 @@ async def _from_records(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIte
         gather = copying.Records()
         if isinstance(records, AsyncIterable):
             async for record in records:
-                for chunk in gather.add(record):
+                if (chunk := gather.add(record)) is not None:
                     await pumping.send(chunk)
         else:
             for record in records:
-                for chunk in gather.add(record):
+                if (chunk := gather.add(record)) is not None:
                     await pumping.send(chunk)
-        for chunk in gather.rest():
+        if (chunk := gather.rest()) is not None:
             await pumping.send(chunk)
 
     yield pump

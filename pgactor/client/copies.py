@@ -243,9 +243,9 @@ def _from_records(records: Any) -> Iterator[Pump]:
         with _each_of(records) as each:
             for record in each:
                 pumping.keep_time()
-                for chunk in gather.add(record):
+                if (chunk := gather.add(record)) is not None:
                     pumping.send(chunk)
-        for chunk in gather.rest():
+        if (chunk := gather.rest()) is not None:
             pumping.send(chunk)
 
     yield pump

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from typing import Any, TypedDict
 
 import msgspec
 
-from .. import wire
 from ..errors import LeaseLost, UnsupportedType
 from ..messages import CopyIn, CopyOut, Token
-from ..values import pack_args
+from ..values import PLAIN, pack_args
+from ..wire import array_header
 from .calls import UNSENT, _args
 from .failures import unencodable_argument
 
@@ -29,6 +29,9 @@ CHUNK_BYTES = 256 * 1024
 RECORDS_BYTES = 32 * 1024
 """How much of records goes in one: the supervisor encodes them for PostgreSQL at a stretch."""
 
+LARGEST_BATCH = 32
+"""How many records are encoded at once."""
+
 READ_BYTES = 512 * 1024
 """How much is read from a file at once, as by asyncpg."""
 
@@ -39,6 +42,7 @@ NOWHERE = Token(0, 0, 0)
 """The lease of a request that has none yet."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_SEQUENCES = frozenset({tuple, list})
 
 
 class QueryOutOptions(TypedDict, total=False):
@@ -181,36 +185,59 @@ class Pieces:
 
 
 class Records:
-    """Gathers records into chunks."""
+    """Gathers records into chunks. Those of a batch are encoded at once, where nothing in them needs packing."""
 
     def __init__(self) -> None:
-        self._encoded: list[bytes] = []
-        self._bytes = 0
-        self._number = 0
+        self._batch: list[Any] = []
+        self._batch_size = 1
+        self._encoded = bytearray()
+        self._count = 0  # of the records encoded
+        self._before = 0  # how many records other chunks have
 
-    def add(self, record: Any) -> Iterator[bytes]:
-        """Take in a record; the chunk, if one is full. Raises what tells that it is no record, or cannot be sent."""
+    def add(self, record: Any) -> bytes | None:
+        """Take in a record; the chunk, if it is full. Raises what tells that it is no record, or cannot be sent."""
+        self._batch.append(record)
+        if len(self._batch) < self._batch_size:
+            return None
+        self._encode_batch()
+        return self._chunk() if len(self._encoded) >= RECORDS_BYTES else None
+
+    def rest(self) -> bytes | None:
+        """The last chunk, if there is one."""
+        self._encode_batch()
+        return self._chunk() if self._count else None
+
+    def _chunk(self) -> bytes:
+        count = self._count
+        chunk = array_header(count) + self._encoded
+        self._encoded.clear()
+        self._count = 0
+        self._before += count
+        self._batch_size = min(LARGEST_BATCH, 1 + count // 8)  # large records are not kept waiting for others
+        return chunk
+
+    def _encode_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        if _SEQUENCES.issuperset(map(type, batch)) and PLAIN.issuperset(map(type, chain.from_iterable(batch))):
+            with suppress(OverflowError, UnicodeEncodeError):  # it cannot be encoded as it is: the other way tells
+                self._encoded += memoryview(_encode(batch))[len(array_header(len(batch))) :]
+                self._count += len(batch)
+                return
+        for record in batch:
+            self._encode_record(record)
+
+    def _encode_record(self, record: Any) -> None:
+        number = self._before + self._count
         values = record if isinstance(record, Sequence) else _indexed(record)
         try:
             packed = pack_args(values)
         except UnsupportedType as error:
-            raise TypeError(f"in record #{self._number}: {error}") from error
+            raise TypeError(f"in record #{number}: {error}") from error
         try:
-            encoded = _encode(packed)
+            self._encoded += _encode(packed)
         except UnicodeEncodeError as error:
-            raise unencodable_argument(packed, error, f" in record #{self._number}") from error
-        self._number += 1
-        self._encoded.append(encoded)
-        self._bytes += len(encoded)
-        if self._bytes >= RECORDS_BYTES:
-            yield from self.rest()
-
-    def rest(self) -> Iterator[bytes]:
-        """The last chunk, if there is one."""
-        if self._encoded:
-            yield wire.join(self._encoded)
-            self._encoded.clear()
-            self._bytes = 0
+            raise unencodable_argument(packed, error, f" in record #{number}") from error
+        self._count += 1
 
 
 def _table(name: str) -> str:
