@@ -36,7 +36,7 @@ def check_asyncpg() -> None:
         (
             asyncpg.Connection,
             (
-                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_protocol"),
+                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_prepare", "_protocol"),
                 *("_stmt_exclusive_section", "_transport"),
             ),
         ),
@@ -168,6 +168,12 @@ class Session(asyncpg.Connection):
             await super().executemany(command, self._feed, timeout=timeout)
         finally:
             self._feed = None
+
+    async def _prepare(self, query: str, *, use_cache: bool = False, **options: Any) -> Any:
+        """As asyncpg's, but never one that was prepared before. asyncpg's copy_records_to_table would encode by the
+        types that a table of the same name once had, in another lease even, and PostgreSQL might take that for good.
+        """
+        return await super()._prepare(query, use_cache=False, **options)  # type: ignore[misc]  # a private name
 
     def give_up(self) -> bool:
         """Cancel a statement whose many arguments are still being sent: it ends with an error. False: there is none.

@@ -13,7 +13,7 @@ from ..errors import BY_CODE, PgactorError
 from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
-                  "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+                  "NotImplementedError", "UnicodeError", "RuntimeError", "AttributeError")  # fmt: skip
 
 _ELEMENT = re.compile(r"^((?:invalid input for )?query argument \$\d+ in element #)(\d+)(?= of executemany\(\))")
 """Where asyncpg names an element."""
@@ -104,6 +104,10 @@ def _rebuild(failed: Failed, query: str | None) -> BaseException:
 
 
 def _python_error(name: str, text: str) -> Exception | None:
+    if name == "InvalidOperation":  # what asyncpg's COPY of records says to text that is no number
+        import decimal
+
+        return decimal.InvalidOperation(text)
     if name not in _PYTHON_ERRORS:
         return None
     cls: type[Exception] = getattr(builtins, name)

@@ -185,7 +185,7 @@ def test_A20_copy_in_options_and_errors(compare: Compare, name: str) -> None:  #
 
 def test_A20_copy_in_of_binary_that_came_out(compare: Compare) -> None:  # noqa: N802
     def case(connection: Driven, _: Path) -> Any:
-        _, data = out(connection, "copy_from_table", "source", format="binary")
+        data = out(connection, "copy_from_table", "source", format="binary")[1]
         return back(connection, "copy_to_table", "target", source=pieces(data[:7], data[7:]), format="binary")
 
     compare(case)
@@ -252,7 +252,8 @@ def test_A20_copy_in_from_paths(compare: Compare) -> None:  # noqa: N802
     def case(connection: Driven, folder: Path) -> Any:
         path = folder / "data"
         path.write_bytes(b"1\ta\t1\n")
-        for source in (path, str(path), os.fsencode(path)):
+        sources: tuple[Any, ...] = (path, str(path), os.fsencode(path))
+        for source in sources:
             connection.copy_to_table("target", source=source)
         return connection.fetchval("select count(*) from target")
 
@@ -432,15 +433,18 @@ VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("type_name", VALUES)
 def test_A20_copy_records_of_every_sort_of_value(compare: Compare, type_name: str) -> None:  # noqa: N802
-    def case(connection: Driven, _: Path) -> Any:
-        connection.execute(f"create temp table value (v {type_name})")
-        try:
-            tag = connection.copy_records_to_table("value", records=[(VALUES[type_name],), (None,)])
-            return tag, connection.fetch("select v::text from value")
-        finally:
-            connection.execute("drop table value")
+    compare(lambda connection, _: copy_values(connection, type_name, [(VALUES[type_name],), (None,)]))
 
-    compare(case)
+
+def copy_values(connection: Driven, type_name: str, records: list[tuple[Any]]) -> Any:
+    """Copy to a table of this type. (Its name is its own: asyncpg goes on using the types of one that is no more.)"""
+    name = f"table_{type_name}".replace("[]", "s")
+    connection.execute(f"create temp table {name} (v {type_name})")
+    try:
+        tag = connection.copy_records_to_table(name, records=records)
+        return tag, connection.fetch(f"select v::text from {name}")
+    finally:
+        connection.execute(f"drop table {name}")
 
 
 WRONG: dict[str, Any] = {
@@ -451,14 +455,8 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize("type_name", WRONG)
 def test_A20_copy_records_refuses_a_value_as_asyncpg_does(compare: Compare, type_name: str) -> None:  # noqa: N802
-    def case(connection: Driven, _: Path) -> Any:
-        connection.execute(f"create temp table value (v {type_name})")
-        try:
-            return connection.copy_records_to_table("value", records=[(WRONG[type_name],)])
-        finally:
-            connection.execute("drop table value")
-
-    assert compare(case)[0] == "raised"
+    records = [(WRONG[type_name],)]
+    assert compare(lambda connection, _: copy_values(connection, type_name, records))[0] == "raised"
 
 
 def test_A20_copy_timeouts_end_sinks_and_sources(compare: Compare) -> None:  # noqa: N802

@@ -238,6 +238,15 @@ def test_what_a_copy_leaves_in_its_session_does_not_leak(client: Driven) -> None
     assert set(leaks) <= {None, ""}
 
 
+def test_records_are_encoded_for_the_table_that_is_there_now(client: Driven) -> None:
+    with client.acquire() as lease:
+        for kind, value in (("int8", 5), ("float8", 0.5), ("text", "x")):
+            lease.execute(f"create temp table once_more (v {kind})")
+            assert lease.copy_records_to_table("once_more", records=[(value,)]) == "COPY 1"
+            assert lease.fetchval("select v from once_more") == value
+            lease.execute("drop table once_more")
+
+
 def test_a_backend_that_dies_amid_a_copy_ends_it(client: Driven, db: Driven, table: str) -> None:
     async def source() -> AsyncIterator[bytes]:
         for number in itertools.count():
