@@ -11,6 +11,7 @@ crew.py        many of them, started together
 cases.py       the scenarios: who, how many, how much
 measure.py     one run of one peer in one case
 fresh.py       the first row of a fresh process
+copying.py     COPY beside asyncpg's own, a program of its own: python -m benchmarks.copying
 rounds.py      who runs next to whom, and the ratios of neighbours
 results.py     figures, and the file they are kept in
 table.py       them, to be read

@@ -183,7 +183,8 @@ class CopyOut(Request, tag="copy_out"):
     """COPY ... TO the worker, on a lease: the data comes as `Chunk`s, then `Done` with the tag.
 
     method: asyncpg.Connection's, with its keyword arguments as options, but for `output`. table_or_query: its first
-    argument. args: a query's. credit: how many bytes may come before the worker gives more (`Credit`).
+    argument. args: a query's. credit: how many bytes may come before the worker gives more (`Credit`); the last chunk
+    for which there is credit may exceed it, so that rows stay whole.
     """
 
     method: Literal["copy_from_table", "copy_from_query"]
@@ -526,8 +527,8 @@ class Settings(Message, tag="settings"):
 
 
 class Chunk(Message, tag="chunk"):
-    """A piece of the copy that the request `id` began. data: bytes, or, of copy_records_to_table, a list of records,
-    each a list of arguments."""
+    """A piece of the copy that the request `id` began. data: bytes; of copy_records_to_table, they are the msgpack of
+    a list of records, each a list of arguments."""
 
     id: Number
     data: Any
@@ -541,7 +542,7 @@ class EndOfChunks(Message, tag="end_of_chunks"):
 
 
 class Credit(Message, tag="credit"):
-    """So many more bytes of the copy `id` may be sent."""
+    """So many more bytes of the copy `id` may be sent: of chunks' data. A chunk may be sent while there is any."""
 
     id: Number
     bytes: Number

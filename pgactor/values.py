@@ -50,6 +50,8 @@ Packed: TypeAlias = "bool | int | float | str | bytes | Ext | list[Packed] | Non
 
 # What msgpack carries as it is; int too, but only within 64 bits.
 _PLAIN = frozenset({type(None), bool, float, str, bytes})
+PLAIN = _PLAIN | {int}
+"""The types whose values msgspec encodes without erasing anything; an int that is too large raises OverflowError."""
 _INT_MIN = -(1 << 63)
 _INT_MAX = (1 << 64) - 1
 _DAYS = struct.Struct(">iii")

@@ -44,14 +44,16 @@ def encode(messages: Sequence[Message]) -> bytes:
 
 def join(encoded: Sequence[bytes]) -> bytes:
     """Make one frame of messages that are encoded already."""
-    n = len(encoded)
+    return array_header(len(encoded)) + b"".join(encoded)
+
+
+def array_header(n: int) -> bytes:
+    """How a msgpack array of so many elements begins."""
     if n < 16:
-        header = bytes((0x90 | n,))
-    elif n < 65536:
-        header = b"\xdc" + n.to_bytes(2, "big")
-    else:
-        header = b"\xdd" + n.to_bytes(4, "big")
-    return header + b"".join(encoded)
+        return bytes((0x90 | n,))
+    if n < 65536:
+        return b"\xdc" + n.to_bytes(2, "big")
+    return b"\xdd" + n.to_bytes(4, "big")
 
 
 class FrameDecoder(Generic[M]):

@@ -36,6 +36,7 @@ from ..messages import (
     Rows,
 )
 from .batches import run_batch
+from .copying import Copy
 from .failures import failed, in_words, statement_failed
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
@@ -186,7 +187,8 @@ class Backend:
         elif self._running is request:
             if not self._interrupted:
                 self._interrupted = True
-                if self._session.give_up():
+                copy = request.payload if isinstance(request.payload, Copy) else None
+                if self._session.give_up() or (copy is not None and copy.give_up()):
                     self._loop.call_later(self._reset_timeout, self._cut, request)
                 else:
                     self.task.cancel()
@@ -476,6 +478,8 @@ class Backend:
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
                 return await run_batch(session, request.payload, self._shapes), None
+            case Copy():
+                return await request.payload.run(session), None
             case Describe():
                 return await described(session, request.payload), None
             case other:

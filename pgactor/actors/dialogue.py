@@ -28,10 +28,15 @@ from ..messages import (
     Batch,
     Bye,
     Cancel,
+    Chunk,
     CloseCursor,
     CloseStatement,
+    CopyIn,
+    CopyOut,
+    Credit,
     Describe,
     Done,
+    EndOfChunks,
     Execute,
     ExecuteMany,
     Expire,
@@ -61,7 +66,7 @@ from ..messages import (
 )
 from ..messages import Request as AnyRequest
 from ..version import __version__
-from . import batches
+from . import batches, copying
 from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
@@ -244,6 +249,10 @@ class Dialogue:
                 state = report.status(self.pool, now)
                 state.pool, state.pools = self.pool_name, self.pool_names()
                 peer.send(StatusReport(id, state))
+            case CopyOut() | CopyIn():
+                self._copy(now, worker, message, peer)
+            case Chunk() | EndOfChunks() | Credit():
+                copying.hear(worker, message)
             case Expire(id=id):
                 self._do(self.pool.expire_connections(now))
                 self._listener.renew()
@@ -314,6 +323,13 @@ class Dialogue:
                 self.pool.submit(now, request, actions)
             except ProtocolError as error:
                 self._refuse_id(worker, error)
+
+    def _copy(self, now: float, worker: Worker, message: CopyOut | CopyIn, peer: Peer) -> None:
+        copy = copying.new_copy(message, peer)
+        deadline = None if message.timeout is None else now + message.timeout
+        request = Request(worker, message.id, Kind.SESSION, now, Statement(copy.in_words), copy, deadline)
+        actions: list[Action] = []
+        self._on_lease(now, request, message.lease, actions)
         self._do(actions)
 
     def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import asyncpg
@@ -38,8 +38,8 @@ def check_asyncpg() -> None:
         (
             asyncpg.Connection,
             (
-                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_process_notification", "_protocol"),
-                *("_cleanup_stmts", "_drop_local_type_cache", "_get_statement", "_introspect_type"),
+                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_prepare", "_process_notification"),
+                *("_cleanup_stmts", "_drop_local_type_cache", "_get_statement", "_introspect_type", "_protocol"),
                 *("_stmt_exclusive_section", "_transport"),
             ),
         ),
@@ -201,6 +201,12 @@ class Session(asyncpg.Connection):
         finally:
             self._feed = None
 
+    async def _prepare(self, query: str, *, use_cache: bool = False, **options: Any) -> Any:
+        """As asyncpg's, but never one that was prepared before. asyncpg's copy_records_to_table would encode by the
+        types that a table of the same name once had, in another lease even, and PostgreSQL might take that for good.
+        """
+        return await super()._prepare(query, use_cache=False, **options)  # type: ignore[misc]  # a private name
+
     def give_up(self) -> bool:
         """Cancel a statement whose many arguments are still being sent: it ends with an error. False: there is none.
 
@@ -334,6 +340,15 @@ class Session(asyncpg.Connection):
         """End a cursor, which otherwise lives as long as its transaction."""
         if cursor._portal_name and self.is_in_transaction():
             await cursor._close_portal(None)
+
+    @contextmanager
+    def tapped(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> Iterator[None]:
+        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol. Nothing may be under way."""
+        self._transport.set_protocol(tap(self._protocol))
+        try:
+            yield
+        finally:
+            self.take_back()
 
     # --- for the statement lane ---------------------------------------------------------------------------
 

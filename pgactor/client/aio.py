@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import IsolationLevel, PoolStatus, Request
+from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
 from . import calls
 from .aiochannel import AioChannel
-from .aiocopies import AsyncCopies
+from .aiocopies import AsyncCopies, Pumps
 from .aiolease import AsyncLease
 from .aiostatements import AsyncStatements
 from .aiosubscription import AsyncSubscription
@@ -221,6 +221,12 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     ) -> None:
         async with self.acquire(timeout=calls.remaining(end)) as lease:
             await lease._execute_chunks(command, first, others, end)
+
+    async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        end = calls.until(request.timeout)
+        async with self.acquire(timeout=request.timeout) as lease:
+            request.timeout = calls.remaining(end)
+            return await lease._copy(method, request, pumps)
 
     def _call(self, method: str, request: Request) -> Coroutine[Any, Any, Pending]:
         return self._channel(method).ask(request)

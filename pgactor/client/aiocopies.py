@@ -1,39 +1,272 @@
-"""asyncpg.Pool's COPY methods: each on a lease of its own."""
+"""COPY for asyncio: sinks and sources run in the caller's task."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from abc import abstractmethod
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any, Unpack
 
-from .aiolease import AsyncLease
+from ..messages import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from . import calls, copying
+from .aioconnected import AioConnected, Unsent
+from .failures import unencodable
+from .options import ANSWER_GRACE_SECONDS
+from .requests import PendingCopy
+
+Pump = Callable[["Pumping"], Awaitable[None]]
+"""Moves the data of a copy between its link and its sink or source."""
+
+Pumps = AbstractAsyncContextManager[Pump]
 
 
 class AsyncCopies:
-    """COPY in one call. Arguments and results are those of the lease's methods of the same names, and asyncpg's."""
+    """asyncpg's COPY methods. `timeout` is in seconds and covers sinks and sources too; None: no limit.
+
+    A sink or source whose copy fails, or runs out of time, is cancelled. Its own exceptions undo the copy, and are
+    raised as they are.
+    """
+
+    async def copy_from_table(
+        self,
+        table_name: str,
+        *,
+        output: Any,
+        timeout: float | None = None,
+        **options: Unpack[copying.TableOutOptions],
+    ) -> str:
+        """Copy a table to a path, a file object or a coroutine function that takes bytes. Returns the command tag."""
+        request = copying.copy_from_table(table_name, calls.check_timeout(timeout, None), options)
+        return await self._copy("copy_from_table", request, _to(output))
+
+    async def copy_from_query(
+        self,
+        query: str,
+        *args: object,
+        output: Any,
+        timeout: float | None = None,
+        **options: Unpack[copying.QueryOutOptions],
+    ) -> str:
+        """Copy the results of a query, as `copy_from_table` does a table."""
+        request = copying.copy_from_query(query, args, calls.check_timeout(timeout, None), options)
+        return await self._copy("copy_from_query", request, _to(output))
+
+    async def copy_to_table(
+        self,
+        table_name: str,
+        *,
+        source: Any,
+        timeout: float | None = None,
+        **options: Unpack[copying.TableInOptions],
+    ) -> str:
+        """Copy to a table from a path, a file object, an async iterable of bytes, or an object that supports the
+        buffer protocol. Returns the command tag."""
+        request = copying.copy_to_table(table_name, calls.check_timeout(timeout, None), options)
+        return await self._copy("copy_to_table", request, _from(source))
+
+    async def copy_records_to_table(
+        self,
+        table_name: str,
+        *,
+        records: Iterable[Any] | AsyncIterable[Any],
+        timeout: float | None = None,
+        **options: Unpack[copying.RecordsOptions],
+    ) -> str:
+        """Copy to a table the records of an iterable, which may be an async one. Returns the command tag."""
+        request = copying.copy_records_to_table(table_name, calls.check_timeout(timeout, None), options)
+        return await self._copy("copy_records_to_table", request, _from_records(records))
 
     @abstractmethod
-    def acquire(self) -> AbstractAsyncContextManager[AsyncLease]:
-        """A lease."""
+    async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        """Run the copy on a lease. Returns the command tag."""
 
-    async def copy_from_table(self, table_name: str, **options: Any) -> str:
-        """Copy a table to a file, a path or a coroutine function (`output=`). Returns the command tag."""
-        return await self._on_lease("copy_from_table", table_name, **options)
 
-    async def copy_from_query(self, query: str, *args: object, **options: Any) -> str:
-        """Copy the rows of a query to a file, a path or a coroutine function (`output=`). Returns the command tag."""
-        return await self._on_lease("copy_from_query", query, *args, **options)
+class Pumping:
+    """One copy under way. It stands in the place of a future: what comes for the copy sets its result."""
 
-    async def copy_to_table(self, table_name: str, **options: Any) -> str:
-        """Copy a file, a path or an iterable of bytes (`source=`) to a table. Returns the command tag."""
-        return await self._on_lease("copy_to_table", table_name, **options)
+    def __init__(self, connected: AioConnected, pending: PendingCopy) -> None:
+        self.pending = pending
+        self._connected = connected
+        self._news = asyncio.Event()
+        self._scope: asyncio.Timeout | None = None  # while the caller's own code runs
+        pending.waiter = self
 
-    async def copy_records_to_table(self, table_name: str, **options: Any) -> str:
-        """Copy records (`records=`) to a table, in PostgreSQL's binary format. Returns the command tag."""
-        return await self._on_lease("copy_records_to_table", table_name, **options)
+    @property
+    def chunk_bytes(self) -> int:
+        """How much data goes in one chunk."""
+        welcome = self._connected.requests.welcome
+        return copying.chunk_bytes(copying.CHUNK_BYTES if welcome is None else welcome.max_frame_bytes)
 
-    async def _on_lease(self, method: str, *args: Any, **options: Any) -> str:
-        """Call a method of a lease that is there for this call."""
-        async with self.acquire() as lease:
-            tag: str = await getattr(lease, method)(*args, **options)
-            return tag
+    def done(self) -> bool:
+        """As of a future: no, more may come."""
+        return False
+
+    def set_result(self, _: None) -> None:
+        """Something came. If it is a failure, the caller's own code is interrupted."""
+        self._news.set()
+        if self._scope is not None and self.pending.is_over and self._scope.when() is None:
+            self._scope.reschedule(0.0)
+
+    async def news(self) -> None:
+        """Wait until there is something to do."""
+        while not self.pending.done:
+            self._news.clear()
+            await self._news.wait()
+
+    async def send(self, chunk: bytes) -> None:
+        """Send the chunk, when there is credit for it. Raises `Over`."""
+        await self.news()
+        if self.pending.ended:
+            raise copying.Over
+        self.pending.spent += len(chunk)
+        self._connected.tell(Chunk(self.pending.id, chunk))
+
+    def took(self, data: bytes) -> None:
+        """The sink has taken the data."""
+        self._connected.tell(Credit(self.pending.id, len(data)))
+
+    async def run(self, pump: Pump) -> None:
+        """Pump until all is through, or the copy has failed. What the caller's own code raises undoes the copy."""
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._scope = scope
+                try:
+                    await pump(self)
+                finally:
+                    self._scope = None
+        except copying.Over:
+            pass
+        except Exception as error:
+            if not scope.expired():
+                await self.end(error)
+                raise
+        await self.end()
+
+    async def end(self, error: Exception | None = None) -> None:
+        """There is no more to send; wait for the answer. error: why there is no more; of a sink it is not told, but
+        has the copy withdrawn."""
+        pending = self.pending
+        if pending.sends and not pending.ended:
+            self._connected.tell(EndOfChunks(pending.id, copying.in_words(error)))
+        elif error is not None:
+            return
+        pending.sends = False
+        while not pending.ended:
+            pending.chunks.clear()  # the sink was done before: it was told to stop
+            await self.news()
+
+
+async def run_copy(connected: AioConnected, request: CopyOut | CopyIn, pump: Pump) -> PendingCopy:
+    """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
+    if not connected.is_current:
+        raise copying.link_lost()
+    patience = None if request.timeout is None else time.monotonic() + request.timeout + ANSWER_GRACE_SECONDS
+    try:
+        pending = connected.begin(request, patience)
+    except UnicodeEncodeError as error:
+        raise unencodable(request, error)  # noqa: B904  # it has its cause
+    assert isinstance(pending, PendingCopy)  # noqa: S101  # of a copy it is
+    try:
+        await Pumping(connected, pending).run(pump)
+    except BaseException:
+        connected.withdraw(pending)
+        raise
+    if isinstance(pending.error, Unsent):
+        raise copying.link_lost()
+    return pending
+
+
+@asynccontextmanager
+async def _to(output: Any) -> AsyncIterator[Pump]:
+    """Data goes to a path, a file object or a coroutine function."""
+    run = asyncio.get_running_loop().run_in_executor
+    path = copying.path_of(output)
+    if path is None and not hasattr(output, "write"):
+        if not callable(output):
+            raise copying.no_output(output)
+        yield _pump_to(output)
+        return
+    file = output if path is None else await run(None, open, path, "wb")
+
+    async def write(data: bytes) -> None:
+        await run(None, file.write, data)
+
+    try:
+        yield _pump_to(write)
+    finally:
+        if path is not None:
+            file.close()
+
+
+def _pump_to(sink: Callable[[bytes], Awaitable[object]]) -> Pump:
+    async def pump(pumping: Pumping) -> None:
+        pending = pumping.pending
+        pending.sends = False
+        while True:
+            await pumping.news()
+            if pending.is_over or not pending.chunks:
+                return
+            data = pending.chunks.popleft()
+            await sink(data)
+            pumping.took(data)
+
+    return pump
+
+
+@asynccontextmanager
+async def _from(source: Any) -> AsyncIterator[Pump]:
+    """Data comes from a path, a file object, an async iterable or a buffer."""
+    run = asyncio.get_running_loop().run_in_executor
+    path = copying.path_of(source)
+    if path is None and not hasattr(source, "read"):
+        yield _pump_from(source if isinstance(source, AsyncIterable) else _whole(source))
+        return
+    file = source if path is None else await run(None, open, path, "rb")
+
+    async def read() -> AsyncGenerator[Any, None]:
+        while len(data := await run(None, file.read, copying.READ_BYTES)):
+            yield data
+
+    try:
+        async with aclosing(read()) as pieces:
+            yield _pump_from(pieces)
+    finally:
+        if path is not None:
+            await run(None, file.close)
+
+
+def _pump_from(pieces: AsyncIterable[Any]) -> Pump:
+    async def pump(pumping: Pumping) -> None:
+        gather = copying.Pieces(pumping.chunk_bytes)
+        async for piece in pieces:
+            for chunk in gather.add(piece):
+                await pumping.send(chunk)
+        for chunk in gather.rest():
+            await pumping.send(chunk)
+
+    return pump
+
+
+@asynccontextmanager
+async def _from_records(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Pump]:
+    async def pump(pumping: Pumping) -> None:
+        gather = copying.Records()
+        if isinstance(records, AsyncIterable):
+            async for record in records:
+                if (chunk := gather.add(record)) is not None:
+                    await pumping.send(chunk)
+        else:
+            for record in records:
+                if (chunk := gather.add(record)) is not None:
+                    await pumping.send(chunk)
+        if (chunk := gather.rest()) is not None:
+            await pumping.send(chunk)
+
+    yield pump
+
+
+async def _whole(data: Any) -> AsyncIterator[Any]:
+    yield data

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Message, Release, Request, Token
 from . import calls, deeds
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
+from .aiocopies import AsyncCopies, Pumps, run_copy
 from .aiocursor import AsyncCursorFactory
 from .aiolistening import AsyncListening
 from .aioprepared import AsyncPreparedStatement
@@ -31,7 +32,7 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 @logged
-class AsyncLease(AsyncStatements, AsyncListening):
+class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods.
 
     It is renewed by the event loop while that runs. Its owner's death rolls it back. Using it after its end raises
@@ -231,6 +232,15 @@ class AsyncLease(AsyncStatements, AsyncListening):
 
     def _tell(self, message: Message) -> None:
         self._connected.tell(message)
+
+    async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        self.require_held(method, time.monotonic())
+        request.lease = self.token
+        async with pumps as pump:
+            pending = await run_copy(self._connected, request, pump)
+        if pending.reply is not None:
+            self.in_transaction = calls.in_transaction(pending.reply)
+        return calls.command_tag(pending, request)
 
     def _token(self) -> Token:
         return self.token

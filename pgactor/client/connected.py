@@ -118,6 +118,13 @@ class Connected:
             if patience is not None and time.monotonic() >= patience:
                 return
 
+    def step_back(self, pending: Pending) -> None:
+        """Its caller does something else before it waits again: it is not the one to be woken to read for all."""
+        with self._lock:
+            pending.waiter = None
+            if not self._reading:
+                self._wake_another()
+
     def _read_until(self, mine: Pending, patience: float | None) -> None:
         """Read for all until mine has ended."""
         heartbeat = self.welcome.heartbeat_seconds or None

@@ -14,7 +14,7 @@ from ..errors import BY_CODE, PgactorError
 from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
-                  "NotImplementedError", "UnicodeError", "RuntimeError")  # fmt: skip
+                  "NotImplementedError", "UnicodeError", "RuntimeError", "AttributeError")  # fmt: skip
 _CAUSES = {"AttributeError": AttributeError, "BufferError": BufferError, "InvalidOperation": InvalidOperation}
 """What only lies behind asyncpg's word on an argument. By itself it would be a mistake of ours."""
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Message, Release, Request, Token
 from . import calls, deeds
 from .channel import Channel
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_elements
 from .connected import Connected
+from .copies import Copies, Pumps, run_copy
 from .cursor import Cursor
 from .failures import check_unbroken, interface_error
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
@@ -30,7 +31,7 @@ log = logging.getLogger("pgactor.client")
 
 
 @logged
-class Lease(Statements, Listening):
+class Lease(Statements, Copies, Listening):
     """Exclusive use of one PostgreSQL session, until it is released: asyncpg.Connection's methods, without await.
 
     It is renewed in the background while the process lives. Its owner's death rolls it back. Using it after its end
@@ -224,6 +225,15 @@ class Lease(Statements, Listening):
     def _tell(self, message: Message) -> None:
         if self._connected.is_current:
             self._connected.tell(message)
+
+    def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        self.require_held(method, time.monotonic())
+        request.lease = self.token
+        with pumps as pump:
+            pending = run_copy(self._connected, request, pump)
+        if pending.reply is not None:
+            self.in_transaction = calls.in_transaction(pending.reply)
+        return calls.command_tag(pending, request)
 
     def _token(self) -> Token:
         return self.token

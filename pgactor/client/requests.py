@@ -7,6 +7,7 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,6 +19,10 @@ from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
     Cancel,
+    Chunk,
+    CopyIn,
+    CopyOut,
+    Credit,
     Done,
     Failed,
     FromSupervisor,
@@ -49,6 +54,8 @@ from .inbox import Ears, Inbox
 from .options import ANSWER_GRACE_SECONDS, Options
 
 Reply = Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed
+
+_COPIES = frozenset({CopyOut, CopyIn})
 
 
 class LostLink(ConnectionError):
@@ -97,6 +104,32 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
         return self.reply is not None or self.error is not None
 
 
+class PendingCopy(Pending):
+    """An unanswered copy. chunks: the data that has come for it. credit, spent: how many bytes of data it may send,
+    and how many it has. sends: it has more to send, or may have."""
+
+    chunks: deque[bytes] = msgspec.field(default_factory=deque)
+    credit: int = 0
+    spent: int = 0
+    sends: bool = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.reply is not None or self.error is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, or there is something for its caller to do."""
+        return self.ended or bool(self.chunks) or (self.sends and self.credit > self.spent)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its sink or source is of no more use. What PostgreSQL sent before an error is for the sink."""
+        reply = self.reply
+        return self.error is not None or (isinstance(reply, Failed) and (self.sends or reply.code != "asyncpg"))
+
+
 class Requests:
     """The dialogue on one link, from hello to its end."""
 
@@ -127,7 +160,8 @@ class Requests:
         number = request.id = self.begun
         request.epoch = self.epoch
         self.begun = number + 1
-        pending = self.pending[number] = Pending(number, waiter, patience, link)
+        make = PendingCopy if type(request) in _COPIES else Pending
+        pending = self.pending[number] = make(number, waiter, patience, link)
         return pending
 
     def forget(self, pending: Pending) -> Cancel | None:
@@ -158,8 +192,8 @@ class Requests:
         self.pending.pop(pending.id, None)
 
     def feed(self, frame: bytes) -> tuple[list[Pending], list[Message]]:
-        """Take in a frame. Returns the requests that it ends, and what to tell the supervisor: of leases and channels
-        that nobody wants.
+        """Take in a frame. Returns the requests that it ends, or brings something for, and what to tell the
+        supervisor: of leases and channels that nobody wants.
 
         Raises `LostLink` when the supervisor ends the dialogue or cannot be understood; `lose` then returns those too
         that the frame has ended before.
@@ -224,6 +258,16 @@ class Requests:
             case Settings(lease=token) | Notice(lease=token):
                 if lease := self.leases.get(token.fence):
                     lease.pushed(message)
+            case Chunk(id=id, data=data):
+                pending = self.pending.get(id)
+                if isinstance(pending, PendingCopy):
+                    pending.chunks.append(data)
+                    ended.append(pending)
+            case Credit(id=id, bytes=more):
+                pending = self.pending.get(id)
+                if isinstance(pending, PendingCopy):
+                    pending.credit += more
+                    ended.append(pending)
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch
@@ -259,7 +303,7 @@ class Requests:
         ended = list(self.pending.values())
         self.pending.clear()
         for pending in ended:
-            if not pending.done:
+            if pending.reply is None and pending.error is None:
                 pending.error = OutcomeUnknown(
                     f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
                     "the request may have taken effect"

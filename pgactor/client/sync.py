@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import IsolationLevel, PoolStatus, Request
+from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
 from . import calls
 from .channel import Channel
 from .chunks import Chunk
-from .copies import Copies
+from .copies import Copies, Pumps
 from .failures import interface_error
 from .inbox import BUFFER_SIZE
 from .lease import Lease
@@ -192,6 +192,12 @@ class Client(Statements, Copies, Sizes):
     def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:
         with self.acquire(timeout=calls.remaining(end)) as lease:
             lease._execute_chunks(command, chunks, end)
+
+    def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
+        end = calls.until(request.timeout)
+        with self.acquire(timeout=request.timeout) as lease:
+            request.timeout = calls.remaining(end)
+            return lease._copy(method, request, pumps)
 
     def _call(self, method: str, request: Request) -> Pending:
         if self._channel.closed:

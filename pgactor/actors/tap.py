@@ -1,0 +1,54 @@
+"""A tap on a session's connection: hears an error of PostgreSQL's as it comes by on its way to asyncpg."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from . import pgwire
+
+_HEADER_BYTES = 5
+
+
+class Tap(asyncio.Protocol):
+    """Passes everything on. over: called at each error, and at the end of the connection."""
+
+    def __init__(self, protocol: asyncio.Protocol, over: Callable[[], None]) -> None:
+        self._protocol = protocol
+        self._over = over
+        self._head = b""  # the beginning of a message's header
+        self._skip = 0  # bytes of a message that are yet to come
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.data_received(data)
+        if self._brings_an_error(data):
+            self._over()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+        self._protocol.resume_writing()  # or who waits for room would wait for ever
+        self._over()
+
+    def _brings_an_error(self, data: bytes) -> bool:
+        found = False
+        at, self._skip = self._skip, max(0, self._skip - len(data))
+        if self._head:
+            data, self._head = self._head + data, b""
+        while at < len(data):
+            if len(data) - at < _HEADER_BYTES:
+                self._head = data[at:]
+                break
+            kind, length = pgwire.header(data, at)
+            found |= kind == pgwire.ERROR
+            at += 1 + length
+            self._skip = max(0, at - len(data))
+        return found
