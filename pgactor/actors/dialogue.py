@@ -323,6 +323,7 @@ class Dialogue:
                 self.pool.submit(now, request, actions)
             except ProtocolError as error:
                 self._refuse_id(worker, error)
+        self._do(actions)
 
     def _copy(self, now: float, worker: Worker, message: CopyOut | CopyIn, peer: Peer) -> None:
         copy = copying.new_copy(message, peer)
