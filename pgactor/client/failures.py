@@ -133,6 +133,8 @@ def _rebuild(failed: Failed, query: str | None) -> BaseException:
 def _python_error(name: str, text: str, args: Sequence[Any] | None = None) -> Exception | None:
     if name == "UnicodeDecodeError" and args:
         return UnicodeDecodeError(*args)
+    if name == "InvalidOperation":  # what asyncpg's COPY of records says to text that is no number
+        return InvalidOperation(text)
     if name not in _PYTHON_ERRORS:
         return None
     cls: type[Exception] = getattr(builtins, name)

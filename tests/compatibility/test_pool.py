@@ -546,7 +546,6 @@ async def test_A6_what_init_cannot_do_from_a_worker_is_a_clear_error(sides: Side
         await sides.pgactor.create_pool(init=init)
 
 
-@pytest.mark.skipif(not hasattr(AsyncLease, "set_type_codec"), reason="leases have no codecs yet")
 async def test_A6_codecs_that_init_sets_apply_everywhere_in_the_pool(sides: Sides) -> None:
     import json
 
@@ -595,27 +594,6 @@ async def test_A7_a_statements_timeout_ends_it(sides: Sides) -> None:
     assert await sides.tell(story) == 1
 
 
-COPIES = ("copy_from_table", "copy_from_query", "copy_to_table", "copy_records_to_table")
-
-
-@pytest.mark.parametrize("method", COPIES)
-async def test_A7_a_copy_of_the_pools_is_one_on_a_lease(
-    sides: Sides, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    seen: list[Any] = []
-
-    async def copy(lease: AsyncLease, *args: Any, **options: Any) -> str:
-        seen.append((lease.released, args, options))
-        return "COPY 3"
-
-    monkeypatch.setattr(AsyncLease, method, copy, raising=False)
-    async with sides.pgactor.pool() as pool:
-        assert await getattr(pool, method)("t", output="o", timeout=3) == "COPY 3"
-        assert seen == [(False, ("t",), {"output": "o", "timeout": 3})]
-        assert len(pool._outstanding) == 0
-
-
-@pytest.mark.skipif(not hasattr(AsyncLease, "copy_from_table"), reason="leases have no COPY yet")
 async def test_A7_copies_of_the_pool(sides: Sides, table: str) -> None:
     import io
 
@@ -968,7 +946,6 @@ async def test_A16_terminate_ends_own_connections_at_once_and_may_be_repeated(si
     assert errors[0] == ("ConnectionDoesNotExistError", "connection was closed in the middle of operation")
 
 
-@pytest.mark.skipif(not hasattr(AsyncLease, "add_termination_listener"), reason="leases have no listeners yet")
 async def test_A16_terminate_calls_termination_listeners(sides: Sides) -> None:
     async def story(side: Side) -> Any:
         async with side.pool() as pool:
