@@ -21,10 +21,11 @@ import asyncpg
 from ..config import PoolSettings
 from ..errors import DatabaseUnavailable, PoolClosing, RequestCancelled, RequestTimeout
 from ..messages import Done, Listen, Unlisten
-from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES, EXPECTED
-from .failures import failed, in_words
+from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES
+from .failures import EXPECTED, failed, in_words
+from .identifiers import quoted
 from .peer import Peer
-from .session import Session, quoted
+from .session import Session
 from .subscribers import Subscribers
 
 log = logging.getLogger("pgactor.listener")
