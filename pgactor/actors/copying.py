@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from .. import values
@@ -183,9 +184,15 @@ class CopyFromWorker(Copy):
         copy = getattr(session, message.method)
         name = "records" if message.method == "copy_records_to_table" else "source"
         data: AsyncGenerator[Any, None] = self._each_record() if name == "records" else self._each_chunk()
-        with self._until_over(session):
-            async with aclosing(data):
-                status = await copy(message.table, **{name: data}, **message.options)
+        try:
+            with self._until_over(session):
+                async with aclosing(data):
+                    status = await copy(message.table, **{name: data}, **message.options)
+        except RuntimeError:
+            if not session.is_closed():
+                raise
+            # uvloop's word on a write to a connection that has just ended
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from None
         return Done(self.id, status, session.is_in_transaction())
 
     @contextmanager

@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 import pgactor
-from pgactor import AsyncLease, Lease
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, LoopThread, WatchedSupervisor, wait_for_statement
 from tests.supervising import until
@@ -104,27 +103,6 @@ def test_a_client_that_is_terminated_is_closing_and_its_leases_end(
     client.terminate()
     assert client.is_closing()
     until(lambda: db.fetchval("select state from pg_stat_activity where pid = $1", pid) in ("idle", None))
-
-
-@pytest.mark.parametrize("method", ["copy_from_table", "copy_from_query", "copy_to_table", "copy_records_to_table"])
-def test_a_copy_is_one_on_a_lease_of_its_own(
-    client: Driven, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
-) -> None:
-    seen: list[Any] = []
-
-    def copy(lease: Any, *args: Any, **options: Any) -> str:
-        seen.append((lease, lease.released, args, options))
-        return "COPY 3"
-
-    async def copy_async(lease: Any, *args: Any, **options: Any) -> str:
-        return copy(lease, *args, **options)
-
-    monkeypatch.setattr(Lease, method, copy, raising=False)
-    monkeypatch.setattr(AsyncLease, method, copy_async, raising=False)
-    assert getattr(client, method)("t", output="o", timeout=3) == "COPY 3"
-    ((lease, released, args, options),) = seen
-    assert (released, args, options) == (False, ("t",), {"output": "o", "timeout": 3})
-    assert lease.released
 
 
 # --- a pool in several event loops --------------------------------------------------------------------------
