@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from ..errors import DatabaseUnavailable, PoolClosing, RequestCancelled, RequestTimeout
 from ..messages import Done, Listen, Unlisten
 from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES, EXPECTED

@@ -21,7 +21,9 @@ from pgactor.actors.lane import Lane
 from pgactor.actors.pipeline import Pipeline
 from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
-from pgactor.config import ConnectSettings, PoolSettings, Settings
+from pgactor.config import Settings
+from pgactor.config.connect import ConnectSettings
+from pgactor.config.pool import PoolSettings
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
 from pgactor.core.statement import Statement

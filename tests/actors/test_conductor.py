@@ -13,7 +13,8 @@ import pytest
 from pgactor import wire
 from pgactor.actors.conductor import Conductor, new_epoch
 from pgactor.actors.session import Session
-from pgactor.config import PoolSettings, Settings
+from pgactor.config import Settings
+from pgactor.config.pool import PoolSettings
 from pgactor.errors import ConfigError
 from pgactor.messages import (
     PROTOCOL_VERSION,
