@@ -22,19 +22,8 @@ from ..core.holder import Holder
 from ..core.lease import Lease
 from ..core.request import Request
 from ..errors import LeaseLost, RequestCancelled
-from ..messages import (
-    DEFAULT_MAX_FRAME_BYTES,
-    Acquire,
-    Batch,
-    Describe,
-    Done,
-    Execute,
-    ExecuteMany,
-    Fetch,
-    FetchMany,
-    Prepare,
-    Rows,
-)
+from ..messages import DEFAULT_MAX_FRAME_BYTES, Acquire, Batch, Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
+from ..messages.session import Describe, Prepare
 from .batches import run_batch
 from .copying import Copy
 from .failures import failed, in_words, statement_failed

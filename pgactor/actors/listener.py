@@ -20,7 +20,8 @@ import asyncpg
 
 from ..config.pool import PoolSettings
 from ..errors import DatabaseUnavailable, PoolClosing, RequestCancelled, RequestTimeout
-from ..messages import Done, Listen, Unlisten
+from ..messages import Done
+from ..messages.listening import Listen, Unlisten
 from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES, EXPECTED
 from .failures import failed, in_words
 from .peer import Peer

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
+from ..messages import IsolationLevel, Request
+from ..messages.copying import CopyIn, CopyOut
+from ..messages.pool import PoolStatus
 from . import calls
 from .aiochannel import AioChannel
 from .aiocopies import AsyncCopies, Pumps

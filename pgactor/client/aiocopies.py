@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Unpack
 
-from ..messages import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .aioconnected import AioConnected, Unsent
 from .failures import unencodable

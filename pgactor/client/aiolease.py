@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages.copying import CopyIn, CopyOut
 from . import calls, deeds
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected

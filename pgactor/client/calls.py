@@ -19,26 +19,19 @@ from ..messages import (
     Done,
     Execute,
     ExecuteMany,
-    Expire,
     Failed,
     Fetch,
     FetchMany,
     Granted,
     IsolationLevel,
-    Listen,
-    Opened,
-    PoolStatus,
-    Prepared,
     Request,
-    Resize,
     Results,
     Rows,
-    SetConnectArgs,
-    Status,
-    StatusReport,
     Token,
-    Unlisten,
 )
+from ..messages.listening import Listen, Unlisten
+from ..messages.pool import Expire, PoolStatus, Resize, SetConnectArgs, Status, StatusReport
+from ..messages.session import Opened, Prepared
 from ..rows import Record, RowDecoder
 from ..values import pack_args
 from .failures import counted_from, data_error, exception, interface_error, of_statement

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterat
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Unpack
 
-from ..messages import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .connected import Connected
 from .failures import unencodable

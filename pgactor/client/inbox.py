@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..messages import Done, Gap, Notification
+from ..messages import Done
+from ..messages.listening import Gap, Notification
 
 if TYPE_CHECKING:
     from .requests import Pending

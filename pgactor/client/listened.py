@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..messages import Notification
+from ..messages.listening import Notification
 from .inbox import Ears
 from .leased import Callback, Leased
 from .requests import Pending

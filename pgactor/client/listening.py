@@ -7,7 +7,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..messages import Notification, Request
+from ..messages import Request
+from ..messages.listening import Notification
 from . import calls
 from .connected import Connected
 from .inbox import Ears, Inbox, Note

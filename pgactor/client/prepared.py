@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..messages import Fetch, Prepared
+from ..messages import Fetch
+from ..messages.session import Prepared
 from ..rows import Record
 from . import calls, deeds
 from .chunks import Chunk, chunked

@@ -19,34 +19,26 @@ from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
     Cancel,
-    Chunk,
-    CopyIn,
-    CopyOut,
-    Credit,
     Done,
     Failed,
-    FromSupervisor,
-    Gap,
     Granted,
     Heartbeat,
     Hello,
     LeaseEnded,
     Message,
-    Notice,
-    Notification,
-    Opened,
     Part,
-    Prepared,
     Release,
     Request,
     Results,
     Rows,
-    Settings,
-    StatusReport,
     Token,
-    Unlisten,
     Welcome,
 )
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit
+from ..messages.listening import Gap, Notification, Unlisten
+from ..messages.pool import StatusReport
+from ..messages.session import Notice, Opened, Prepared, Settings
+from ..messages.unions import FromSupervisor
 from ..rows import Record, RowDecoder
 from ..version import __version__
 from .failures import exception

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
-from ..messages import CloseCursor, CloseStatement, Failed, Opened, Prepared, Rows
+from ..messages import Failed, Rows
+from ..messages.session import CloseCursor, CloseStatement, Opened, Prepared
 from ..rows import Record
 from . import objects
 from .codecs import Encode, encoded_elements

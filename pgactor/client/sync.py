@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
+from ..messages import IsolationLevel, Request
+from ..messages.copying import CopyIn, CopyOut
+from ..messages.pool import PoolStatus
 from . import calls
 from .channel import Channel
 from .chunks import Chunk

@@ -27,7 +27,8 @@ from pgactor.config.pool import PoolSettings
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
 from pgactor.core.statement import Statement
-from pgactor.messages import Execute, Fetch, StatementRequest
+from pgactor.messages import Execute, Fetch
+from pgactor.messages.unions import StatementRequest
 from tests.client.virtual import turns
 
 PATIENCE = 5.0

@@ -24,10 +24,8 @@ from pgactor.messages import (
     Cancel,
     Done,
     Execute,
-    Expire,
     Failed,
     Fetch,
-    FromWorker,
     Granted,
     Heartbeat,
     Hello,
@@ -36,11 +34,11 @@ from pgactor.messages import (
     Part,
     Release,
     Rows,
-    Status,
-    StatusReport,
     Token,
     Welcome,
 )
+from pgactor.messages.pool import Expire, Status, StatusReport
+from pgactor.messages.unions import FromWorker
 from tests.client.virtual import run, turns
 
 from .scripts import BOUND, CLOSED, IDLE, described, error, fatal, ran, split

@@ -17,7 +17,8 @@ from pgactor.config.pool import PoolSettings
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
 from pgactor.core.statement import REMEMBERED_LENGTH
-from pgactor.messages import Batch, Execute, ExecuteMany, Fetch, FetchMany, StatementRequest
+from pgactor.messages import Batch, Execute, ExecuteMany, Fetch, FetchMany
+from pgactor.messages.unions import StatementRequest
 from tests.client.virtual import run
 
 from .scripts import INET, INT4, INT8, spoken

@@ -13,7 +13,8 @@ from pgactor.actors import subscribers
 from pgactor.actors.listener import Listener
 from pgactor.actors.session import Session
 from pgactor.config.pool import PoolSettings
-from pgactor.messages import Done, Failed, Gap, Listen, Message, Notification, Unlisten
+from pgactor.messages import Done, Failed, Message
+from pgactor.messages.listening import Gap, Listen, Notification, Unlisten
 
 from .sessions import FakeSession
 from .test_peer import MemoryPeer

@@ -20,19 +20,9 @@ from pgactor.client import calls
 from pgactor.client.chunks import chunked
 from pgactor.client.failures import unencodable
 from pgactor.client.requests import Pending, Reply
-from pgactor.messages import (
-    Done,
-    ExecuteMany,
-    Failed,
-    Granted,
-    Message,
-    Opened,
-    Prepared,
-    Results,
-    Rows,
-    StatusReport,
-    Token,
-)
+from pgactor.messages import Done, ExecuteMany, Failed, Granted, Message, Results, Rows, Token
+from pgactor.messages.pool import StatusReport
+from pgactor.messages.session import Opened, Prepared
 from pgactor.rows import RowDecoder
 
 from .memory import COLUMNS, granted, rows

@@ -27,13 +27,12 @@ from pgactor.messages import (
     Done,
     Failed,
     LeaseEnded,
-    Notice,
     Part,
     Release,
-    Settings,
     Token,
     Welcome,
 )
+from pgactor.messages.session import Notice, Settings
 from pgactor.rows import Column, ColumnKind
 
 from .memory import COLUMNS, ENDPOINT, frame, granted, options, part, rows

@@ -13,7 +13,8 @@ from pgactor.client import calls
 from pgactor.client.channel import Channel
 from pgactor.client.connected import Connected
 from pgactor.client.requests import Pending
-from pgactor.messages import Done, Notice, Request, Settings, Token
+from pgactor.messages import Done, Request, Token
+from pgactor.messages.session import Notice, Settings
 
 from .memory import MemorySupervisor, options
 from .virtual import THREAD_SECONDS
