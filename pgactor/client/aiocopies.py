@@ -14,7 +14,7 @@ from . import calls, copying
 from .aioconnected import AioConnected, Unsent
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
-from .requests import PendingCopy
+from .pending import PendingCopy
 
 Pump = Callable[["Pumping"], Awaitable[None]]
 """Moves the data of a copy between its link and its sink or source."""

@@ -15,7 +15,8 @@ from . import calls, copying
 from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
-from .requests import LostLink, PendingCopy, not_answered
+from .pending import PendingCopy
+from .requests import LostLink, not_answered
 
 Pump = Callable[["Pumping"], None]
 """Moves the data of a copy between its link and its sink or source."""

@@ -16,7 +16,7 @@ from ..messages import Done
 from ..messages.listening import Gap, Notification
 
 if TYPE_CHECKING:
-    from .requests import Pending
+    from .pending import Pending
 
 BUFFER_SIZE = 10_000
 """How many notes are kept for a subscriber that does not take them, unless it says otherwise."""

@@ -15,7 +15,7 @@ from . import objects
 from .codecs import Encode, encoded_elements
 from .failures import interface_error
 from .leased import Leased
-from .requests import Pending
+from .pending import Pending
 
 S = TypeVar("S", bound="Resource")
 P = ParamSpec("P")

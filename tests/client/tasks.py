@@ -10,7 +10,7 @@ import pytest
 from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
 from pgactor.client.aioconnected import AioConnected
-from pgactor.client.requests import Pending
+from pgactor.client.pending import Pending
 from pgactor.messages import Done, Request, Token
 from pgactor.messages.session import Notice, Settings
 

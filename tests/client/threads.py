@@ -12,7 +12,7 @@ import pytest
 from pgactor.client import calls
 from pgactor.client.channel import Channel
 from pgactor.client.connected import Connected
-from pgactor.client.requests import Pending
+from pgactor.client.pending import Pending
 from pgactor.messages import Done, Request, Token
 from pgactor.messages.session import Notice, Settings
 
