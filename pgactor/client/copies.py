@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
@@ -17,6 +16,9 @@ from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
 from .requests import LostLink, not_answered
+
+if TYPE_CHECKING:
+    import asyncio
 
 Pump = Callable[["Pumping"], None]
 """Moves the data of a copy between its link and its sink or source."""
@@ -284,6 +286,8 @@ class _Awaiting:
         if not inspect.isawaitable(value):
             return value
         if self._runner is None:
+            import asyncio  # as late as this: most blocking code needs none
+
             self._runner = asyncio.Runner()
 
         async def come() -> Any:
