@@ -18,7 +18,10 @@ The brain:
 
 PostgreSQL, the session lane:
     backend.py      one PostgreSQL session and its mailbox: run, reset, close
+    sessionlane.py  asyncpg runs a statement, and its answer is reported
     session.py      asyncpg's connection, with the little of it that is private
+    opening.py      how it is opened                 renewal.py      how it is made new
+    feed.py         many arguments of one statement  identifiers.py  names in SQL
     tenancy.py      what a lease has open on its session: prepared statements, cursors
     codecs.py       types that a lease's worker encodes and decodes
     batches.py      a batch, one statement after another
@@ -35,7 +38,7 @@ The statement lane on one backend:
     prepared.py     what PostgreSQL has prepared there   flight.py   what is on its way
     connection.py   asyncpg's connection, borrowed       reader.py   bytes -> messages, and whom they answer
     cancelling.py   ends what nobody wants or what takes too long
-    reports.py      who hears of what comes of it
+    reports.py      who hears of what comes of it, and of what happens to a backend
     unit.py         what is sent as one: a request's statement, or one of these
         describing.py   what PostgreSQL tells of a statement before it first runs
         group.py        several of one request, written at once

@@ -1,8 +1,9 @@
-"""A backend: one PostgreSQL session with its mailbox. The session lane: asyncpg runs each statement.
+"""A backend: one PostgreSQL session with its mailbox, from opening to its end.
 
 One task lives as long as the connection. It opens it, then does what the mailbox holds, one thing after another,
-and reports each to the conductor. Interrupting a statement cancels asyncpg's wait for it, which cancels the query
-in PostgreSQL; the backend counts as quiet only when both have come back.
+and reports each to the conductor. A request runs in the session lane (sessionlane.py); what the statement lane admits
+goes past the mailbox (pipeline.py). Interrupting a statement of the session lane cancels asyncpg's wait for it, which
+cancels the query in PostgreSQL; the backend counts as quiet only when both have come back.
 """
 
 from __future__ import annotations
@@ -10,46 +11,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
-from typing import Any, Protocol
-
-import asyncpg
-import msgspec
 
 from ..core.holder import Holder
 from ..core.lease import Lease
 from ..core.request import Request
 from ..errors import LeaseLost, RequestCancelled
-from ..messages import DEFAULT_MAX_FRAME_BYTES, Acquire, Batch, Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
-from ..messages.session import Describe, Prepare
-from .batches import run_batch
+from ..messages import DEFAULT_MAX_FRAME_BYTES
 from .copying import Copy
-from .failures import failed, in_words, statement_failed
+from .failures import EXPECTED, in_words
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .pipeline import Pipeline
-from .reports import Answer
-from .reports import Reports as StatementReports
-from .session import Session, never_began
-from .shapes import Shape, ShapeTable
-from .streaming import pass_on
-from .tenancy import Tenancy, described, is_tenants
+from .reports import BackendReports
+from .session import Session
+from .sessionlane import NeverBegan, SessionLane
+from .shapes import ShapeTable
+from .tenancy import Tenancy
 
 log = logging.getLogger("pgactor.backend")
 
 CLOSED_BY_POSTGRES = "PostgreSQL closed the connection"
 
-EXPECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What may go wrong with a connection; anything else is a bug, and logged as one. A TimeoutError is an OSError."""
-
 CLOSE_SECONDS = 2.0
 """How long a connection may take to close in good order."""
-
-
-class NeverBegan(Exception):
-    """The statement was not even sent."""
 
 
 class Order(Enum):
@@ -60,35 +47,6 @@ class Order(Enum):
     LOST = auto()
 
 
-class Reports(StatementReports, Protocol):
-    """Who hears of what happens to a backend."""
-
-    def opened(self, backend: Backend) -> None: ...
-    def open_failed(self, backend: Backend, error: BaseException) -> None: ...
-
-    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
-        """The request's result, with the shape of its rows. Rows among results have their columns."""
-
-    def schema_changed(self) -> None:
-        """A lease's owner says so: every backend's session is to `forget_schema`."""
-
-    def finished(self, backend: Backend, request: Request, touched: bool) -> None:
-        """The backend is quiet again. touched: it was left inside a transaction."""
-
-    def unrun(self, backend: Backend, request: Request) -> None:
-        """The request was not even begun; `gone` follows."""
-
-    def spoiled(self, backend: Backend) -> None:
-        """The session is fit for nobody: it is to be closed when it comes back."""
-
-    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
-        """The session is ready for the lease, or not, as the error tells."""
-
-    def reset_done(self, backend: Backend) -> None: ...
-    def closed(self, backend: Backend) -> None: ...
-    def gone(self, backend: Backend, reason: str) -> None: ...
-
-
 class Backend:
     """One PostgreSQL session, from opening to its end."""
 
@@ -97,7 +55,7 @@ class Backend:
         holder: Holder,
         *,
         connect: Callable[[], Awaitable[Session]],
-        reports: Reports,
+        reports: BackendReports,
         shapes: ShapeTable,
         reset_timeout: float,
         lane: Lane | None = None,
@@ -125,6 +83,7 @@ class Backend:
         self._running: Request | None = None
         self._interrupted = False
         self._session: Session
+        self._session_lane: SessionLane
         self.tenancy: Tenancy | None = None
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._live(), name=f"backend-{holder.number}.{holder.incarnation}")
@@ -141,7 +100,7 @@ class Backend:
             self._session,
             lease,
             self._shapes,
-            pass_on=self._encoded,
+            pass_on=self._session_lane.encoded,
             schema_changed=self._reports.schema_changed,
         )
         return self.tenancy
@@ -339,6 +298,17 @@ class Backend:
         except Exception as error:
             self._reports.open_failed(self, error)
             return False
+        self._session_lane = SessionLane(
+            self,
+            self._session,
+            reports=self._reports,
+            shapes=self._shapes,
+            lane=self._lane,
+            hooks=self._hooks,
+            recycling=self._recycling,
+            patience=self._reset_timeout,
+            max_bytes=self._max_bytes,
+        )
         self.pid = self._session.get_server_pid()
         self._session.add_termination_listener(self._ended)
         self._reports.opened(self)
@@ -351,7 +321,12 @@ class Backend:
             return self._never_began(request)
         self._running = request
         try:
-            synced = await self._answer(request)
+            synced = await self._session_lane.answer(request)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self.task.uncancel()
+            synced = False
         except NeverBegan:
             return self._never_began(request)
         finally:
@@ -368,116 +343,10 @@ class Backend:
         self._reports.finished(self, request, session.is_in_transaction())
         return True
 
-    async def _answer(self, request: Request) -> bool:
-        """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
-        message = request.payload
-        try:
-            if self._recycling == "verified" and request.lease is None:
-                await self._verify()
-                if isinstance(message, Acquire):
-                    return True
-            if self._hooks.setup is not None and request.lease is None and not await self._is_ready_for(request):
-                return False
-            if self._lane is not None and self._lane.wanted and request.lease is None:
-                await self._look_types_up(self._lane)
-            tenancy = None if request.lease is None else self.tenancy
-            if tenancy is not None:
-                await tenancy.tidy(message)
-            if tenancy is not None and is_tenants(message):
-                reply, shape = await tenancy.perform(request)
-            else:
-                reply, shape = await self._perform(request)
-        except asyncio.CancelledError:
-            if not self._interrupted:
-                raise
-            self.task.uncancel()
-            return False
-        except NeverBegan:
-            raise
-        except Exception as error:
-            if never_began(error):
-                raise NeverBegan from None
-            self._tell_settings(request)
-            self._reports.answer(
-                request, statement_failed(message.id, error, in_transaction=self.in_transaction), None
-            )
-            return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
-        self._tell_settings(request)
-        self._reports.answer(request, reply, shape)
-        if isinstance(message, Prepare):
-            return message.name == ""  # which the Sync, a statement of its own, would undo
-        return not isinstance(message, ExecuteMany | FetchMany | Describe) or bool(getattr(message, "args", ()))
-
-    def _tell_settings(self, request: Request) -> None:
-        """Before it has its answer, the lease's worker is told what has changed."""
-        if request.lease is not None and self.tenancy is not None:
-            self.tenancy.tell_settings()
-
-    async def _is_ready_for(self, request: Request) -> bool:
-        """Call the setup hook before the request; if that fails, its error is the answer."""
-        try:
-            await self._hooks.prepare(self._session)
-        except BaseException as error:
-            if isinstance(error, Exception) and never_began(error):
-                raise
-            self._reports.spoiled(self)
-            if not isinstance(error, Exception):
-                raise  # it was interrupted
-            self._reports.answer(request, failed(request.id, error), None)
-            return False
-        return True
-
-    async def _verify(self) -> None:
-        """See that PostgreSQL answers. A connection that does not counts as lost before the request began."""
-        try:
-            async with asyncio.timeout(self._reset_timeout):
-                await self._session.execute("")
-        except EXPECTED as error:
-            log.warning("backend %d does not answer: %s", self.holder.number, in_words(error))
-            raise NeverBegan from None
-
-    async def _look_types_up(self, lane: Lane) -> None:
-        """While the session is at hand: what the statement lane wants to know of types."""
-        asked = list(lane.wanted)
-        try:
-            lane.learn(asked, await self._session.types_of(asked))
-        except EXPECTED as error:
-            if self._session.is_closed():
-                raise NeverBegan from None
-            log.warning("types could not be looked up: %s", in_words(error))
-            lane.learn(asked, ())
-
     def _never_began(self, request: Request) -> bool:
         self._mailbox.appendleft(request)
         self._lost(CLOSED_BY_POSTGRES)
         return False
-
-    async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
-        session = self._session
-        match request.payload:
-            case Fetch(id=id, sql=sql, args=args, limit=limit):
-                records, shape = await session.rows(sql, args, limit, self._shapes)
-            case Execute(id=id, sql=sql, args=args):
-                status = await session.execute(sql, *args)
-                return Done(id, status, session.is_in_transaction()), None
-            case ExecuteMany(id=id, sql=sql, args=args):
-                await session.executemany(sql, args)
-                return Done(id, None, session.is_in_transaction()), None
-            case FetchMany(id=id, sql=sql, args=args):
-                records, shape = await session.rows_of_many(sql, args, self._shapes)
-            case Batch():
-                return await run_batch(session, request.payload, self._shapes), None
-            case Copy():
-                return await request.payload.run(session), None
-            case Describe():
-                return await described(session, request.payload), None
-            case other:
-                raise RuntimeError(f"{type(other).__name__} needs a lease")
-        data = await self._encoded(request, shape, records)
-        return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
-
-    async def _encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
-        return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
 
     async def _close(self) -> None:
         try:

@@ -12,11 +12,11 @@ import asyncpg
 import msgspec
 
 from ..messages import Batch, Done, Failed, Results, Rows
-from .failures import statement_failed
+from .failures import never_began, statement_failed
 from .fields import array_header
 from .group import Group
 from .peer import Peer
-from .session import Session, as_exception, never_began
+from .session import Session, as_exception
 from .shapes import ShapeTable
 
 CONTROL_TAGS = frozenset(

@@ -19,7 +19,8 @@ from ..config.loading import connect_settings
 from .destination import Destination, Host, find
 from .hooks import NO_HOOKS, Hooks
 from .line import Line
-from .session import Session, open_session
+from .opening import open_session
+from .session import Session
 
 PASSES = {"prefer-standby": ("standby", "any")}
 """What is asked for first, and what then, where nobody is that."""

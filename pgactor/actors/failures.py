@@ -13,6 +13,9 @@ import asyncpg
 from ..errors import OutcomeUnknown, PgactorError, RequestTimeout
 from ..messages import Failed
 
+EXPECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What may go wrong with a connection; anything else is a bug, and logged as one. A TimeoutError is an OSError."""
+
 _CONNECTION_LOST = (asyncpg.ConnectionDoesNotExistError, ConnectionError)
 
 
@@ -44,6 +47,12 @@ def statement_failed(
         unknown = OutcomeUnknown(f"the connection to PostgreSQL was lost while the statement ran: {error}")
         return failed(id, unknown, index=index)
     return failed(id, error, in_transaction=in_transaction, index=index)
+
+
+def never_began(error: Exception) -> bool:
+    """Whether asyncpg did not even send the statement, as PostgreSQL has said goodbye already and only the end of the
+    connection is yet to be seen."""
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
 
 def in_words(error: BaseException) -> str:

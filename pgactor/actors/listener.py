@@ -22,10 +22,11 @@ from ..config.pool import PoolSettings
 from ..errors import DatabaseUnavailable, PoolClosing, RequestCancelled, RequestTimeout
 from ..messages import Done
 from ..messages.listening import Listen, Unlisten
-from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES, EXPECTED
-from .failures import failed, in_words
+from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES
+from .failures import EXPECTED, failed, in_words
+from .identifiers import quoted
 from .peer import Peer
-from .session import Session, quoted
+from .session import Session
 from .subscribers import Subscribers
 
 log = logging.getLogger("pgactor.listener")

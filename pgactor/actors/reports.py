@@ -1,4 +1,4 @@
-"""Who hears of what comes of the statements in the statement lane."""
+"""Who hears of what comes of the statements in the statement lane, and of all else that happens to a backend."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .shapes import Shape
 
 if TYPE_CHECKING:
     from .backend import Backend
+    from .hooks import Setup
 
 
 Answer = Done | Rows | Results | Prepared | Opened | Failed
@@ -38,3 +39,32 @@ class Reports(Protocol):
 
     def diverted(self, backend: Backend, request: Request) -> None:
         """The request did not run: it is for asyncpg."""
+
+
+class BackendReports(Reports, Protocol):
+    """Who hears of what happens to a backend."""
+
+    def opened(self, backend: Backend) -> None: ...
+    def open_failed(self, backend: Backend, error: BaseException) -> None: ...
+
+    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
+        """The request's result, with the shape of its rows. Rows among results have their columns."""
+
+    def schema_changed(self) -> None:
+        """A lease's owner says so: every backend's session is to `forget_schema`."""
+
+    def finished(self, backend: Backend, request: Request, touched: bool) -> None:
+        """The backend is quiet again. touched: it was left inside a transaction."""
+
+    def unrun(self, backend: Backend, request: Request) -> None:
+        """The request was not even begun; `gone` follows."""
+
+    def spoiled(self, backend: Backend) -> None:
+        """The session is fit for nobody: it is to be closed when it comes back."""
+
+    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
+        """The session is ready for the lease, or not, as the error tells."""
+
+    def reset_done(self, backend: Backend) -> None: ...
+    def closed(self, backend: Backend) -> None: ...
+    def gone(self, backend: Backend, reason: str) -> None: ...

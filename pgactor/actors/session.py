@@ -17,17 +17,11 @@ from asyncpg.protocol import protocol as asyncpg_protocol
 
 from ..errors import ConfigError
 from ..rows import Column, ColumnKind, kind_of
-from .hooks import NO_HOOKS, Hook, Hooks
+from .feed import Feed
+from .hooks import Hook
 from .quicktypes import LOOKUP
+from .renewal import Renewal
 from .shapes import Shape, ShapeTable
-
-RESET_QUERY = (
-    "SELECT pg_catalog.pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; SET SESSION AUTHORIZATION DEFAULT; "
-    "RESET ALL; DISCARD TEMP; DISCARD SEQUENCES"
-)
-"""What makes a session new: PostgreSQL's DISCARD ALL without what would take asyncpg's prepared statements away."""
-
-_SQL_PREPARED = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
 
 _MAX_REMEMBERED_SHAPES = 4096
 
@@ -63,33 +57,12 @@ def check_asyncpg() -> None:
                 )
 
 
-class GivenUp(Exception):
-    """Nobody waits any more for the arguments to be sent."""
-
-
-class _Feed:
-    """Many arguments, which asyncpg takes as there is room for them. ended: it has taken all, or none yet."""
-
-    def __init__(self, args: Iterable[Sequence[Any]]) -> None:
-        self.args = args
-        self.ended = True
-        self.given_up = False
-
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        self.ended = False
-        for each in self.args:
-            if self.given_up:
-                raise GivenUp
-            yield each
-        self.ended = True
-
-
 class Session(asyncpg.Connection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
 
     notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
     it is in the hands of the hooks that make it. has_codecs: they have set codecs of types, of which the statement
-    lane knows nothing.
+    lane knows nothing. renewal: makes it as new.
     """
 
     _protocol: Any
@@ -106,8 +79,8 @@ class Session(asyncpg.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._shapes: dict[str, tuple[Any, Shape]] = {}
-        self._sql_prepared: Any = None
-        self._feed: _Feed | None = None
+        self.renewal = Renewal(self)
+        self._feed: Feed | None = None
         self.notified: Callable[[str, str, int], None] | None = None
         self.is_new = True
         self.has_codecs = False
@@ -182,7 +155,7 @@ class Session(asyncpg.Connection):
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
         """As `asyncpg.Connection.fetchmany`, with the rows' shape."""
         protocol = self._protocol
-        feed = self._feed = _Feed(args)
+        feed = self._feed = Feed(args)
 
         def run(statement: Any, timeout: float | None) -> Any:
             return protocol.bind_execute_many(statement, feed, "", timeout, True)
@@ -195,7 +168,7 @@ class Session(asyncpg.Connection):
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
         """As asyncpg's; while it runs it can be given up."""
-        self._feed = _Feed(args)
+        self._feed = Feed(args)
         try:
             await super().executemany(command, self._feed, timeout=timeout)
         finally:
@@ -259,24 +232,12 @@ class Session(asyncpg.Connection):
             await self.execute("ROLLBACK")
 
     async def renew(self, reset: Hook | None = None) -> None:
-        """Make the session as new as a fresh one, whatever was done in it.
+        """Make the session as new as a fresh one, or have `reset` called in the place of this; see `Renewal`."""
+        await self.renewal.renew(reset)
 
-        Beyond asyncpg's reset: temporary tables, SQL's PREPARE, SET ROLE and sequence values do not survive, and
-        asyncpg's own prepared statements are found out to be gone after a DEALLOCATE ALL.
-
-        reset: what to call in the place of all this, once the session is out of any transaction.
-        """
-        await self.quiet()
-        rollback = "ROLLBACK; " if self.is_in_transaction() else ""
-        if reset is not None:
-            if rollback:
-                await self.execute(rollback)
-            await reset(self)
-            return
-        await self.execute(rollback + RESET_QUERY)
-        for record in await self._prepared_by_sql():
-            await self.execute(f"DEALLOCATE {quoted(record[0])}")
-        await self._cleanup_stmts()  # those that nobody holds any more: their names may be used again
+    async def close_unheld(self) -> None:
+        """End asyncpg's prepared statements that nobody holds any more: their names may be used again."""
+        await self._cleanup_stmts()
 
     # --- what a lease has open ----------------------------------------------------------------------------
 
@@ -330,7 +291,7 @@ class Session(asyncpg.Connection):
 
     async def run_many(self, statement: Any, args: Iterable[Sequence[Any]], *, rows: bool) -> Any:
         """A prepared statement's fetchmany or executemany; while it runs it can be given up."""
-        feed = self._feed = _Feed(args)
+        feed = self._feed = Feed(args)
         try:
             return await (statement.fetchmany(feed) if rows else statement.executemany(feed))
         finally:
@@ -384,66 +345,6 @@ class Session(asyncpg.Connection):
     async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
         """What pg_type has of these types, as `QuickTypes.learn` takes it."""
         return [(row[0], row[1], row[2], row[3]) for row in await self.fetch(LOOKUP, list(oids))]
-
-    # --- what is left behind ------------------------------------------------------------------------------
-
-    async def watch_prepared(self) -> None:
-        """Prepare the query for SQL's own prepared statements. That it is gone later tells of a DEALLOCATE ALL; so
-        it is prepared before anyone can have run one, and never falls out of a cache."""
-        self._sql_prepared = await self.prepare(_SQL_PREPARED)
-        await self._sql_prepared.fetch()  # or asyncpg would look up its types at the first reset
-
-    async def _prepared_by_sql(self) -> list[Any]:
-        """What PREPARE left behind."""
-        if self._sql_prepared is None:  # asyncpg keeps no statements here that could be lost
-            return await self.fetch(_SQL_PREPARED)
-        try:
-            found: list[Any] = await self._sql_prepared.fetch()
-        except asyncpg.InvalidSQLStatementNameError:
-            self._drop_local_statement_cache()
-            self._shapes.clear()
-            await self.watch_prepared()
-            found = await self._sql_prepared.fetch()
-        return found
-
-
-def quoted(name: str) -> str:
-    """A name for SQL, exactly as it is."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-async def open_session(arguments: dict[str, Any], hooks: Hooks = NO_HOOKS) -> Session:
-    """Connect, as asyncpg.connect does, or as the connect hook does. Raises their errors, and `ConfigError` for
-    settings that cannot be parsed."""
-    session: Session = await (_connect(arguments) if hooks.connect is None else hooks.open(arguments, Session))
-    if arguments.get("statement_cache_size") != 0:
-        try:
-            async with asyncio.timeout(arguments.get("timeout")):
-                await session.watch_prepared()
-        except BaseException:
-            session.terminate()
-            raise
-    return session
-
-
-async def _connect(arguments: dict[str, Any]) -> Session:
-    try:
-        session: Session = await asyncpg.connect(**arguments, connection_class=Session)
-    except ValueError as error:
-        if isinstance(error, asyncpg.InterfaceError | OSError):  # an SSLCertVerificationError is all of these
-            raise
-        # Python's own text would quote what it took for a port: a piece of the password, where that has a "/" in it
-        raise ConfigError(
-            "the connection settings cannot be parsed: special characters of a user name or password are expected to "
-            "be percent-encoded in a dsn, and ports to be numbers"
-        ) from None
-    return session
-
-
-def never_began(error: Exception) -> bool:
-    """Whether asyncpg did not even send the statement, as PostgreSQL has said goodbye already and only the end of the
-    connection is yet to be seen."""
-    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
 
 def as_exception(error: dict[str, str] | Exception, sql: str) -> Exception:

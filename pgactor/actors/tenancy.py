@@ -36,8 +36,9 @@ from ..messages.session import (
 )
 from ..messages.unions import LeaseNotice
 from .codecs import Codecs
+from .identifiers import quoted
 from .reports import Answer
-from .session import Session, quoted
+from .session import Session
 from .shapes import Shape, ShapeTable
 
 TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten

@@ -1,0 +1,168 @@
+"""The session lane on one backend: asyncpg runs each statement, one after another.
+
+The way of a request: what must come before it (is the connection alive, the setup hook, types that the statement lane
+wants to know), the statement itself or what a lease's tenancy does, and the answer, which is reported here. How the
+session comes to rest is the backend's part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core.request import Request
+from ..messages import Acquire, Batch, Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
+from ..messages.session import Describe, Prepare
+from .batches import run_batch
+from .copying import Copy
+from .failures import EXPECTED, failed, in_words, never_began, statement_failed
+from .hooks import Hooks
+from .lane import Lane
+from .reports import Answer, BackendReports
+from .session import Session
+from .shapes import Shape, ShapeTable
+from .streaming import pass_on
+from .tenancy import described, is_tenants
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+log = logging.getLogger("pgactor.backend")
+
+
+class NeverBegan(Exception):
+    """The statement was not even sent."""
+
+
+class SessionLane:
+    """The session lane on one backend. lane: the statement lane's; patience: seconds for PostgreSQL to show that it
+    is alive."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        session: Session,
+        *,
+        reports: BackendReports,
+        shapes: ShapeTable,
+        lane: Lane | None,
+        hooks: Hooks,
+        recycling: str,
+        patience: float,
+        max_bytes: int,
+    ) -> None:
+        self._backend = backend
+        self._session = session
+        self._reports = reports
+        self._shapes = shapes
+        self._lane = lane
+        self._hooks = hooks
+        self._recycling = recycling
+        self._patience = patience
+        self._max_bytes = max_bytes
+
+    async def answer(self, request: Request) -> bool:
+        """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
+        message = request.payload
+        try:
+            if self._recycling == "verified" and request.lease is None:
+                await self._verify()
+                if isinstance(message, Acquire):
+                    return True
+            if self._hooks.setup is not None and request.lease is None and not await self._is_ready_for(request):
+                return False
+            if self._lane is not None and self._lane.wanted and request.lease is None:
+                await self._look_types_up(self._lane)
+            tenancy = None if request.lease is None else self._backend.tenancy
+            if tenancy is not None:
+                await tenancy.tidy(message)
+            if tenancy is not None and is_tenants(message):
+                reply, shape = await tenancy.perform(request)
+            else:
+                reply, shape = await self._perform(request)
+        except NeverBegan:
+            raise
+        except Exception as error:
+            if never_began(error):
+                raise NeverBegan from None
+            self._tell_settings(request)
+            self._reports.answer(
+                request, statement_failed(message.id, error, in_transaction=self._backend.in_transaction), None
+            )
+            return getattr(error, "severity", None) is not None  # PostgreSQL's own errors end at its Sync
+        self._tell_settings(request)
+        self._reports.answer(request, reply, shape)
+        if isinstance(message, Prepare):
+            return message.name == ""  # which the Sync, a statement of its own, would undo
+        return not isinstance(message, ExecuteMany | FetchMany | Describe) or bool(getattr(message, "args", ()))
+
+    def _tell_settings(self, request: Request) -> None:
+        """Before it has its answer, the lease's worker is told what has changed."""
+        if request.lease is not None and self._backend.tenancy is not None:
+            self._backend.tenancy.tell_settings()
+
+    async def _is_ready_for(self, request: Request) -> bool:
+        """Call the setup hook before the request; if that fails, its error is the answer."""
+        try:
+            await self._hooks.prepare(self._session)
+        except BaseException as error:
+            if isinstance(error, Exception) and never_began(error):
+                raise
+            self._reports.spoiled(self._backend)
+            if not isinstance(error, Exception):
+                raise  # it was interrupted
+            self._reports.answer(request, failed(request.id, error), None)
+            return False
+        return True
+
+    async def _verify(self) -> None:
+        """See that PostgreSQL answers. A connection that does not counts as lost before the request began."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._session.execute("")
+        except EXPECTED as error:
+            log.warning("backend %d does not answer: %s", self._backend.holder.number, in_words(error))
+            raise NeverBegan from None
+
+    async def _look_types_up(self, lane: Lane) -> None:
+        """While the session is at hand: what the statement lane wants to know of types."""
+        asked = list(lane.wanted)
+        try:
+            lane.learn(asked, await self._session.types_of(asked))
+        except EXPECTED as error:
+            if self._session.is_closed():
+                raise NeverBegan from None
+            log.warning("types could not be looked up: %s", in_words(error))
+            lane.learn(asked, ())
+
+    async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
+        session = self._session
+        match request.payload:
+            case Fetch(id=id, sql=sql, args=args, limit=limit):
+                records, shape = await session.rows(sql, args, limit, self._shapes)
+            case Execute(id=id, sql=sql, args=args):
+                status = await session.execute(sql, *args)
+                return Done(id, status, session.is_in_transaction()), None
+            case ExecuteMany(id=id, sql=sql, args=args):
+                await session.executemany(sql, args)
+                return Done(id, None, session.is_in_transaction()), None
+            case FetchMany(id=id, sql=sql, args=args):
+                records, shape = await session.rows_of_many(sql, args, self._shapes)
+            case Batch():
+                return await run_batch(session, request.payload, self._shapes), None
+            case Copy():
+                return await request.payload.run(session), None
+            case Describe():
+                return await described(session, request.payload), None
+            case other:
+                raise RuntimeError(f"{type(other).__name__} needs a lease")
+        data = await self.encoded(request, shape, records)
+        return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
+
+    async def encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
+        """The rows for a reply; those that are too many for one are passed on before it."""
+        return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
