@@ -30,7 +30,7 @@ format: $(STAMP)
 compatibility: $(STAMP) ## writes docs/compatibility.md from the names of its tests
 	$(BIN)/python -m tests.compatibility.report
 
-schema: $(STAMP)        ## writes protocols/schema from messages.py
+schema: $(STAMP)        ## writes protocols/schema from pgactor/messages
 	$(BIN)/python -m protocols.generate
 
 bench: $(STAMP) .venv/.bench    ## peers side by side, in one run: make bench ARGS="--scenario a --pgbouncer PATH"

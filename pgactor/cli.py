@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from .config import load
+from .config.loading import load
 from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from .errors import ConfigError, PgactorError
 from .version import __version__

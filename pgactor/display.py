@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .messages import PoolStatus
+from .messages.pool import PoolStatus
 
 
 def show_status(state: PoolStatus) -> None:

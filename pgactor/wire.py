@@ -14,7 +14,8 @@ import msgspec
 
 from . import values
 from .errors import MessageTooLarge, ProtocolError
-from .messages import FromSupervisor, FromWorker, Message
+from .messages import Message
+from .messages.unions import FromSupervisor, FromWorker
 
 M = TypeVar("M")
 

@@ -19,17 +19,23 @@ import asyncpg
 import msgspec
 
 from pgactor import errors, messages, rows, values, wire, zmtp
-from pgactor.messages import PROTOCOL_VERSION
-from pgactor.rows import ColumnKind, RowEncoder
+from pgactor.messages import PROTOCOL_VERSION, Token
+from pgactor.messages.pool import HolderStatus, PoolStatus, WorkerStatus
+from pgactor.messages.session import TypeInfo
+from pgactor.messages.unions import FromSupervisor, FromWorker
+from pgactor.rows import Column, ColumnKind, RowEncoder
 
 from . import cases, forms
 from .meanings import EXT, KINDS, MESSAGES, STRUCTS, Meaning
 
 HERE = Path(__file__).parent
 DIRECTIONS: tuple[tuple[str, Any], ...] = (
-    ("from_worker", messages.FromWorker),
-    ("from_supervisor", messages.FromSupervisor),
+    ("from_worker", FromWorker),
+    ("from_supervisor", FromSupervisor),
 )
+_STRUCTS: dict[str, type[msgspec.Struct]] = {
+    struct.__name__: struct for struct in (Token, Column, TypeInfo, HolderStatus, WorkerStatus, PoolStatus)
+}
 
 
 def generate() -> dict[str, str]:
@@ -113,11 +119,11 @@ def main(arguments: list[str]) -> int:
 # --- what the code says ---------------------------------------------------------------------------------------
 
 
-BOTH_WAYS = set(typing.get_args(messages.FromWorker)) & set(typing.get_args(messages.FromSupervisor))
+BOTH_WAYS = set(typing.get_args(FromWorker)) & set(typing.get_args(FromSupervisor))
 
 
 def structs_of(union: Any) -> list[type[messages.Message]]:
-    """The messages of one direction, in the order of messages.py."""
+    """The messages of one direction, in the order of messages/unions.py."""
     return list(typing.get_args(union))
 
 
@@ -129,7 +135,7 @@ def all_meanings() -> Iterator[tuple[type[msgspec.Struct], Meaning]]:
     for struct in dict.fromkeys(struct for _, union in DIRECTIONS for struct in structs_of(union)):
         yield struct, MESSAGES[tag_of(struct)]
     for name, meaning in STRUCTS.items():
-        yield getattr(rows if name == "Column" else messages, name), meaning
+        yield _STRUCTS[name], meaning
 
 
 def check_meanings() -> None:
@@ -482,10 +488,10 @@ def _hex_lines(data: bytes) -> str:
 
 _PARTS: dict[str, Callable[[], str]] = {
     "version": lambda: f"This is version **{PROTOCOL_VERSION}**.",
-    "worker overview": _overview(messages.FromWorker),
-    "supervisor overview": _overview(messages.FromSupervisor),
-    "worker messages": _messages_part(set(structs_of(messages.FromWorker)) - BOTH_WAYS),
-    "supervisor messages": _messages_part(set(structs_of(messages.FromSupervisor)) - BOTH_WAYS),
+    "worker overview": _overview(FromWorker),
+    "supervisor overview": _overview(FromSupervisor),
+    "worker messages": _messages_part(set(structs_of(FromWorker)) - BOTH_WAYS),
+    "supervisor messages": _messages_part(set(structs_of(FromSupervisor)) - BOTH_WAYS),
     "messages both ways": _messages_part(BOTH_WAYS),
     "structs": _structs_part,
     "errors": _errors,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pgactor.config import PoolSettings
+from pgactor.config.pool import PoolSettings
 from pgactor.core.actions import Action, Close, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
 from pgactor.core.holder import Holder, HolderState
 from pgactor.core.lease import Lease

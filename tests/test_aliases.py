@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pgactor import aliases
-from pgactor.config import ConnectSettings, connect_settings, load
+from pgactor.config.connect import ConnectSettings
+from pgactor.config.loading import connect_settings, load
 from pgactor.errors import ConfigError
 
 RESOLVED: list[tuple[dict[str, Any], dict[str, Any]]] = [

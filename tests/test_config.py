@@ -11,14 +11,11 @@ import asyncpg
 import msgspec
 import pytest
 
-from pgactor.config import (
-    ASYNCPGS_ARGUMENTS,
-    ConnectSettings,
-    PoolSettings,
-    PoolTable,
-    Settings,
-    load,
-)
+from pgactor.config import Settings
+from pgactor.config.connect import ASYNCPGS_ARGUMENTS, ConnectSettings
+from pgactor.config.loading import load
+from pgactor.config.pool import PoolSettings
+from pgactor.config.tables import PoolTable
 from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
 from pgactor.errors import ConfigError
 

@@ -14,7 +14,7 @@ import asyncpg
 
 from pgactor import AsyncClient, OutcomeUnknown
 from pgactor.errors import LeaseError
-from pgactor.messages import PoolStatus
+from pgactor.messages.pool import PoolStatus
 
 from .leases import CLEAN, LEFT_BEHIND
 from .ledger import Outcome, Write, read, worker_of

@@ -8,7 +8,8 @@ from typing import Any
 from ..core.actions import Action
 from ..core.pool import Pool
 from ..errors import ConfigError, NotPermitted
-from ..messages import Done, Failed, Resize, SetConnectArgs
+from ..messages import Done, Failed
+from ..messages.pool import Resize, SetConnectArgs
 from .failures import failed
 
 SetArguments = Callable[[str | None, Mapping[str, Any]], None]

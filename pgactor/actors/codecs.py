@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..messages import SetCodec
+from ..messages.session import SetCodec
 from ..values import Coded
 from .session import Session
 

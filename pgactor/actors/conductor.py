@@ -22,16 +22,8 @@ from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
 from ..errors import ConfigError, LeaseError
-from ..messages import (
-    Batch,
-    Done,
-    Granted,
-    LeaseEnded,
-    LeaseNotice,
-    Results,
-    Rows,
-    Token,
-)
+from ..messages import Batch, Done, Granted, LeaseEnded, Results, Rows, Token
+from ..messages.unions import LeaseNotice
 from . import batches
 from .administration import SetArguments
 from .backend import Backend

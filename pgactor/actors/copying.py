@@ -19,7 +19,8 @@ import msgspec
 from .. import values
 from ..core.roster import Worker
 from ..errors import ProtocolError, RequestCancelled
-from ..messages import Chunk, CopyIn, CopyOut, Credit, Done, EndOfChunks
+from ..messages import Done
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from .peer import Peer
 from .session import Session
 from .tap import Tap

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from .. import dsn
-from ..config import DEFAULT_CONNECT_SECONDS, ConnectSettings
+from ..config.connect import DEFAULT_CONNECT_SECONDS, ConnectSettings
 from ..errors import ConfigError
 from . import keepalive
 

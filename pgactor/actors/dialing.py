@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from ..config import ConnectSettings, connect_settings
+from ..config.connect import ConnectSettings
+from ..config.loading import connect_settings
 from .destination import Destination, Host, find
 from .hooks import NO_HOOKS, Hooks
 from .line import Line

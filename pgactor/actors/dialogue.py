@@ -28,43 +28,34 @@ from ..messages import (
     Batch,
     Bye,
     Cancel,
-    Chunk,
-    CloseCursor,
-    CloseStatement,
-    CopyIn,
-    CopyOut,
-    Credit,
-    Describe,
     Done,
-    EndOfChunks,
     Execute,
     ExecuteMany,
-    Expire,
     Fetch,
-    FetchCursor,
     FetchMany,
-    FromWorker,
     Heartbeat,
     Hello,
-    LeaseNotice,
-    Listen,
-    MoveCursor,
-    OpenCursor,
-    Prepare,
     Release,
-    Reset,
-    Resize,
-    SetCodec,
-    SetConnectArgs,
-    StatementRequest,
-    Status,
-    StatusReport,
     Token,
-    Unlisten,
-    Watch,
     Welcome,
 )
 from ..messages import Request as AnyRequest
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from ..messages.listening import Listen, Unlisten
+from ..messages.pool import Expire, Resize, SetConnectArgs, Status, StatusReport
+from ..messages.session import (
+    CloseCursor,
+    CloseStatement,
+    Describe,
+    FetchCursor,
+    MoveCursor,
+    OpenCursor,
+    Prepare,
+    Reset,
+    SetCodec,
+    Watch,
+)
+from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
 from . import batches, copying
 from .administration import Administration, SetArguments

@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 
-from ..config import HookSettings
+from ..config.hooks import HookSettings
 from ..core.lease import Lease
 from ..core.request import Request
 from ..errors import ConfigError, PoolTimeout

@@ -18,9 +18,10 @@ from contextlib import suppress
 
 import asyncpg
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from ..errors import DatabaseUnavailable, PoolClosing, RequestCancelled, RequestTimeout
-from ..messages import Done, Listen, Unlisten
+from ..messages import Done
+from ..messages.listening import Listen, Unlisten
 from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES
 from .failures import EXPECTED, failed, in_words
 from .identifiers import quoted

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from .. import wire
 from ..core.roster import Worker
 from ..errors import MessageTooLarge
-from ..messages import SHAPES_PER_LINK, Failed, FromSupervisor, Reply
+from ..messages import SHAPES_PER_LINK, Failed, Reply
+from ..messages.unions import FromSupervisor
 from .failures import failed
 
 log = logging.getLogger("pgactor.gateway")

@@ -12,7 +12,8 @@ import logging
 import msgspec
 
 from .. import wire
-from ..config import DEFAULT_POOL, PoolTable, Settings
+from ..config import DEFAULT_POOL, Settings
+from ..config.tables import PoolTable
 from ..errors import PoolClosing, PoolError, ProtocolError
 from ..messages import PROTOCOL_VERSION, Hello
 from . import hooks

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..core.request import Request
-from ..messages import Done, Failed, Opened, Prepared, Results, Rows
+from ..messages import Done, Failed, Results, Rows
+from ..messages.session import Opened, Prepared
 from .group import Group
 from .shapes import Shape
 

@@ -15,18 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core.request import Request
-from ..messages import (
-    Acquire,
-    Batch,
-    Describe,
-    Done,
-    Execute,
-    ExecuteMany,
-    Fetch,
-    FetchMany,
-    Prepare,
-    Rows,
-)
+from ..messages import Acquire, Batch, Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
+from ..messages.session import Describe, Prepare
 from .batches import run_batch
 from .copying import Copy
 from .failures import EXPECTED, failed, in_words, never_began, statement_failed

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, KeysView
 
 from .. import wire
-from ..messages import Gap, Notification
+from ..messages.listening import Gap, Notification
 from .peer import Peer
 
 MOST_UNSENT_BYTES = 4 * 1024 * 1024

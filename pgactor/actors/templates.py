@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ..config import TemplateTable
+from ..config.tables import TemplateTable
 from ..errors import ConfigError, PoolError
 
 LONGEST_NAME = 63

@@ -15,33 +15,26 @@ import msgspec
 from ..core.lease import Lease
 from ..core.request import Request
 from ..core.statement import Statement, StatementTable, concerns_a_transaction
-from ..messages import (
+from ..messages import Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
+from ..messages.listening import Listen, Notification, Unlisten
+from ..messages.session import (
     CloseCursor,
     CloseStatement,
     Describe,
-    Done,
-    Execute,
-    ExecuteMany,
-    Fetch,
     FetchCursor,
-    FetchMany,
-    LeaseNotice,
-    Listen,
     MoveCursor,
     Notice,
-    Notification,
     OpenCursor,
     Opened,
     Prepare,
     Prepared,
     Reset,
-    Rows,
     SetCodec,
     Settings,
     TypeInfo,
-    Unlisten,
     Watch,
 )
+from ..messages.unions import LeaseNotice
 from .codecs import Codecs
 from .identifiers import quoted
 from .reports import Answer

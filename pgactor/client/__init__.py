@@ -2,10 +2,12 @@
 
 What both kinds of client share, without I/O:
 
-calls.py        the arguments of every call -> messages; replies -> results
+calls.py        the arguments of every call -> messages
+replies.py      replies -> results
+pending.py      a request that is not answered yet
 requests.py     unanswered requests, shapes and leases of one link
 attempts.py     when to try again to connect, and when to give up
-deeds.py        the same for what a lease has open on its session
+deeds.py        as calls.py, for what a lease has open on its session
 holding.py      a lease as its owner's side holds it
 inbox.py        notes of NOTIFY, and who on a link hears which channel
 listened.py     the listeners of a lease, by channel
@@ -15,7 +17,7 @@ resources.py    prepared statements and cursors, as their owner knows them
 codecs.py       an application's own encoders and decoders
 recordclass.py  rows of a class of the application's own
 objects.py      asyncpg's own objects, made of what the supervisor tells
-transaction.py  what BEGIN, SAVEPOINT and their ends are, and when they are allowed
+steps.py        what BEGIN, SAVEPOINT and their ends are, and when they are allowed
 failures.py     `Failed` -> the exception it stands for
 options.py      what a client is told when it is made
 
@@ -26,6 +28,7 @@ lease.py        Lease            aiolease.py      AsyncLease
 subscription.py Subscription     aiosubscription.py AsyncSubscription
 prepared.py                      aioprepared.py                    PreparedStatement
 cursor.py                        aiocursor.py                      Cursor
+transaction.py                   aiotransaction.py                 Transaction
 statements.py                    aiostatements.py                  execute, fetch ... of a client and of a lease
 listening.py                     aiolistening.py                   add_listener ... of a lease
 channel.py                       aiochannel.py                     connects, and connects again

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
-from . import calls
+from ..messages import IsolationLevel, Request
+from ..messages.copying import CopyIn, CopyOut
+from ..messages.pool import PoolStatus
+from . import calls, replies
 from .aiochannel import AioChannel
 from .aiocopies import AsyncCopies, Pumps
 from .aiolease import AsyncLease
@@ -24,8 +26,8 @@ from .holding import Holding
 from .inbox import BUFFER_SIZE
 from .knowledge import Knowledge
 from .options import make_options
+from .pending import Pending
 from .releasing import check_member, warn_of_listeners
-from .requests import Pending
 from .sizes import Sizes
 
 
@@ -136,7 +138,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         request = calls.batch(statements, self._limit(timeout), atomic=atomic, isolation=isolation, readonly=readonly)
         if not request.statements:
             return []
-        return calls.results(await self._call("batch", request), request)
+        return replies.results(await self._call("batch", request), request)
 
     def listen(
         self, *channels: str, timeout: float | None = None, buffer_size: int = BUFFER_SIZE
@@ -162,7 +164,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     async def expire_connections(self) -> None:
         """Replace every connection of the pool: idle ones now, used ones when they come back."""
         request = calls.expire()
-        calls.done(await self._call("expire_connections", request), request)
+        replies.done(await self._call("expire_connections", request), request)
 
     async def resize(self, max_size: int, min_size: int | None = None) -> None:
         """Change how many connections the pool may have, for all its workers. min_size: how many are kept open; None
@@ -171,7 +173,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         Raises `NotPermitted` where the supervisor's workers_may_administer does not permit it.
         """
         request = calls.resize(max_size, min_size)
-        calls.done(await self._call("resize", request), request)
+        replies.done(await self._call("resize", request), request)
 
     async def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Open new connections of the pool by these arguments, in the place of all that it had; those that are open
@@ -181,7 +183,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         `ConfigError` for what cannot be, and `NotPermitted`.
         """
         request = calls.set_connect_args(dsn, connect_kwargs)
-        calls.done(await self._call("set_connect_args", request), request)
+        replies.done(await self._call("set_connect_args", request), request)
 
     def is_closing(self) -> bool:
         """Whether the client is closed, or about to be."""
@@ -210,7 +212,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
 
     async def _ask_status(self) -> PoolStatus:
         request = calls.status()
-        return self._knowledge.learn(calls.pool_status(await self._call("status", request), request))
+        return self._knowledge.learn(replies.pool_status(await self._call("status", request), request))
 
     async def _connected(self) -> AsyncClient:
         await self.status()
@@ -236,7 +238,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         asked_at = time.monotonic()
         channel = self._channel("acquire")
         pending, connected = await channel.call(request)
-        lease = AsyncLease(channel, connected, calls.granted(pending, request), asked_at)
+        lease = AsyncLease(channel, connected, replies.granted(pending, request), asked_at)
         lease.owner, lease.acquire_timeout, lease.on_over = self, timeout, self._lease_over
         self._knowledge.lease_begun()
         return lease

@@ -13,7 +13,8 @@ from .aioconnected import AioConnected, Unsent
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
-from .requests import LostLink, Pending
+from .pending import Pending
+from .requests import LostLink
 
 
 class AioChannel:

@@ -16,7 +16,8 @@ from ..messages import Message, Request, Welcome
 from .aiolinks import AioLink
 from .inbox import Inbox
 from .options import Options
-from .requests import HeldLease, LostLink, Pending, Requests, not_answered, too_large
+from .pending import Pending
+from .requests import HeldLease, LostLink, Requests, not_answered, too_large
 
 SWEEP_SECONDS = 0.5
 """How often it is looked whether somebody has waited too long for an answer."""

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Unpack
 
-from ..messages import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .aioconnected import AioConnected, Unsent
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
-from .requests import PendingCopy
+from .pending import PendingCopy
 
 Pump = Callable[["Pumping"], Awaitable[None]]
 """Moves the data of a copy between its link and its sink or source."""

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..rows import Record
-from . import calls, deeds
+from . import deeds, replies
 from .failures import interface_error
 from .recordclass import as_class
 from .resources import CursorFacts, PreparedFacts, Resource, guarded
@@ -74,13 +74,13 @@ class _AsyncCursor(CursorFacts):
         encode = await lease._encoder(self._query) if statement is None else statement.encode
         args = self._args if encode is None else encode(self._args)
         request = deeds.open_cursor(self._query, args, lease._limit(timeout), lease.token, number)
-        self._opened(calls.opened(await lease._call("cursor", request), request))
+        self._opened(replies.opened(await lease._call("cursor", request), request))
 
     async def _fetch(self, count: int, timeout: float | None) -> list[Record]:
         self._require_ready(count)
         lease = self._lease
         request = deeds.fetch_cursor(self.number, count, lease._limit(timeout), lease.token)
-        rows = calls.rows(await lease._call("fetch", request), request)
+        rows = replies.rows(await lease._call("fetch", request), request)
         self._took(rows, count)
         return as_class(rows, self._record_class)
 
@@ -111,7 +111,7 @@ class AsyncCursor(_AsyncCursor):
         count = self._require_ready(n)
         lease = self._lease
         request = deeds.move_cursor(self.number, count, lease._limit(timeout), lease.token)
-        moved = deeds.moved(calls.command_tag(await lease._call("forward", request), request))
+        moved = deeds.moved(replies.command_tag(await lease._call("forward", request), request))
         self._exhausted = self._exhausted or moved < count
         return moved
 

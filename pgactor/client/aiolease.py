@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from types import TracebackType
 from typing import Any
 
-from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Message, Release, Request, Token
-from . import calls, deeds
+from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages.copying import CopyIn, CopyOut
+from . import calls, deeds, replies
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .aiocopies import AsyncCopies, Pumps, run_copy
@@ -18,14 +18,14 @@ from .aiocursor import AsyncCursorFactory
 from .aiolistening import AsyncListening
 from .aioprepared import AsyncPreparedStatement
 from .aiostatements import AsyncStatements
+from .aiotransaction import AsyncTransaction
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_element
-from .failures import check_unbroken, interface_error
+from .failures import check_unbroken
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
+from .pending import Pending
 from .recordclass import check_record_class
-from .requests import Pending
-from .resources import Resource, guarded
-from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
+from .steps import CHUNKS, CHUNKS_WITHIN
 
 _running: set[asyncio.Task[Any]] = set()
 """Coroutines of listeners."""
@@ -88,12 +88,12 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         self._log_listeners.clear()
         self.forget_channels()
         request = deeds.reset(self._limit(timeout), self.token)
-        calls.done(await self._call("reset", request), request)
+        replies.done(await self._call("reset", request), request)
 
     async def reload_schema_state(self) -> None:
         """Have the pool forget what it remembers of the database's types, after one was changed."""
         request = deeds.reset(self._default_timeout, self.token, schema_only=True)
-        calls.done(await self._call("reload_schema_state", request), request)
+        replies.done(await self._call("reload_schema_state", request), request)
 
     async def prepare(
         self,
@@ -109,7 +109,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         """
         check_record_class(record_class)
         request = deeds.prepare(query, name, self._limit(timeout), self.token)
-        prepared = calls.prepared(await self._call("prepare", request), request)
+        prepared = replies.prepared(await self._call("prepare", request), request)
         return AsyncPreparedStatement(self, query, prepared, record_class)
 
     async def set_type_codec(
@@ -127,7 +127,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         asyncpg has it.
         """
         request = deeds.set_codec(typename, schema, format, None, self._default_timeout, self.token)
-        calls.done(await self._call("set_type_codec", request), request)
+        replies.done(await self._call("set_type_codec", request), request)
         self.codecs.set(typename, schema, Codec(encoder, decoder, format))
 
     async def set_builtin_type_codec(
@@ -135,13 +135,13 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
     ) -> None:
         """Have values of a type treated as ones of a type that asyncpg knows, until the lease's end."""
         request = deeds.set_codec(typename, schema, format, codec_name, self._default_timeout, self.token)
-        calls.done(await self._call("set_builtin_type_codec", request), request)
+        replies.done(await self._call("set_builtin_type_codec", request), request)
         self.codecs.remove(typename, schema)
 
     async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
         """Have values of a type as they were before a codec was set."""
         request = deeds.set_codec(typename, schema, None, None, self._default_timeout, self.token)
-        calls.done(await self._call("reset_type_codec", request), request)
+        replies.done(await self._call("reset_type_codec", request), request)
         self.codecs.remove(typename, schema)
 
     def cursor(
@@ -226,7 +226,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         parameters = self.codecs.parameters(query)
         if parameters is None:
             request = deeds.describe(query, self._default_timeout, self.token)
-            parameters = calls.prepared(await self._call("describe", request), request).parameters
+            parameters = replies.prepared(await self._call("describe", request), request).parameters
             self.codecs.learn(query, parameters)
         return self.codecs.encoder(parameters)
 
@@ -239,8 +239,8 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         async with pumps as pump:
             pending = await run_copy(self._connected, request, pump)
         if pending.reply is not None:
-            self.in_transaction = calls.in_transaction(pending.reply)
-        return calls.command_tag(pending, request)
+            self.in_transaction = replies.in_transaction(pending.reply)
+        return replies.command_tag(pending, request)
 
     def _token(self) -> Token:
         return self.token
@@ -258,7 +258,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         if self.released:
             check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
-            self.in_transaction = calls.in_transaction(pending.reply)
+            self.in_transaction = replies.in_transaction(pending.reply)
         if self.codecs.decodes:
             pending.decode = self.codecs.decoded
         return pending
@@ -274,67 +274,3 @@ async def _elements(encode: Encode, elements: Any) -> AsyncIterator[Any]:
         return
     for number, element in enumerate(elements):
         yield encoded_element(encode, number, element)
-
-
-class AsyncTransaction(Resource):
-    """A transaction on a lease: committed at the end of `async with`, rolled back if an exception leaves it."""
-
-    kind = "Transaction"
-    _lease: AsyncLease
-
-    def __init__(self, lease: AsyncLease, isolation: IsolationLevel | None, readonly: bool, deferrable: bool) -> None:
-        super().__init__(lease)
-        self._steps = TransactionSteps(lease, isolation, readonly, deferrable)
-        self._managed = False
-
-    def __repr__(self) -> str:
-        return repr(self._steps)
-
-    async def __aenter__(self) -> None:
-        if self._managed:
-            raise interface_error("cannot enter context: already in an `async with` block")
-        self._managed = True
-        await self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is GeneratorExit and self._lease.released:  # a generator that was left: the release has rolled back
-            return
-        self._require_usable("__aexit__")
-        self._managed = False
-        if error is None:
-            await self.commit()
-        else:
-            await self.rollback()
-
-    @guarded
-    async def start(self) -> None:
-        """Begin the transaction, or set the savepoint."""
-        if question := self._steps.question:
-            self._steps.learn(await self._lease.fetchval(question))
-        await self._run(self._steps.begin())
-        self._steps.began()
-
-    @guarded
-    async def commit(self) -> None:
-        """Make it last."""
-        if self._managed:
-            raise interface_error("cannot manually commit from within an `async with` block")
-        await self._run(self._steps.commit())
-        self._steps.committed()
-
-    @guarded
-    async def rollback(self) -> None:
-        """Undo it."""
-        if self._managed:
-            raise interface_error("cannot manually rollback from within an `async with` block")
-        await self._run(self._steps.rollback())
-        self._steps.rolled_back()
-
-    async def _run(self, sql: str) -> None:
-        try:
-            await self._lease.execute(sql)
-        except BaseException:
-            self._steps.failed()
-            raise

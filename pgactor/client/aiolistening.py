@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..messages import Request
-from . import calls
+from . import calls, replies
 from .aioconnected import AioConnected
 from .inbox import Ears
 from .listened import Listened
-from .requests import Pending
+from .pending import Pending
 
 
 class AsyncListening(Listened):
@@ -28,14 +28,14 @@ class AsyncListening(Listened):
         channels = self._begin_listening()
         if channel not in channels:
             request = calls.listen([channel], self._limit(None), self.token)
-            calls.done(await self._call("add_listener", request), request)
+            replies.done(await self._call("add_listener", request), request)
         channels.setdefault(channel, {})[made] = None
 
     async def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Have the callback called no more; after the channel's last one the session does not listen to it."""
         if self._remove(channel, self._callback(callback)):
             request = calls.unlisten([channel], self._limit(None), self.token)
-            calls.done(await self._call("remove_listener", request), request)
+            replies.done(await self._call("remove_listener", request), request)
 
     @property
     def _ears(self) -> Ears:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import Any
 
 from ..errors import DatabaseUnavailable
-from . import calls
+from . import calls, replies
 from .aio import AsyncClient
 from .aiochannel import AioChannel
 from .aiolease import AsyncLease
@@ -69,7 +69,7 @@ class Pool(AsyncClient):
         called before the pool is initialised; a closed pool has none."""
         if not self._closed:
             request = calls.expire()
-            calls.done(await super()._channel("expire_connections").ask(request), request)
+            replies.done(await super()._channel("expire_connections").ask(request), request)
 
     async def close(self) -> None:
         """Wait until this pool's leases are released and its statements answered, then end the link; the supervisor's
@@ -116,7 +116,7 @@ class Pool(AsyncClient):
     async def _initialize(self) -> None:
         request = calls.status()
         pending = await super()._channel("create_pool").ask(request)
-        status = self._knowledge.learn(calls.pool_status(pending, request))
+        status = self._knowledge.learn(replies.pool_status(pending, request))
         if not status.size and status.database != "ok":
             raise DatabaseUnavailable(f"the supervisor has no connection to PostgreSQL: {status.database}")
         if difference := self._arguments.differences(status):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from ..errors import ClientClosed, ClientError, LeaseLost, PgactorError
-from . import calls
+from . import calls, replies
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
 from .inbox import Note
@@ -138,7 +138,7 @@ class AsyncSubscription(Subscribing):
         connected.requests.ears.add(self._inbox)  # before PostgreSQL listens: a note may come with its answer
         try:
             request = calls.listen(self.channels, None if remaining is None else max(remaining, ANSWER_SECONDS))
-            calls.done(await channel.ask(request, connected), request)
+            replies.done(await channel.ask(request, connected), request)
         except BaseException:
             connected.hear_no_more(self._inbox)
             raise

@@ -1,4 +1,4 @@
-"""The arguments of every call -> messages, and replies -> results: the same for both clients and both leases.
+"""The arguments of every call -> messages: the same for both clients and both leases.
 
 Signatures and results are asyncpg's (https://magicstack.github.io/asyncpg/current/api/), but for `timeout`, which
 also covers the wait for a backend.
@@ -10,41 +10,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
-from ..errors import PgactorError, UnsupportedType
-from ..messages import (
-    Acquire,
-    Batch,
-    Done,
-    Execute,
-    ExecuteMany,
-    Expire,
-    Failed,
-    Fetch,
-    FetchMany,
-    Granted,
-    IsolationLevel,
-    Listen,
-    Opened,
-    PoolStatus,
-    Prepared,
-    Request,
-    Resize,
-    Results,
-    Rows,
-    SetConnectArgs,
-    Status,
-    StatusReport,
-    Token,
-    Unlisten,
-)
-from ..rows import Record, RowDecoder
+from ..errors import UnsupportedType
+from ..messages import Acquire, Batch, Execute, ExecuteMany, Fetch, FetchMany, IsolationLevel, Token
+from ..messages.listening import Listen, Unlisten
+from ..messages.pool import Expire, Resize, SetConnectArgs, Status
 from ..values import pack_args
-from .failures import counted_from, data_error, exception, interface_error, of_statement
-from .requests import Pending, Reply
-
-R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
+from .failures import data_error, interface_error, of_statement
 
 UNSENT = -1
 """The id and epoch of a request that is not numbered yet."""
@@ -185,104 +158,6 @@ def until(timeout: float | None) -> float | None:
 def remaining(end: float | None) -> float | None:
     """The timeout that is left until then."""
     return None if end is None else max(0.0, end - monotonic())
-
-
-def rows(pending: Pending, request: Request) -> list[Record]:
-    """The rows of a reply."""
-    reply = _expect(Rows, pending, request)
-    last = _decode(reply, pending.rows)
-    found = last if pending.parts is None else pending.parts + last
-    return found if pending.decode is None else pending.decode(found)
-
-
-def first_row(pending: Pending, request: Request) -> Record | None:
-    """The first row of a reply, None if it has none."""
-    found = rows(pending, request)
-    return found[0] if found else None
-
-
-def first_value(pending: Pending, request: Request, column: int) -> Any:
-    """A value of the first row, None if there is no row."""
-    row = first_row(pending, request)
-    return None if row is None else row[column]
-
-
-def command_tag(pending: Pending, request: Request) -> str:
-    """PostgreSQL's word on what was done, such as 'UPDATE 3'."""
-    return _expect(Done, pending, request).status or ""
-
-
-def done(pending: Pending, request: Request, first: int = 0) -> None:
-    """Nothing, if all went well. first: how many elements of an executemany other requests brought before."""
-    if isinstance(pending.reply, Failed):
-        counted_from(pending.reply, first)
-    _expect(Done, pending, request)
-
-
-def results(pending: Pending, request: Batch) -> list[Any]:
-    """For each statement its rows or its command tag; its error, where it failed and is by itself."""
-    reply = _expect(Results, pending, request)
-    found: list[Any] = []
-    for index, (each, shape) in enumerate(zip(reply.results, pending.shapes, strict=True)):
-        match each:
-            case Rows():
-                found.append(_decode(each, shape))
-            case Done():
-                found.append(each.status or "")
-            case Failed():
-                each.index = index
-                found.append(_failure(each, request))
-    return found
-
-
-def granted(pending: Pending, request: Request) -> Granted:
-    """The lease."""
-    return _expect(Granted, pending, request)
-
-
-def prepared(pending: Pending, request: Request) -> Prepared:
-    """What is known of a statement that is prepared."""
-    return _expect(Prepared, pending, request)
-
-
-def opened(pending: Pending, request: Request) -> Opened:
-    """The cursor."""
-    return _expect(Opened, pending, request)
-
-
-def pool_status(pending: Pending, request: Request) -> PoolStatus:
-    """The state of the pool."""
-    return _expect(StatusReport, pending, request).status
-
-
-def in_transaction(reply: Reply | None) -> bool:
-    """What the reply tells of the lease's transaction."""
-    return isinstance(reply, Done | Rows | Prepared | Opened | Failed) and reply.in_transaction
-
-
-def _expect(kind: type[R], pending: Pending, request: Request) -> R:
-    reply = pending.reply
-    if type(reply) is kind:
-        return reply
-    if pending.error is not None:
-        raise pending.error
-    if isinstance(reply, Failed):
-        raise _failure(reply, request)
-    raise PgactorError(f"the supervisor answered {type(request).__name__} with {type(reply).__name__}")
-
-
-def _failure(failed: Failed, request: Request) -> BaseException:
-    index = failed.index
-    if isinstance(request, Batch) and index is not None and 0 <= index < len(request.statements):
-        sql, _ = request.statements[index]
-        return of_statement(exception(failed, sql), index, sql)
-    return exception(failed, getattr(request, "sql", None))
-
-
-def _decode(reply: Rows, shape: RowDecoder | None) -> list[Record]:
-    if shape is None:
-        raise PgactorError(f"the supervisor never told the columns of shape {reply.shape}")
-    return shape.decode(reply.data)
 
 
 def _sql(sql: str) -> str:

@@ -18,7 +18,8 @@ from .attempts import Attempts, Limit, connect_limit, unavailable
 from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
-from .requests import LostLink, Pending, Requests, encode_frame, not_answered
+from .pending import Pending
+from .requests import LostLink, Requests, encode_frame, not_answered
 
 
 class Channel:

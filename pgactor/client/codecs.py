@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ..messages import TypeInfo
+from ..messages.session import TypeInfo
 from ..rows import Record
 from ..values import Coded
 from .failures import data_error, interface_error

@@ -16,7 +16,8 @@ from ..messages import Message, Request, Welcome
 from .heart import Heart
 from .inbox import Inbox
 from .links import Link
-from .requests import HeldLease, LostLink, Pending, Requests, encode_frame
+from .pending import Pending
+from .requests import HeldLease, LostLink, Requests, encode_frame
 
 
 class Connected:

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterat
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ..messages import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
-from .requests import LostLink, PendingCopy, not_answered
+from .pending import PendingCopy
+from .requests import LostLink, not_answered
 
 if TYPE_CHECKING:
     import asyncio
@@ -285,7 +286,7 @@ class _Awaiting:
         if not inspect.isawaitable(value):
             return value
         if self._runner is None:
-            import asyncio
+            import asyncio  # as late as this: most blocking code needs none
 
             self._runner = asyncio.Runner()
 

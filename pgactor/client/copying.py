@@ -14,7 +14,8 @@ from typing import Any, TypedDict
 import msgspec
 
 from ..errors import LeaseLost, UnsupportedType
-from ..messages import CopyIn, CopyOut, Token
+from ..messages import Token
+from ..messages.copying import CopyIn, CopyOut
 from ..values import PLAIN, pack_args
 from ..wire import array_header
 from .calls import UNSENT, _args

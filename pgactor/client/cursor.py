@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..rows import Record
-from . import calls, deeds
+from . import deeds, replies
 from .recordclass import as_class
 from .resources import CursorFacts, PreparedFacts, guarded
 
@@ -42,7 +42,7 @@ class Cursor(CursorFacts):
         encode = lease._encoder(query) if statement is None else statement.encode
         args = args if encode is None else encode(args)
         request = deeds.open_cursor(query, args, lease._limit(timeout), lease.token, number)
-        self._opened(calls.opened(lease._call("cursor", request), request))
+        self._opened(replies.opened(lease._call("cursor", request), request))
 
     @guarded
     def __iter__(self) -> Iterator[Record]:
@@ -73,7 +73,7 @@ class Cursor(CursorFacts):
         count = self._require_ready(n)
         lease = self._lease
         request = deeds.move_cursor(self.number, count, lease._limit(timeout), lease.token)
-        moved = deeds.moved(calls.command_tag(lease._call("forward", request), request))
+        moved = deeds.moved(replies.command_tag(lease._call("forward", request), request))
         self._exhausted = self._exhausted or moved < count
         return moved
 
@@ -81,6 +81,6 @@ class Cursor(CursorFacts):
         self._require_ready(count)
         lease = self._lease
         request = deeds.fetch_cursor(self.number, count, lease._limit(timeout), lease.token)
-        rows = calls.rows(lease._call("fetch", request), request)
+        rows = replies.rows(lease._call("fetch", request), request)
         self._took(rows, count)
         return as_class(rows, self._record_class)

@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
-from ..messages import (
-    Describe,
-    ExecuteMany,
-    Fetch,
-    FetchCursor,
-    FetchMany,
-    MoveCursor,
-    OpenCursor,
-    Prepare,
-    Reset,
-    SetCodec,
-    Token,
-)
+from ..messages import ExecuteMany, Fetch, FetchMany, Token
+from ..messages.session import Describe, FetchCursor, MoveCursor, OpenCursor, Prepare, Reset, SetCodec
 from . import calls
 from .calls import UNSENT
 from .chunks import Chunk

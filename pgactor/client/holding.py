@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import LeaseExpired, LeaseLost
 from ..messages import Granted, Token
 from .failures import interface_error
-from .transaction import TransactionSteps
+from .steps import TransactionSteps
 
 
 class Holding:

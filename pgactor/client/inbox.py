@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..messages import Done, Gap, Notification
+from ..messages import Done
+from ..messages.listening import Gap, Notification
 
 if TYPE_CHECKING:
-    from .requests import Pending
+    from .pending import Pending
 
 BUFFER_SIZE = 10_000
 """How many notes are kept for a subscriber that does not take them, unless it says otherwise."""

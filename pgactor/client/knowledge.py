@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..messages import PoolStatus
+from ..messages.pool import PoolStatus
 
 FRESH_SECONDS = 0.2
 """How old the knowledge may be before a look at it has it renewed."""

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from ..messages import CopyIn, CopyOut, Granted, IsolationLevel, Message, Release, Request, Token
-from . import calls, deeds
+from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages.copying import CopyIn, CopyOut
+from . import calls, deeds, replies
 from .channel import Channel
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_elements
@@ -20,12 +21,12 @@ from .cursor import Cursor
 from .failures import check_unbroken, interface_error
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .listening import Listening
+from .pending import Pending
 from .prepared import PreparedStatement
 from .recordclass import check_record_class
-from .requests import Pending
-from .resources import Resource, guarded
 from .statements import Statements
-from .transaction import CHUNKS, CHUNKS_WITHIN, TransactionSteps
+from .steps import CHUNKS, CHUNKS_WITHIN
+from .transaction import Transaction
 
 log = logging.getLogger("pgactor.client")
 
@@ -80,12 +81,12 @@ class Lease(Statements, Copies, Listening):
         self._log_listeners.clear()
         self.forget_channels()
         request = deeds.reset(self._limit(timeout), self.token)
-        calls.done(self._call("reset", request), request)
+        replies.done(self._call("reset", request), request)
 
     def reload_schema_state(self) -> None:
         """Have the pool forget what it remembers of the database's types, after one was changed."""
         request = deeds.reset(self._default_timeout, self.token, schema_only=True)
-        calls.done(self._call("reload_schema_state", request), request)
+        replies.done(self._call("reload_schema_state", request), request)
 
     def prepare(
         self,
@@ -101,7 +102,7 @@ class Lease(Statements, Copies, Listening):
         """
         check_record_class(record_class)
         request = deeds.prepare(query, name, self._limit(timeout), self.token)
-        prepared = calls.prepared(self._call("prepare", request), request)
+        prepared = replies.prepared(self._call("prepare", request), request)
         return PreparedStatement(self, query, prepared, record_class)
 
     def set_type_codec(
@@ -119,7 +120,7 @@ class Lease(Statements, Copies, Listening):
         asyncpg has it.
         """
         request = deeds.set_codec(typename, schema, format, None, self._default_timeout, self.token)
-        calls.done(self._call("set_type_codec", request), request)
+        replies.done(self._call("set_type_codec", request), request)
         self.codecs.set(typename, schema, Codec(encoder, decoder, format))
 
     def set_builtin_type_codec(
@@ -127,13 +128,13 @@ class Lease(Statements, Copies, Listening):
     ) -> None:
         """Have values of a type treated as ones of a type that asyncpg knows, until the lease's end."""
         request = deeds.set_codec(typename, schema, format, codec_name, self._default_timeout, self.token)
-        calls.done(self._call("set_builtin_type_codec", request), request)
+        replies.done(self._call("set_builtin_type_codec", request), request)
         self.codecs.remove(typename, schema)
 
     def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
         """Have values of a type as they were before a codec was set."""
         request = deeds.set_codec(typename, schema, None, None, self._default_timeout, self.token)
-        calls.done(self._call("reset_type_codec", request), request)
+        replies.done(self._call("reset_type_codec", request), request)
         self.codecs.remove(typename, schema)
 
     def cursor(
@@ -218,7 +219,7 @@ class Lease(Statements, Copies, Listening):
         parameters = self.codecs.parameters(query)
         if parameters is None:
             request = deeds.describe(query, self._default_timeout, self.token)
-            parameters = calls.prepared(self._call("describe", request), request).parameters
+            parameters = replies.prepared(self._call("describe", request), request).parameters
             self.codecs.learn(query, parameters)
         return self.codecs.encoder(parameters)
 
@@ -232,8 +233,8 @@ class Lease(Statements, Copies, Listening):
         with pumps as pump:
             pending = run_copy(self._connected, request, pump)
         if pending.reply is not None:
-            self.in_transaction = calls.in_transaction(pending.reply)
-        return calls.command_tag(pending, request)
+            self.in_transaction = replies.in_transaction(pending.reply)
+        return replies.command_tag(pending, request)
 
     def _token(self) -> Token:
         return self.token
@@ -253,73 +254,9 @@ class Lease(Statements, Copies, Listening):
         if self.released:
             check_unbroken(pending.reply, pending.error)
         if pending.reply is not None:
-            self.in_transaction = calls.in_transaction(pending.reply)
+            self.in_transaction = replies.in_transaction(pending.reply)
         if self.codecs.decodes:
             pending.decode = self.codecs.decoded
         if self.due:
             self.run_due()
         return pending
-
-
-class Transaction(Resource):
-    """A transaction on a lease: committed at the end of `with`, rolled back if an exception leaves it."""
-
-    kind = "Transaction"
-    _lease: Lease
-
-    def __init__(self, lease: Lease, isolation: IsolationLevel | None, readonly: bool, deferrable: bool) -> None:
-        super().__init__(lease)
-        self._steps = TransactionSteps(lease, isolation, readonly, deferrable)
-        self._managed = False
-
-    def __repr__(self) -> str:
-        return repr(self._steps)
-
-    def __enter__(self) -> None:
-        if self._managed:
-            raise interface_error("cannot enter context: already in a `with` block")
-        self._managed = True
-        self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is GeneratorExit and self._lease.released:  # a generator that was left: the release has rolled back
-            return
-        self._require_usable("__exit__")
-        self._managed = False
-        if error is None:
-            self.commit()
-        else:
-            self.rollback()
-
-    @guarded
-    def start(self) -> None:
-        """Begin the transaction, or set the savepoint."""
-        if question := self._steps.question:
-            self._steps.learn(self._lease.fetchval(question))
-        self._run(self._steps.begin())
-        self._steps.began()
-
-    @guarded
-    def commit(self) -> None:
-        """Make it last."""
-        if self._managed:
-            raise interface_error("cannot manually commit from within a `with` block")
-        self._run(self._steps.commit())
-        self._steps.committed()
-
-    @guarded
-    def rollback(self) -> None:
-        """Undo it."""
-        if self._managed:
-            raise interface_error("cannot manually rollback from within a `with` block")
-        self._run(self._steps.rollback())
-        self._steps.rolled_back()
-
-    def _run(self, sql: str) -> None:
-        try:
-            self._lease.execute(sql)
-        except BaseException:
-            self._steps.failed()
-            raise

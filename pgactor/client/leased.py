@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 
-from ..messages import CloseCursor, CloseStatement, Granted, Message, Notice, Settings, Watch
+from ..messages import Granted, Message
+from ..messages.session import CloseCursor, CloseStatement, Notice, Settings, Watch
 from . import objects
 from .codecs import Codecs
 from .failures import interface_error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..messages import Notification
+from ..messages.listening import Notification
 from .inbox import Ears
 from .leased import Callback, Leased
-from .requests import Pending
+from .pending import Pending
 
 
 class Listened(Leased):

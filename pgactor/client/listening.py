@@ -7,12 +7,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..messages import Notification, Request
-from . import calls
+from ..messages import Request
+from ..messages.listening import Notification
+from . import calls, replies
 from .connected import Connected
 from .inbox import Ears, Inbox, Note
 from .listened import Listened
-from .requests import Pending
+from .pending import Pending
 from .subscribing import POLL_SECONDS
 
 KEPT_NOTES = 1000
@@ -38,14 +39,14 @@ class Listening(Listened):
         self._keep_notes()
         if channel not in channels:
             request = calls.listen([channel], self._limit(None), self.token)
-            calls.done(self._call("add_listener", request), request)
+            replies.done(self._call("add_listener", request), request)
         channels.setdefault(channel, {})[made] = None
 
     def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Have the callback called no more; after the channel's last one the session does not listen to it."""
         if self._remove(channel, self._callback(callback)):
             request = calls.unlisten([channel], self._limit(None), self.token)
-            calls.done(self._call("remove_listener", request), request)
+            replies.done(self._call("remove_listener", request), request)
 
     def notifications(self, timeout: float | None = None) -> Iterator[Note]:
         """What has come for the session since its first listener was added, at most the last 1000, and what comes,

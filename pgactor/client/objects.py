@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..messages import TypeInfo
+from ..messages.session import TypeInfo
 
 _LETTERS = {
     "severity": "S",

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import ClientError
-from ..messages import PoolStatus
+from ..messages.pool import PoolStatus
 from ..rows import Record
 
 DEFAULT_SIZE = 10

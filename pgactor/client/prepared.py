@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..messages import Fetch, Prepared
+from ..messages import Fetch
+from ..messages.session import Prepared
 from ..rows import Record
-from . import calls, deeds
+from . import calls, deeds, replies
 from .chunks import Chunk, chunked
 from .cursor import Cursor
 from .recordclass import as_class
@@ -58,7 +59,7 @@ class PreparedStatement(PreparedFacts):
         request = deeds.fetchmany(
             self.number, self._query, self._encoded_many(args), lease._limit(timeout), lease.token
         )
-        return as_class(calls.rows(self._ran(lease._call("fetchmany", request)), request), self._record_class)
+        return as_class(replies.rows(self._ran(lease._call("fetchmany", request)), request), self._record_class)
 
     @guarded
     def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
@@ -92,9 +93,9 @@ class PreparedStatement(PreparedFacts):
         lease = self._lease
         args = args if self.encode is None else self.encode(args)
         request: Fetch = deeds.fetch(self.number, self._query, args, lease._limit(timeout), lease.token, limit)
-        return as_class(calls.rows(self._ran(lease._call(method, request)), request), self._record_class)
+        return as_class(replies.rows(self._ran(lease._call(method, request)), request), self._record_class)
 
     def _execute_chunk(self, chunk: Chunk, end: float | None) -> None:
         lease = self._lease
         request = deeds.executemany(self.number, self._query, chunk, calls.remaining(end), lease.token)
-        calls.done(self._ran(lease._call("executemany", request)), request, chunk.first)
+        replies.done(self._ran(lease._call("executemany", request)), request, chunk.first)

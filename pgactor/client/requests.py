@@ -7,11 +7,7 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol
-
-import msgspec
 
 from .. import wire
 from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError
@@ -19,41 +15,32 @@ from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
     Cancel,
-    Chunk,
-    CopyIn,
-    CopyOut,
-    Credit,
     Done,
     Failed,
-    FromSupervisor,
-    Gap,
     Granted,
     Heartbeat,
     Hello,
     LeaseEnded,
     Message,
-    Notice,
-    Notification,
-    Opened,
     Part,
-    Prepared,
     Release,
     Request,
     Results,
     Rows,
-    Settings,
-    StatusReport,
     Token,
-    Unlisten,
     Welcome,
 )
-from ..rows import Record, RowDecoder
+from ..messages.copying import Chunk, CopyIn, CopyOut, Credit
+from ..messages.listening import Gap, Notification, Unlisten
+from ..messages.pool import StatusReport
+from ..messages.session import Notice, Opened, Prepared, Settings
+from ..messages.unions import FromSupervisor
+from ..rows import RowDecoder
 from ..version import __version__
 from .failures import exception
 from .inbox import Ears, Inbox
 from .options import ANSWER_GRACE_SECONDS, Options
-
-Reply = Done | Rows | Results | Prepared | Opened | Granted | StatusReport | Failed
+from .pending import Pending, PendingCopy, Reply
 
 _COPIES = frozenset({CopyOut, CopyIn})
 
@@ -80,54 +67,6 @@ class HeldLease(Protocol):
 
     def pushed(self, message: Settings | Notice) -> None:
         """The supervisor says something of the lease's session."""
-
-
-class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is made as quickly
-    """An unanswered request. waiter: whatever the shell waits on. patience: when it stops, by the monotonic clock.
-    link: the way it went. reply: what came; rows: how to read it; shapes: how to read each of several results; parts:
-    the rows that came before. decode: the codecs' work on the rows. error: why none will come."""
-
-    id: int
-    waiter: Any = None
-    patience: float | None = None
-    link: Any = None
-    reply: Reply | None = None
-    rows: RowDecoder | None = None
-    parts: list[Record] | None = None
-    shapes: tuple[RowDecoder | None, ...] = ()
-    decode: Callable[[list[Record]], list[Record]] | None = None
-    error: BaseException | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.reply is not None or self.error is not None
-
-
-class PendingCopy(Pending):
-    """An unanswered copy. chunks: the data that has come for it. credit, spent: how many bytes of data it may send,
-    and how many it has. sends: it has more to send, or may have."""
-
-    chunks: deque[bytes] = msgspec.field(default_factory=deque)
-    credit: int = 0
-    spent: int = 0
-    sends: bool = True
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended."""
-        return self.reply is not None or self.error is not None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended, or there is something for its caller to do."""
-        return self.ended or bool(self.chunks) or (self.sends and self.credit > self.spent)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its sink or source is of no more use. What PostgreSQL sent before an error is for the sink."""
-        reply = self.reply
-        return self.error is not None or (isinstance(reply, Failed) and (self.sends or reply.code != "asyncpg"))
 
 
 class Requests:

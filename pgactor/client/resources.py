@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
-from ..messages import CloseCursor, CloseStatement, Failed, Opened, Prepared, Rows
+from ..messages import Failed, Rows
+from ..messages.session import CloseCursor, CloseStatement, Opened, Prepared
 from ..rows import Record
 from . import objects
 from .codecs import Encode, encoded_elements
 from .failures import interface_error
 from .leased import Leased
-from .requests import Pending
+from .pending import Pending
 
 S = TypeVar("S", bound="Resource")
 P = ParamSpec("P")

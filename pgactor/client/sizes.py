@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from ..messages import PoolStatus
+from ..messages.pool import PoolStatus
 
 
 class Sizes:

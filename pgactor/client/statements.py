@@ -9,9 +9,9 @@ from typing import Any
 
 from ..messages import Request, Token
 from ..rows import Record
-from . import calls
+from . import calls, replies
 from .chunks import Chunk, chunked
-from .requests import Pending
+from .pending import Pending
 
 
 class Statements:
@@ -30,7 +30,7 @@ class Statements:
         does not have (after the year 9999, say) raises, and yet the statement has taken effect.
         """
         request = calls.execute(query, args, self._limit(timeout), self._token())
-        return calls.command_tag(self._call("execute", request), request)
+        return replies.command_tag(self._call("execute", request), request)
 
     def executemany(self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
         """Run a statement once for each sequence of arguments; all of it happens, or nothing.
@@ -49,34 +49,34 @@ class Statements:
     def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Record]:
         """Run a statement and return its rows."""
         request = calls.fetch(query, args, self._limit(timeout), self._token())
-        return calls.rows(self._call("fetch", request), request)
+        return replies.rows(self._call("fetch", request), request)
 
     def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Record | None:
         """Run a statement and return its first row, or None."""
         request = calls.fetch(query, args, self._limit(timeout), self._token(), limit=1)
-        return calls.first_row(self._call("fetchrow", request), request)
+        return replies.first_row(self._call("fetchrow", request), request)
 
     def fetchval(self, query: str, *args: object, column: int = 0, timeout: float | None = None) -> Any:
         """Run a statement and return a value of its first row, or None. column: its index in the row."""
         request = calls.fetch(query, args, self._limit(timeout), self._token(), limit=1)
-        return calls.first_value(self._call("fetchval", request), request, column)
+        return replies.first_value(self._call("fetchval", request), request, column)
 
     def fetchmany(
         self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
     ) -> list[Record]:
         """Run a statement once for each sequence of arguments and return all rows; all of it happens, or nothing."""
         request = calls.fetchmany(query, args, self._limit(timeout), self._token())
-        return calls.rows(self._call("fetchmany", request), request)
+        return replies.rows(self._call("fetchmany", request), request)
 
     def notify(self, channel: str, payload: str = "", *, timeout: float | None = None) -> None:
         """Send a notification to whoever listens to the channel, when the transaction it is part of is committed. The
         payload is a text of less than 8000 bytes."""
         request = calls.fetch(calls.NOTIFY, (channel, payload), self._limit(timeout), self._token())
-        calls.rows(self._call("notify", request), request)
+        replies.rows(self._call("notify", request), request)
 
     def _execute_chunk(self, command: str, chunk: Chunk, end: float | None) -> None:
         request = calls.executemany(command, chunk.args, calls.remaining(end), self._token())
-        calls.done(self._call("executemany", request), request, chunk.first)
+        replies.done(self._call("executemany", request), request, chunk.first)
 
     @abstractmethod
     def _execute_chunks(self, command: str, chunks: Iterator[Chunk], end: float | None) -> None:

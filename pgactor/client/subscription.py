@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from ..errors import ClientClosed, LeaseLost, PgactorError
-from . import calls
+from . import calls, replies
 from .channel import Channel
 from .connected import Connected
 from .inbox import Note
@@ -125,7 +125,7 @@ class Subscription(Subscribing):
         try:
             request = calls.listen(self.channels, None if remaining is None else max(remaining, ANSWER_SECONDS))
             pending, _ = self._channel.call(request, within=connected)
-            calls.done(pending, request)
+            replies.done(pending, request)
         except BaseException:
             connected.hear_no_more(self._inbox)
             raise

@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ClientClosed
-from ..messages import CopyIn, CopyOut, IsolationLevel, PoolStatus, Request
-from . import calls
+from ..messages import IsolationLevel, Request
+from ..messages.copying import CopyIn, CopyOut
+from ..messages.pool import PoolStatus
+from . import calls, replies
 from .channel import Channel
 from .chunks import Chunk
 from .copies import Copies, Pumps
@@ -18,8 +20,8 @@ from .failures import interface_error
 from .inbox import BUFFER_SIZE
 from .lease import Lease
 from .options import make_options
+from .pending import Pending
 from .releasing import check_member, warn_of_listeners
-from .requests import Pending
 from .sizes import Sizes
 from .statements import Statements
 from .subscription import Subscription
@@ -70,7 +72,7 @@ class Client(Statements, Copies, Sizes):
         request = calls.acquire(calls.check_timeout(timeout, None), ttl)
         asked_at = time.monotonic()
         pending, connected = self._channel.call(request)
-        lease = Lease(self._channel, connected, calls.granted(pending, request), asked_at)
+        lease = Lease(self._channel, connected, replies.granted(pending, request), asked_at)
         lease.owner = self
         return lease
 
@@ -128,7 +130,7 @@ class Client(Statements, Copies, Sizes):
         request = calls.batch(statements, self._limit(timeout), atomic=atomic, isolation=isolation, readonly=readonly)
         if not request.statements:
             return []
-        return calls.results(self._call("batch", request), request)
+        return replies.results(self._call("batch", request), request)
 
     def listen(self, *channels: str, timeout: float | None = None, buffer_size: int = BUFFER_SIZE) -> Subscription:
         """Hear what NOTIFY sends on these channels: `for note in client.listen("orders", "bills")`.
@@ -148,12 +150,12 @@ class Client(Statements, Copies, Sizes):
     def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
         request = calls.status()
-        return calls.pool_status(self._call("status", request), request)
+        return replies.pool_status(self._call("status", request), request)
 
     def expire_connections(self) -> None:
         """Replace every connection of the pool: idle ones now, used ones when they come back."""
         request = calls.expire()
-        calls.done(self._call("expire_connections", request), request)
+        replies.done(self._call("expire_connections", request), request)
 
     def resize(self, max_size: int, min_size: int | None = None) -> None:
         """Change how many connections the pool may have, for all its workers. min_size: how many are kept open; None
@@ -162,7 +164,7 @@ class Client(Statements, Copies, Sizes):
         Raises `NotPermitted` where the supervisor's workers_may_administer does not permit it.
         """
         request = calls.resize(max_size, min_size)
-        calls.done(self._call("resize", request), request)
+        replies.done(self._call("resize", request), request)
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Open new connections of the pool by these arguments, in the place of all that it had; those that are open
@@ -172,7 +174,7 @@ class Client(Statements, Copies, Sizes):
         `ConfigError` for what cannot be, and `NotPermitted`.
         """
         request = calls.set_connect_args(dsn, connect_kwargs)
-        calls.done(self._call("set_connect_args", request), request)
+        replies.done(self._call("set_connect_args", request), request)
 
     def is_closing(self) -> bool:
         """Whether the client is closed."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from ..errors import PgactorError, ProtocolError
 from .actions import Action, Interrupt, Refuse
 from .deadlines import Deadlines

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from .actions import Action, Close, Open, Run
 from .deadlines import Deadlines
 from .holder import Holder, HolderEvent, HolderState

@@ -7,7 +7,7 @@ reset, which takes more time than many a transaction.
 
 from __future__ import annotations
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from ..errors import LeaseError, LeaseLost, OutcomeUnknown
 from ..messages import Token
 from .actions import Action, Grant, Reset, TellLeaseEnded

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from ..errors import LeaseLost, OutcomeUnknown, PoolClosing, RequestCancelled
 from ..messages import Token
 from . import report

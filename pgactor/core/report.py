@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import DatabaseUnavailable, PoolTimeout, QueueFull
-from ..messages import HolderStatus, PoolStatus, WorkerStatus
+from ..messages.pool import HolderStatus, PoolStatus, WorkerStatus
 from ..version import __version__
 from .holder import Holder, HolderState
 

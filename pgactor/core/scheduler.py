@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 
-from ..config import PoolSettings
+from ..config.pool import PoolSettings
 from .holder import Holder, HolderState
 from .pace import Pace
 from .request import Kind, Request

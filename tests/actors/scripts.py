@@ -21,11 +21,14 @@ from pgactor.actors.lane import Lane
 from pgactor.actors.pipeline import Pipeline
 from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
-from pgactor.config import ConnectSettings, PoolSettings, Settings
+from pgactor.config import Settings
+from pgactor.config.connect import ConnectSettings
+from pgactor.config.pool import PoolSettings
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
 from pgactor.core.statement import Statement
-from pgactor.messages import Execute, Fetch, StatementRequest
+from pgactor.messages import Execute, Fetch
+from pgactor.messages.unions import StatementRequest
 from tests.client.virtual import turns
 
 PATIENCE = 5.0

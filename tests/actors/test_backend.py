@@ -21,7 +21,8 @@ from pgactor.config import Settings
 from pgactor.core.holder import Holder
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
-from pgactor.messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows, StatementRequest
+from pgactor.messages import Done, Execute, ExecuteMany, Failed, Fetch, FetchMany, Rows
+from pgactor.messages.unions import StatementRequest
 from tests.client.virtual import now, run, turns
 
 from .scripts import BOUND, CLOSED, IDLE, INET, NO_DATA, described, error, fatal, gives, ran, spoken

@@ -13,7 +13,8 @@ import pytest
 from pgactor import wire
 from pgactor.actors.conductor import Conductor, new_epoch
 from pgactor.actors.session import Session
-from pgactor.config import PoolSettings, Settings
+from pgactor.config import Settings
+from pgactor.config.pool import PoolSettings
 from pgactor.errors import ConfigError
 from pgactor.messages import (
     PROTOCOL_VERSION,
@@ -23,10 +24,8 @@ from pgactor.messages import (
     Cancel,
     Done,
     Execute,
-    Expire,
     Failed,
     Fetch,
-    FromWorker,
     Granted,
     Heartbeat,
     Hello,
@@ -35,11 +34,11 @@ from pgactor.messages import (
     Part,
     Release,
     Rows,
-    Status,
-    StatusReport,
     Token,
     Welcome,
 )
+from pgactor.messages.pool import Expire, Status, StatusReport
+from pgactor.messages.unions import FromWorker
 from tests.client.virtual import run, turns
 
 from .scripts import BOUND, CLOSED, IDLE, described, error, fatal, ran, split

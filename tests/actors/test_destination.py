@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pgactor.actors.destination import DEFAULT_HOSTS, Destination, Host, find
-from pgactor.config import DEFAULT_CONNECT_SECONDS, ConnectSettings
+from pgactor.config.connect import DEFAULT_CONNECT_SECONDS, ConnectSettings
 from pgactor.errors import ConfigError
 
 NOWHERE = {"HOME": "/nowhere"}

@@ -11,7 +11,7 @@ import pytest
 from pgactor import wire
 from pgactor.actors.dialing import Dialer
 from pgactor.actors.failures import failed, in_words, statement_failed
-from pgactor.config import ConnectSettings
+from pgactor.config.connect import ConnectSettings
 from pgactor.errors import ConfigError, OutcomeUnknown, RequestTimeout
 
 SECRET = "s3cr3tWORD"

@@ -11,11 +11,14 @@ from pgactor.actors.group import Group
 from pgactor.actors.lane import MAX_GROUP, Lane
 from pgactor.actors.pgwire import Field
 from pgactor.actors.shapes import ShapeTable
-from pgactor.config import ConnectSettings, PoolSettings, Settings
+from pgactor.config import Settings
+from pgactor.config.connect import ConnectSettings
+from pgactor.config.pool import PoolSettings
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker
 from pgactor.core.statement import REMEMBERED_LENGTH
-from pgactor.messages import Batch, Execute, ExecuteMany, Fetch, FetchMany, StatementRequest
+from pgactor.messages import Batch, Execute, ExecuteMany, Fetch, FetchMany
+from pgactor.messages.unions import StatementRequest
 from tests.client.virtual import run
 
 from .scripts import INET, INT4, INT8, spoken

@@ -12,8 +12,9 @@ from pgactor.actors import listener as module
 from pgactor.actors import subscribers
 from pgactor.actors.listener import Listener
 from pgactor.actors.session import Session
-from pgactor.config import PoolSettings
-from pgactor.messages import Done, Failed, Gap, Listen, Message, Notification, Unlisten
+from pgactor.config.pool import PoolSettings
+from pgactor.messages import Done, Failed, Message
+from pgactor.messages.listening import Gap, Listen, Notification, Unlisten
 
 from .sessions import FakeSession
 from .test_peer import MemoryPeer

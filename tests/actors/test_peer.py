@@ -9,15 +9,8 @@ import msgspec
 from pgactor import wire
 from pgactor.actors.peer import ENOUGH_BYTES, GATHER_SECONDS, GATHERED_REPLIES, STALLED_SECONDS, Peer
 from pgactor.errors import MessageTooLarge, UnsupportedType
-from pgactor.messages import (
-    DEFAULT_MAX_FRAME_BYTES,
-    SHAPES_PER_LINK,
-    Done,
-    Failed,
-    FromSupervisor,
-    Message,
-    Rows,
-)
+from pgactor.messages import DEFAULT_MAX_FRAME_BYTES, SHAPES_PER_LINK, Done, Failed, Message, Rows
+from pgactor.messages.unions import FromSupervisor
 from tests.client.virtual import run, turns
 
 CAP = 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgactor.actors.templates import Template
-from pgactor.config import ConnectSettings, TemplateTable
+from pgactor.config.connect import ConnectSettings
+from pgactor.config.tables import TemplateTable
 from pgactor.errors import ConfigError, PoolError
 
 

@@ -18,8 +18,6 @@ from pgactor.messages import (
     PROTOCOL_VERSION,
     Done,
     Failed,
-    FromSupervisor,
-    FromWorker,
     Granted,
     Hello,
     Message,
@@ -29,6 +27,7 @@ from pgactor.messages import (
     Token,
     Welcome,
 )
+from pgactor.messages.unions import FromSupervisor, FromWorker
 from pgactor.rows import Column, ColumnKind, RowEncoder
 
 from .virtual import THREAD_SECONDS

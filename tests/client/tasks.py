@@ -10,8 +10,9 @@ import pytest
 from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
 from pgactor.client.aioconnected import AioConnected
-from pgactor.client.requests import Pending
-from pgactor.messages import Done, Notice, Request, Settings, Token
+from pgactor.client.pending import Pending
+from pgactor.messages import Done, Request, Token
+from pgactor.messages.session import Notice, Settings
 
 from .memory import MemoryAioLink, MemorySupervisor
 from .virtual import now, turns

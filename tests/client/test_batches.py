@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from pgactor import AsyncClient, Client, PgactorError, wire
-from pgactor.client import calls
+from pgactor.client import calls, replies
 from pgactor.client.failures import unencodable
-from pgactor.client.requests import Pending, Requests
+from pgactor.client.pending import Pending
+from pgactor.client.requests import Requests
 from pgactor.messages import PROTOCOL_VERSION, SHAPES_PER_LINK, Batch, Done, Failed, Results, Rows, Welcome
 from pgactor.rows import Column, ColumnKind, RowEncoder
 
@@ -162,7 +163,7 @@ def test_text_that_is_no_unicode_names_its_statement() -> None:
 
 def test_results_are_rows_and_command_tags() -> None:
     request = calls.batch(["insert", "select", "nothing"], None)
-    found = calls.results(answered(request, Done(0, "INSERT 0 1"), rows(1, 5, 6), Done(2)), request)
+    found = replies.results(answered(request, Done(0, "INSERT 0 1"), rows(1, 5, 6), Done(2)), request)
     assert found == ["INSERT 0 1", [(5,), (6,)], ""]
     assert found[1][0]["n"] == 5
 
@@ -173,7 +174,7 @@ def test_the_first_error_is_raised_with_the_statement_it_belongs_to() -> None:
     pending = link.begin(request)
     link.feed(frame(msgspec.structs.replace(BROKEN, id=pending.id, index=1)))
     with pytest.raises(asyncpg.DivisionByZeroError, match="division by zero") as caught:
-        calls.results(pending, request)
+        replies.results(pending, request)
     assert caught.value.__dict__["batch_index"] == 1
     assert caught.value.__dict__["query"] == "update t\n   set a = 1 / $1"
     assert caught.value.__notes__ == ["statement 1 of the batch: update t set a = 1 / $1"]
@@ -185,7 +186,7 @@ def test_a_long_statement_is_noted_in_one_short_line() -> None:
     pending = link.begin(request)
     link.feed(frame(msgspec.structs.replace(BROKEN, id=pending.id, index=0)))
     with pytest.raises(asyncpg.DivisionByZeroError) as caught:
-        calls.results(pending, request)
+        replies.results(pending, request)
     (note,) = caught.value.__notes__
     assert note.startswith("statement 0 of the batch: select xxx")
     assert note.endswith("...")
@@ -199,14 +200,14 @@ def test_an_error_that_belongs_to_no_statement_has_no_index(index: int | None) -
     pending = link.begin(request)
     link.feed(frame(msgspec.structs.replace(BROKEN, id=pending.id, index=index)))
     with pytest.raises(asyncpg.DivisionByZeroError) as caught:
-        calls.results(pending, request)
+        replies.results(pending, request)
     assert not hasattr(caught.value, "batch_index")
     assert not hasattr(caught.value, "__notes__")
 
 
 def test_the_errors_of_statements_by_themselves_are_results() -> None:
     request = calls.batch(["a", "b", "c"], None, atomic=False)
-    one, error, three = calls.results(answered(request, Done(0, "A"), BROKEN, rows(2, 3)), request)
+    one, error, three = replies.results(answered(request, Done(0, "A"), BROKEN, rows(2, 3)), request)
     assert (one, three) == ("A", [(3,)])
     assert type(error) is asyncpg.DivisionByZeroError
     assert (error.__dict__["batch_index"], error.__dict__["query"]) == (1, "b")
@@ -214,7 +215,7 @@ def test_the_errors_of_statements_by_themselves_are_results() -> None:
 
 def test_shapes_are_learned_from_results_and_used_by_those_behind() -> None:
     request = calls.batch(["a", "b"], None)
-    found = calls.results(answered(request, rows(0, 1), rows(1, 2, columns=None)), request)
+    found = replies.results(answered(request, rows(0, 1), rows(1, 2, columns=None)), request)
     assert found == [[(1,)], [(2,)]]
 
 
@@ -225,7 +226,7 @@ def test_shapes_are_learned_from_results_that_nobody_waits_for() -> None:
     assert link.feed(frame(Results(forgotten.id, [rows(0, 1)]))) == ([], [])
     pending = link.begin(calls.fetch("b", (), None, None))
     link.feed(frame(rows(pending.id, 2, columns=None)))
-    assert calls.rows(pending, calls.fetch("b", (), None, None)) == [(2,)]
+    assert replies.rows(pending, calls.fetch("b", (), None, None)) == [(2,)]
 
 
 def test_a_shape_that_others_of_the_same_batch_push_out_serves_those_before() -> None:
@@ -235,14 +236,14 @@ def test_a_shape_that_others_of_the_same_batch_push_out_serves_those_before() ->
 
     count = SHAPES_PER_LINK + 5
     request = calls.batch(["x"] * count, None)
-    found = calls.results(answered(request, *map(other, range(count))), request)
+    found = replies.results(answered(request, *map(other, range(count))), request)
     assert [row["n"] for (row,) in found] == ["x", *range(1, count)]
 
 
 def test_rows_of_a_shape_that_was_never_told_are_an_error() -> None:
     request = calls.batch(["a"], None)
     with pytest.raises(PgactorError, match="never told the columns of shape 1"):
-        calls.results(answered(request, rows(0, 1, columns=None)), request)
+        replies.results(answered(request, rows(0, 1, columns=None)), request)
 
 
 # --- both clients -------------------------------------------------------------------------------------------

@@ -16,23 +16,13 @@ import pytest
 from asyncpg.protocol import protocol as asyncpg_protocol
 
 from pgactor import errors, wire
-from pgactor.client import calls
+from pgactor.client import calls, replies
 from pgactor.client.chunks import chunked
 from pgactor.client.failures import unencodable
-from pgactor.client.requests import Pending, Reply
-from pgactor.messages import (
-    Done,
-    ExecuteMany,
-    Failed,
-    Granted,
-    Message,
-    Opened,
-    Prepared,
-    Results,
-    Rows,
-    StatusReport,
-    Token,
-)
+from pgactor.client.pending import Pending, Reply
+from pgactor.messages import Done, ExecuteMany, Failed, Granted, Message, Results, Rows, Token
+from pgactor.messages.pool import StatusReport
+from pgactor.messages.session import Opened, Prepared
 from pgactor.rows import RowDecoder
 
 from .memory import COLUMNS, granted, rows
@@ -215,49 +205,49 @@ def test_text_that_is_no_unicode_is_a_data_error_that_names_its_argument() -> No
 
 
 def test_rows_are_records() -> None:
-    found = calls.rows(pending(rows(1, 5, 6)), FETCH)
+    found = replies.rows(pending(rows(1, 5, 6)), FETCH)
     assert [record["n"] for record in found] == [5, 6]
 
 
 def test_the_first_row_and_the_first_value_are_none_where_there_is_none() -> None:
-    assert calls.first_row(pending(rows(1)), FETCH) is None
-    assert calls.first_value(pending(rows(1)), FETCH, 0) is None
-    assert calls.first_row(pending(rows(1, 5)), FETCH) == (5,)
-    assert calls.first_value(pending(rows(1, 5)), FETCH, 0) == 5
+    assert replies.first_row(pending(rows(1)), FETCH) is None
+    assert replies.first_value(pending(rows(1)), FETCH, 0) is None
+    assert replies.first_row(pending(rows(1, 5)), FETCH) == (5,)
+    assert replies.first_value(pending(rows(1, 5)), FETCH, 0) == 5
 
 
 def test_a_column_that_is_not_there_is_an_index_error() -> None:
     with pytest.raises(IndexError, match="record index out of range"):
-        calls.first_value(pending(rows(1, 5)), FETCH, 1)
+        replies.first_value(pending(rows(1, 5)), FETCH, 1)
 
 
 def test_a_command_tag_is_text_even_where_there_is_none() -> None:
-    assert calls.command_tag(pending(Done(1, "UPDATE 3")), FETCH) == "UPDATE 3"
-    assert calls.command_tag(pending(Done(1)), FETCH) == ""
+    assert replies.command_tag(pending(Done(1, "UPDATE 3")), FETCH) == "UPDATE 3"
+    assert replies.command_tag(pending(Done(1)), FETCH) == ""
 
 
 def test_a_lease_is_what_was_granted() -> None:
     lease = granted(1)
-    assert calls.granted(pending(lease), FETCH) is lease
+    assert replies.granted(pending(lease), FETCH) is lease
 
 
 def test_a_failure_is_raised_with_the_statement_it_belongs_to() -> None:
     failure = Failed(1, "asyncpg", "syntax error", "PostgresSyntaxError", {"sqlstate": "42601"})
     with pytest.raises(asyncpg.PostgresSyntaxError) as caught:
-        calls.rows(pending(failure), FETCH)
+        replies.rows(pending(failure), FETCH)
     assert caught.value.__dict__["query"] == "select n"
     with pytest.raises(asyncpg.PostgresSyntaxError):
-        calls.pool_status(pending(failure), calls.status())
+        replies.pool_status(pending(failure), calls.status())
 
 
 def test_what_ended_a_request_without_a_reply_is_raised_as_it_is() -> None:
     error = errors.OutcomeUnknown("lost")
     with pytest.raises(errors.OutcomeUnknown) as caught:
-        calls.done(pending(error=error), FETCH)
+        replies.done(pending(error=error), FETCH)
     assert caught.value is error
 
 
-@pytest.mark.parametrize("read", [calls.rows, calls.first_row, calls.granted, calls.pool_status])
+@pytest.mark.parametrize("read", [replies.rows, replies.first_row, replies.granted, replies.pool_status])
 def test_a_reply_of_another_kind_is_an_error_that_names_both(read: Callable[..., Any]) -> None:
     with pytest.raises(errors.PgactorError, match="answered Fetch with Done"):
         read(pending(Done(1)), FETCH)
@@ -276,7 +266,7 @@ def test_a_reply_of_another_kind_is_an_error_that_names_both(read: Callable[...,
     ids=lambda each: type(each).__name__,
 )
 def test_replies_tell_whether_the_lease_is_in_a_transaction(reply: Reply | None, inside: bool) -> None:
-    assert calls.in_transaction(reply) is inside
+    assert replies.in_transaction(reply) is inside
 
 
 def test_these_are_all_the_replies_there_are() -> None:

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from pgactor.client import calls
+from pgactor.client import calls, replies
 from pgactor.client.chunks import CHUNK_BYTES, Chunk, aiochunked, chunked
 from pgactor.messages import Done, Failed
 
@@ -118,6 +118,6 @@ def test_an_element_that_asyncpg_names_is_counted_from_all(message: str, expecte
     request = calls.executemany("x", [], None, None)
     failure = Failed(1, "asyncpg", message, "DataError", {"detail": None, "hint": None})
     with pytest.raises(asyncpg.DataError) as caught:
-        calls.done(pending(failure), request, 20)
+        replies.done(pending(failure), request, 20)
     assert str(caught.value) == expected
-    calls.done(pending(Done(1)), request, 20)
+    replies.done(pending(Done(1)), request, 20)

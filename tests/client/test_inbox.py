@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pgactor.client.inbox import LISTENER_LOST, Ears, Inbox, Note
-from pgactor.client.requests import Pending
-from pgactor.messages import Gap, Notification, Token
+from pgactor.client.pending import Pending
+from pgactor.messages import Token
+from pgactor.messages.listening import Gap, Notification
 
 
 def notes(inbox: Inbox) -> list[Note]:

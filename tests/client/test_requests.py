@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from pgactor import wire
-from pgactor.client import calls
+from pgactor.client import calls, replies
 from pgactor.client.attempts import connect_limit, unavailable
-from pgactor.client.requests import LostLink, Pending, Requests, encode_frame
+from pgactor.client.pending import Pending
+from pgactor.client.requests import LostLink, Requests, encode_frame
 from pgactor.errors import (
     LeaseExpired,
     LeaseLost,
@@ -27,13 +28,12 @@ from pgactor.messages import (
     Done,
     Failed,
     LeaseEnded,
-    Notice,
     Part,
     Release,
-    Settings,
     Token,
     Welcome,
 )
+from pgactor.messages.session import Notice, Settings
 from pgactor.rows import Column, ColumnKind
 
 from .memory import COLUMNS, ENDPOINT, frame, granted, options, part, rows
@@ -148,8 +148,8 @@ def test_a_shape_is_told_once_and_used_again() -> None:
     requests.feed(frame(rows(0, 10)))
     requests.feed(frame(rows(1, 20, columns=None)))
     request = calls.fetch("select 1", (), None, None)
-    assert calls.rows(first, request) == [(10,)]
-    assert calls.rows(second, request)[0]["n"] == 20
+    assert replies.rows(first, request) == [(10,)]
+    assert replies.rows(second, request)[0]["n"] == 20
 
 
 def test_rows_that_came_in_parts_are_one_result() -> None:
@@ -157,7 +157,7 @@ def test_rows_that_came_in_parts_are_one_result() -> None:
     pending = begin(requests)
     assert requests.feed(frame(part(0, 1, 2, columns=COLUMNS), part(0, 3))) == ([], [])
     assert requests.feed(frame(part(0), rows(0, 4, 5, columns=None))) == ([pending], [])
-    assert calls.rows(pending, calls.fetch("select 1", (), None, None)) == [(1,), (2,), (3,), (4,), (5,)]
+    assert replies.rows(pending, calls.fetch("select 1", (), None, None)) == [(1,), (2,), (3,), (4,), (5,)]
 
 
 def test_parts_of_a_request_that_failed_count_for_nothing() -> None:
@@ -165,14 +165,14 @@ def test_parts_of_a_request_that_failed_count_for_nothing() -> None:
     pending = begin(requests)
     requests.feed(frame(part(0, 1, columns=COLUMNS), Failed(0, "pool", "no")))
     with pytest.raises(Exception, match="no"):
-        calls.rows(pending, calls.fetch("select 1", (), None, None))
+        replies.rows(pending, calls.fetch("select 1", (), None, None))
 
 
 def test_a_part_for_nobody_is_dropped_and_its_shape_learned() -> None:
     requests = dialogue()
     pending = begin(requests)
     requests.feed(frame(part(99, 1, columns=COLUMNS), rows(0, 2, columns=None)))
-    assert calls.rows(pending, calls.fetch("select 1", (), None, None)) == [(2,)]
+    assert replies.rows(pending, calls.fetch("select 1", (), None, None)) == [(2,)]
 
 
 def test_a_part_that_cannot_be_read_ends_the_link() -> None:
@@ -188,7 +188,7 @@ def test_a_shape_is_learned_from_a_reply_that_nobody_waits_for() -> None:
     requests.feed(frame(rows(99, 10)))
     pending = begin(requests)
     requests.feed(frame(rows(0, 20, columns=None)))
-    assert calls.rows(pending, calls.fetch("select 1", (), None, None)) == [(20,)]
+    assert replies.rows(pending, calls.fetch("select 1", (), None, None)) == [(20,)]
 
 
 def test_rows_of_a_shape_that_was_never_told_are_an_error() -> None:
@@ -196,7 +196,7 @@ def test_rows_of_a_shape_that_was_never_told_are_an_error() -> None:
     pending = begin(requests)
     requests.feed(frame(rows(0, 1, shape=12, columns=None)))
     with pytest.raises(Exception, match="never told the columns of shape 12"):
-        calls.rows(pending, calls.fetch("select 1", (), None, None))
+        replies.rows(pending, calls.fetch("select 1", (), None, None))
 
 
 def test_only_the_shapes_that_were_told_last_are_remembered() -> None:
@@ -215,7 +215,7 @@ def test_a_forgotten_shape_that_is_told_again_is_known_again() -> None:
     requests.feed(frame(rows(99, shape=0, columns=other)))
     pending = begin(requests)
     requests.feed(frame(rows(0, 5, shape=0, columns=None)))
-    assert list(calls.rows(pending, calls.fetch("select 1", (), None, None))[0].keys()) == ["renamed"]
+    assert list(replies.rows(pending, calls.fetch("select 1", (), None, None))[0].keys()) == ["renamed"]
 
 
 # --- leases -------------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ import asyncpg
 import pytest
 from asyncpg.transaction import Transaction as AsyncpgTransaction
 
-from pgactor.client.aiolease import AsyncLease, AsyncTransaction
-from pgactor.client.lease import Lease, Transaction
-from pgactor.client.transaction import TransactionSteps
+from pgactor.client.aiolease import AsyncLease
+from pgactor.client.aiotransaction import AsyncTransaction
+from pgactor.client.lease import Lease
+from pgactor.client.steps import TransactionSteps
+from pgactor.client.transaction import Transaction
 from pgactor.messages import IsolationLevel
 
 STEPS = ("start", "commit", "rollback")

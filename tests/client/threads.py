@@ -12,8 +12,9 @@ import pytest
 from pgactor.client import calls
 from pgactor.client.channel import Channel
 from pgactor.client.connected import Connected
-from pgactor.client.requests import Pending
-from pgactor.messages import Done, Notice, Request, Settings, Token
+from pgactor.client.pending import Pending
+from pgactor.messages import Done, Request, Token
+from pgactor.messages.session import Notice, Settings
 
 from .memory import MemorySupervisor, options
 from .virtual import THREAD_SECONDS

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from pgactor import AsyncClient, DatabaseUnavailable
-from pgactor.config import PoolSettings
+from pgactor.config.pool import PoolSettings
 from tests import hooks
 from tests.integration.conftest import Launch
 from tests.integration.driving import Driven, outcome

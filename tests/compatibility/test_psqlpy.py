@@ -22,7 +22,7 @@ import pytest
 from pgactor import AsyncClient, Client
 from pgactor.actors.dialing import Dialer
 from pgactor.actors.session import Session
-from pgactor.config import connect_settings
+from pgactor.config.loading import connect_settings
 from pgactor.errors import ConfigError, NotPermitted
 from tests.supervising import StartSupervisor, until
 from tests.tls_postgres import USER, Server

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgactor.config import PoolSettings
+from pgactor.config.pool import PoolSettings
 from pgactor.core.holder import Holder, HolderState
 from pgactor.core.lease import Lease
 from pgactor.core.request import Kind, Request

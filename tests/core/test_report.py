@@ -7,7 +7,7 @@ from typing import NoReturn
 from pgactor.core import report
 from pgactor.core.request import Kind, Request
 from pgactor.errors import QueueFull
-from pgactor.messages import HolderStatus, WorkerStatus
+from pgactor.messages.pool import HolderStatus, WorkerStatus
 from pgactor.version import __version__
 from tests.fakes import Bench
 

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from pgactor.config import PoolSettings
+from pgactor.config.pool import PoolSettings
 from pgactor.core.holder import Holder, HolderEvent, HolderState
 from pgactor.core.request import Kind, Request
 from pgactor.core.roster import Worker

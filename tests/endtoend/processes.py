@@ -24,7 +24,7 @@ from typing import Any
 import asyncpg
 
 from pgactor import Client
-from pgactor.messages import PoolStatus
+from pgactor.messages.pool import PoolStatus
 from tests.supervising import SupervisorProcess
 
 STRICT = ("-X", "dev", "-W", "error", "-W", "ignore:This process (pid:DeprecationWarning")

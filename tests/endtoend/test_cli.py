@@ -13,7 +13,7 @@ import pytest
 
 import pgactor
 from pgactor import Client
-from pgactor.messages import PoolStatus
+from pgactor.messages.pool import PoolStatus
 from tests.endtoend.processes import environment
 from tests.supervising import SupervisorProcess
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pgactor import AsyncClient, Client, LeaseLost, OutcomeUnknown, PgactorError, PoolClosing, SupervisorUnavailable
-from pgactor.client import calls
+from pgactor.client import calls, replies
 from tests.endtoend.processes import StartSupervisor, ask, environment, state_of
 from tests.supervising import SupervisorProcess, free_port, until
 
@@ -167,7 +167,7 @@ def test_a_client_outlives_its_supervisor(start_supervisor: StartSupervisor, mar
             lease.fetchval("select 1")
         stolen = calls.fetch("select 1", (), 5.0, lease.token)  # its old token, by the new link
         with pytest.raises(LeaseLost, match="earlier life"):
-            calls.rows(client._channel.call(stolen)[0], stolen)
+            replies.rows(client._channel.call(stolen)[0], stolen)
         lease.release()
         with client.acquire() as another, another.transaction():
             assert another.fetchval("select 7") == 7

@@ -17,7 +17,8 @@ import pytest
 import zmq
 
 from pgactor import AsyncClient, Client, OutcomeUnknown, ProtocolError, SupervisorUnavailable, wire
-from pgactor.messages import Acquire, Done, Failed, Fetch, FromWorker, Granted, Hello, Request, Rows, Token, Welcome
+from pgactor.messages import Acquire, Done, Failed, Fetch, Granted, Hello, Request, Rows, Token, Welcome
+from pgactor.messages.unions import FromWorker
 from pgactor.rows import Column, ColumnKind
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, LoopThread, WatchedSupervisor

@@ -15,21 +15,11 @@ from hypothesis import strategies as st
 from pgactor import wire
 from pgactor.client import calls
 from pgactor.client.options import Options
-from pgactor.client.requests import LostLink, Pending, Reply, Requests
+from pgactor.client.pending import Pending, Reply
+from pgactor.client.requests import LostLink, Requests
 from pgactor.errors import OutcomeUnknown, ProtocolError
-from pgactor.messages import (
-    Done,
-    Failed,
-    FromSupervisor,
-    Granted,
-    LeaseEnded,
-    Message,
-    Part,
-    Release,
-    Request,
-    Rows,
-    Welcome,
-)
+from pgactor.messages import Done, Failed, Granted, LeaseEnded, Message, Part, Release, Request, Rows, Welcome
+from pgactor.messages.unions import FromSupervisor
 from protocols import cases
 
 CAP = 64 * 1024 * 1024

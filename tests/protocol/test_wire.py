@@ -9,20 +9,9 @@ import pytest
 
 from pgactor import wire
 from pgactor.errors import MessageTooLarge, ProtocolError
-from pgactor.messages import (
-    Bye,
-    Cancel,
-    Done,
-    Execute,
-    Fetch,
-    FromSupervisor,
-    FromWorker,
-    Heartbeat,
-    Rows,
-    Status,
-    Token,
-    Welcome,
-)
+from pgactor.messages import Bye, Cancel, Done, Execute, Fetch, Heartbeat, Rows, Token, Welcome
+from pgactor.messages.pool import Status
+from pgactor.messages.unions import FromSupervisor, FromWorker
 
 CAP = 1 << 20
 

@@ -1,0 +1,100 @@
+"""The pool itself: its state, and what changes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from ..messages import Number, Reply, Request
+
+
+class Status(Request, tag="status"):
+    """Ask for the state of the pool; answered by `StatusReport`."""
+
+
+class StatusReport(Reply, tag="status_report"):
+    """The state of the pool, as `PoolStatus`."""
+
+    status: PoolStatus
+
+
+class PoolStatus(msgspec.Struct):
+    """The state of the pool at one moment; `counters` rise from the supervisor's start.
+
+    pool: its name. pools: the names of all pools that the supervisor has now. init_size, max_queries,
+    max_inactive_connection_lifetime: settings, beside min_size and max_size.
+    """
+
+    version: str
+    epoch: int
+    uptime_seconds: float
+    min_size: int
+    max_size: int
+    size: int
+    idle: int
+    busy: int
+    leased: int
+    resetting: int
+    opening: int
+    waiting: int
+    database: str
+    counters: dict[str, int]
+    holders: list[HolderStatus]
+    workers: list[WorkerStatus]
+    init_size: int = 0
+    pool: str = "default"
+    pools: list[str] = []
+    max_queries: int = 0
+    max_inactive_connection_lifetime: float = 0.0
+
+    @property
+    def available(self) -> int:
+        """How many connections are open and idle: psqlpy's word."""
+        return self.idle
+
+
+class HolderStatus(msgspec.Struct):
+    """One slot of the pool. seconds: since it came into this state. statement: the running or last one."""
+
+    number: int
+    state: str
+    seconds: float
+    backend_pid: int = 0
+    uses: int = 0
+    worker: str = ""
+    lease: str = ""
+    statement: str = ""
+
+
+class WorkerStatus(msgspec.Struct):
+    """One worker process. waiting, running, leases: how many requests and leases of it are in these states."""
+
+    number: int
+    label: str
+    pid: int
+    road: str
+    connected_seconds: float
+    waiting: int
+    running: int
+    leases: int
+
+
+class Expire(Request, tag="expire"):
+    """Replace every connection: idle ones now, used ones when they come back; answered by `Done`."""
+
+
+class Resize(Request, tag="resize"):
+    """Change how many connections the pool may have; answered by `Done`, refused where the supervisor does not permit
+    it. min_size: None leaves it, or brings it down to max_size."""
+
+    max_size: Annotated[int, msgspec.Meta(ge=1)]
+    min_size: Number | None = None
+
+
+class SetConnectArgs(Request, tag="set_connect_args"):
+    """Replace the connect arguments of new connections, as asyncpg.Pool.set_connect_args does; answered by `Done`,
+    refused where the supervisor does not permit it."""
+
+    dsn: str | None
+    arguments: dict[str, Any] = {}  # noqa: RUF012 - msgspec makes a new one for each
