@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/pytest --quiet --numprocesses=auto --maxprocesses=4 --dist=loadgroup
 CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_values.py test_session_effects.py \
 	test_types_looked_up.py test_lost_names.py
+HAVE_NO_LANE := test_copy.py test_listen.py test_named_pools.py test_hooks.py test_sync_connection.py
 
 .PHONY: demo test check format bench soak schema compatibility clean
 
@@ -14,7 +15,8 @@ demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for
 test: $(STAMP)          ## every test, with the statement lane and without; core/ covered to the last branch by its own
 	$(PYTEST) tests/core --cov=pgactor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(PYTEST) tests --ignore=tests/core
-	PGACTOR_TEST_STATEMENT_LANE=off $(PYTEST) tests/integration $(CHOOSE_THEIR_LANE:%=--ignore=tests/integration/%)
+	PGACTOR_TEST_STATEMENT_LANE=off $(PYTEST) tests/integration \
+		$(addprefix --ignore=tests/integration/,$(CHOOSE_THEIR_LANE) $(HAVE_NO_LANE))
 
 check: $(STAMP)         ## lint, format, types, and the generated schema
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import time
 import weakref
 
 from ..errors import ClientClosed, LeaseLost
-from ..messages import Bye, Request
+from ..messages import Request
 from . import links
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .connected import Connected
@@ -67,8 +67,7 @@ class Channel:
         self.closed = True
         connected = self._connected if self._pid == os.getpid() else None
         if connected is not None:
-            connected.tell(Bye())
-            connected.lose(LostLink("the client was closed"))
+            connected.close()
 
     def after_fork(self) -> None:
         """In the child: leave the parent's link alone, and start without one."""

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from ..errors import LeaseLost
-from ..messages import Message, Request, Welcome
+from ..messages import Bye, Message, Request, Welcome
 from .heart import Heart
 from .inbox import Inbox
 from .links import Link
@@ -30,6 +30,7 @@ class Connected:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the requests, and who reads
         self._reading = False  # somebody reads for all
+        self._end: LostLink | None = None  # why, if it is ended here
         self._sent_at = time.monotonic()
         self._heart = Heart(self._send_heartbeat, self._heartbeat_interval)
 
@@ -75,12 +76,18 @@ class Connected:
             with suppress(LostLink):
                 self._send([message])
 
+    def close(self) -> None:
+        """Say goodbye and end the link."""
+        self._end = LostLink("the client was closed")  # also for a thread that sees first that the supervisor obeys
+        self.tell(Bye())
+        self.lose(self._end)
+
     def lose(self, cause: LostLink) -> None:
         """The link is lost: end what waits on it."""
         with self._lock:
             if self.requests.lost is not None:
                 return
-            for pending in self.requests.lose(cause):
+            for pending in self.requests.lose(self._end or cause):
                 _wake(pending)
         self.link.close()
         self._heart.end()
