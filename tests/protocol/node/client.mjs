@@ -36,18 +36,21 @@ export class Client {
     return client;
   }
 
-  // One frame with a request for each of [tag, timeout, ...fields]; a promise of each reply.
+  // One frame with a request for each [tag, timeout, ...fields]; a promise of each reply.
   async requests(...all) {
-    const numbered = all.map(([tag, timeout, ...fields]) => [tag, this.#nextId++, this.epoch, timeout, ...fields]);
-    const replies = numbered.map(([, id]) => {
-      const waiting = { parts: [] };
-      const reply = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
-      this.#waiting.set(id, waiting);
-      return Object.assign(reply, { id, waiting });
-    });
-    for (const reply of replies) reply.catch(() => {}); // whoever awaits it is told; nobody else need be
-    await this.#send(numbered);
-    return replies;
+    const begun = all.map((one) => this.#begin(one));
+    await this.#send(begun.map(({ message }) => message));
+    return begun.map(({ reply }) => reply);
+  }
+
+  // A request that is yet to be sent. heard: what comes for it before its reply, if it is a copy.
+  #begin([tag, timeout, ...fields], heard) {
+    const id = this.#nextId++;
+    const waiting = { parts: [], heard };
+    const reply = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
+    reply.catch(() => {}); // whoever awaits it is told; nobody else need be
+    this.#waiting.set(id, waiting);
+    return { id, reply, message: [tag, id, this.epoch, timeout, ...fields] };
   }
 
   async request(...one) {
@@ -72,27 +75,27 @@ export class Client {
 
   // COPY to here: sink is given each piece and awaited, and then as much more may come.
   async copyOut(lease, method, what, args, options, credit, sink) {
-    const [copy] = await this.requests(["copy_out", 10, method, what, args, options, credit, lease]);
     let took = Promise.resolve();
-    copy.waiting.heard = ([tag, , data]) => {
-      if (tag === "chunk") took = took.then(() => sink(data)).then(() => this.#send([["credit", copy.id, data.length]]));
-    };
-    const status = await copy;
+    const copy = this.#begin(["copy_out", 10, method, what, args, options, credit, lease], ([, id, data]) => {
+      took = took.then(() => sink(data)).then(() => this.#send([["credit", id, data.length]]));
+    });
+    await this.#send([copy.message]);
+    const status = await copy.reply;
     await took;
     return status;
   }
 
   // COPY from here: source gives pieces, and is asked for the next one while there is credit.
   async copyIn(lease, method, table, options, source) {
-    const [copy] = await this.requests(["copy_in", 10, method, table, options, lease]);
     let credit = 0;
     let over = false;
     let wake = () => {};
-    copy.waiting.heard = ([tag, , bytes]) => {
-      if (tag === "credit") credit += Number(bytes);
+    const copy = this.#begin(["copy_in", 10, method, table, options, lease], ([, , bytes]) => {
+      credit += Number(bytes);
       wake();
-    };
-    copy.catch(() => {}).finally(() => ((over = true), wake()));
+    });
+    copy.reply.catch(() => {}).finally(() => ((over = true), wake()));
+    await this.#send([copy.message]);
     let error = null;
     try {
       for await (const data of source) {
@@ -105,7 +108,7 @@ export class Client {
       error = String(failure);
     }
     if (!over) await this.#send([["end_of_chunks", copy.id, error]]);
-    return copy;
+    return copy.reply;
   }
 
   tell(...messages) {
