@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from pgactor.version import __version__
 from tests.supervising import SupervisorProcess
 
 HERE = Path(__file__).parent
+
+Script = Callable[[str], list[str]]
 
 pytestmark = pytest.mark.xdist_group("other_languages")  # one installs what it needs
 
@@ -43,8 +45,8 @@ def table(dsn: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def node() -> list[str]:
-    """The command that runs the client in Node."""
+def node() -> Script:
+    """The command that runs a script of the client in Node."""
     node, npm, folder = shutil.which("node"), shutil.which("npm"), HERE / "node"
     if node is None:
         pytest.skip("there is no node on the PATH")
@@ -63,7 +65,7 @@ def node() -> list[str]:
     probed = subprocess.run(probe, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     if probed.returncode:
         pytest.skip(f"zeromq and @msgpack/msgpack do not run in this node: {probed.stderr.strip()[-300:]}")
-    return [node, str(folder / "speak.mjs")]
+    return lambda script: [node, str(folder / script)]
 
 
 @pytest.fixture
@@ -87,10 +89,8 @@ def speak(command: list[str], *arguments: str) -> dict[str, Any]:
     return told
 
 
-def test_a_client_in_node_fetches_batches_and_leases(
-    node: list[str], supervisor: SupervisorProcess, table: str
-) -> None:
-    told = speak(node, supervisor.ipc, table)
+def test_a_client_in_node_fetches_batches_and_leases(node: Script, supervisor: SupervisorProcess, table: str) -> None:
+    told = speak(node("speak.mjs"), supervisor.ipc, table)
     assert told["welcome"] == {"version": 1, "supervisor": f"pgactor {__version__}", "heartbeat": 0}
     assert told["values"] == told["again"]
     assert told["values"] == [
@@ -121,6 +121,48 @@ def test_a_client_in_node_fetches_batches_and_leases(
     assert told["released"] == "lease_lost"
     assert told["status"] == {"labels": ["node client"], "leased": 0}
     assert rows_of(supervisor, table) == [(1, "one"), (3, "three")]
+
+
+def test_a_client_in_node_prepares_statements_and_moves_cursors(
+    node: Script, supervisor: SupervisorProcess, table: str
+) -> None:
+    told = speak(node("speak_leases.mjs"), supervisor.ipc, table)
+    assert told["settings"]["server_encoding"] == "UTF8"
+    assert told["prepared"] == {"parameters": [[20, "int8"]], "columns": [["g", "int4"], ["n", "int8"]]}
+    assert told["rows"] == [{"g": 1, "n": 10}, {"g": 2, "n": 20}]
+    assert told["described"] == [["int4", "text"], []]
+    assert told["outside"] == "NoActiveSQLTransactionError"
+    assert told["cursor"] == [
+        [{"g": 1, "n": 1}, {"g": 2, "n": 2}],
+        "MOVE 1",
+        [{"g": 4, "n": 4}, {"g": 5, "n": 5}],
+    ]
+    assert told["closed"] == ["InvalidCursorNameError", "InterfaceError"]
+    assert told["heard"] == [["settings", {"TimeZone": "Asia/Tokyo"}], ["notice", "look"]]
+    assert told["reset"] == [{"new": True}]
+
+
+def test_a_client_in_node_copies_both_ways_with_little_credit(
+    node: Script, supervisor: SupervisorProcess, table: str
+) -> None:
+    told = speak(node("speak_copy.mjs"), supervisor.ipc, table)
+    assert (told["in"], told["out"], told["records"]) == ("COPY 2000", "COPY 1000", "COPY 2")
+    assert told["data"] == [1000 * len("1001\tname 1001\n"), "2000\tname 2000"]
+    assert told["csv"] == ["name", "name 1"]
+    assert told["mine"] == ["request_cancelled", True]
+    assert told["theirs"] == ["InvalidTextRepresentationError", "22P02"]
+    assert told["after"] == [{"n": 2002, "last": 3002}]
+
+
+def test_a_client_in_node_listens_with_a_lease_and_without(
+    node: Script, supervisor: SupervisorProcess, table: str
+) -> None:
+    told = speak(node("speak_listen.mjs"), supervisor.ipc, table)
+    assert told["heard"] == [
+        *(["notification", table, payload, False] for payload in "123"),
+        ["notification", "Grüße, “you”", "", False],
+    ]
+    assert told["own"] == [["notification", table, "own", True]]
 
 
 def test_a_client_in_perl_fetches_batches_and_leases(

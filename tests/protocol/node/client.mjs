@@ -18,6 +18,7 @@ export class Failed extends Error {
 
 export class Client {
   #dealer = new Dealer({ linger: 0, immediate: true, reconnectInterval: -1 });
+  told = () => {}; // is given what comes unasked
   #nextId = 1;
   #waiting = new Map(); // id -> { resolve, reject, parts }
   #shapes = new Map(); // number -> columns, the first told first
@@ -35,15 +36,21 @@ export class Client {
     return client;
   }
 
-  // One frame with a request for each of [tag, timeout, ...fields]; a promise of each reply.
+  // One frame with a request for each [tag, timeout, ...fields]; a promise of each reply.
   async requests(...all) {
-    const numbered = all.map(([tag, timeout, ...fields]) => [tag, this.#nextId++, this.epoch, timeout, ...fields]);
-    const replies = numbered.map(
-      ([, id]) => new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject, parts: [] })),
-    );
-    for (const reply of replies) reply.catch(() => {}); // whoever awaits it is told; nobody else need be
-    await this.#send(numbered);
-    return replies;
+    const begun = all.map((one) => this.#begin(one));
+    await this.#send(begun.map(({ message }) => message));
+    return begun.map(({ reply }) => reply);
+  }
+
+  // A request that is yet to be sent. heard: what comes for it before its reply, if it is a copy.
+  #begin([tag, timeout, ...fields], heard) {
+    const id = this.#nextId++;
+    const waiting = { parts: [], heard };
+    const reply = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
+    reply.catch(() => {}); // whoever awaits it is told; nobody else need be
+    this.#waiting.set(id, waiting);
+    return { id, reply, message: [tag, id, this.epoch, timeout, ...fields] };
   }
 
   async request(...one) {
@@ -64,6 +71,48 @@ export class Client {
 
   release(lease) {
     return this.#send([["release", lease]]);
+  }
+
+  // COPY to here: sink is given each piece and awaited, and then as much more may come.
+  async copyOut(lease, method, what, args, options, credit, sink) {
+    let took = Promise.resolve();
+    const copy = this.#begin(["copy_out", 10, method, what, args, options, credit, lease], ([, id, data]) => {
+      took = took.then(() => sink(data)).then(() => this.#send([["credit", id, data.length]]));
+    });
+    await this.#send([copy.message]);
+    const status = await copy.reply;
+    await took;
+    return status;
+  }
+
+  // COPY from here: source gives pieces, and is asked for the next one while there is credit.
+  async copyIn(lease, method, table, options, source) {
+    let credit = 0;
+    let over = false;
+    let wake = () => {};
+    const copy = this.#begin(["copy_in", 10, method, table, options, lease], ([, , bytes]) => {
+      credit += Number(bytes);
+      wake();
+    });
+    copy.reply.catch(() => {}).finally(() => ((over = true), wake()));
+    await this.#send([copy.message]);
+    let error = null;
+    try {
+      for await (const data of source) {
+        while (credit <= 0 && !over) await new Promise((resolve) => (wake = resolve));
+        if (over) break;
+        credit -= data.length;
+        await this.#send([["chunk", copy.id, data]]);
+      }
+    } catch (failure) {
+      error = String(failure);
+    }
+    if (!over) await this.#send([["end_of_chunks", copy.id, error]]);
+    return copy.reply;
+  }
+
+  tell(...messages) {
+    return this.#send(messages);
   }
 
   async close() {
@@ -88,8 +137,9 @@ export class Client {
     const id = message[1] === null ? null : Number(message[1]); // a small int may come in eight bytes
     if (tag === "welcome") return this.#welcomed.resolve(message);
     if (tag === "failed" && id === null) return this.#lost(new Failed(message));
-    if (tag === "lease_ended") return;
+    if (["lease_ended", "notification", "gap", "notice", "settings"].includes(tag)) return this.told(message);
     const waiting = this.#waiting.get(id);
+    if (tag === "chunk" || tag === "credit") return waiting?.heard?.(message);
     const result = this.#result(message, waiting);
     if (tag === "part") return waiting?.parts.push(...result);
     if (waiting === undefined) return tag === "granted" ? this.release(message[2]) : undefined;
@@ -110,7 +160,11 @@ export class Client {
       case "results":
         return third.map((reply) => this.#result(reply));
       case "granted":
-        return { lease: third, ttl: message[3], pid: Number(message[4]) };
+        return { lease: third, ttl: message[3], pid: Number(message[4]), settings: message[7] };
+      case "prepared":
+        return { statement: Number(third), name: columns, parameters: data, columns: message[5] };
+      case "opened":
+        return Number(third);
       case "status_report":
         return third;
       case "failed":
