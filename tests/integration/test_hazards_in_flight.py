@@ -108,7 +108,7 @@ def test_a_timeout_at_any_depth_ends_no_neighbour(
 ) -> None:
     """The one at `place` stands still; the one at `late` has no time for that."""
     sent = calls(sql, key := new_key(), place)
-    sent[late] += ({"timeout": 0.25},)
+    sent[late] += ({"timeout": 1.0 if late == place else 0.25},)  # it must be seen at the gate meanwhile
     with shut_gate(db, key):
         begun = line_up(client, lane, *sent)
         wait_at_gate(db, key)
