@@ -7,7 +7,7 @@ of them goes with the session's reset, or with the transaction that a cursor liv
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import asyncpg
 import msgspec
@@ -44,7 +44,7 @@ from .shapes import Shape, ShapeTable
 TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten
 """Requests to what a lease has open; of a prepared statement there are `StatementRequest`s besides."""
 
-_TENANTS = (Prepare, Describe, OpenCursor, FetchCursor, MoveCursor, SetCodec, Reset, Listen, Unlisten)
+_TENANTS = get_args(TenantRequest)
 _OF_A_STATEMENT = (Fetch, ExecuteMany, FetchMany)
 
 _FETCH = Statement("FETCH")

@@ -18,8 +18,10 @@ R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
 def rows(pending: Pending, request: Request) -> list[Record]:
     """The rows of a reply."""
     reply = _expect(Rows, pending, request)
-    last = _decode(reply, pending.rows)
-    found = last if pending.parts is None else pending.parts + last
+    found = _decode(reply, pending.rows)
+    if pending.parts is not None:
+        pending.parts += found  # which may be millions: not copied
+        found = pending.parts
     return found if pending.decode is None else pending.decode(found)
 
 

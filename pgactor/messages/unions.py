@@ -49,9 +49,6 @@ StatementRequest = Execute | ExecuteMany | Fetch | FetchMany | Batch
 LeaseNotice = CloseStatement | CloseCursor | Watch
 """Notices to a lease's session."""
 
-LeaseRequest = Prepare | OpenCursor | FetchCursor | MoveCursor | CopyOut | CopyIn | SetCodec | Reset
-"""Requests to a lease's session that are no statements."""
-
 FromWorker = (
     Hello
     | Execute
