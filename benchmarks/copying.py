@@ -1,6 +1,8 @@
-"""COPY out and in beside asyncpg's own: speed, peak memory, and what another worker's look-ups feel of it.
+"""COPY in and out and a long cursor beside asyncpg's own: speed, peak memory, and what another worker's look-ups feel of
+it.
 
-`python -m benchmarks.copying --megabytes 1000`, on $PGACTOR_BENCH_DSN or an embedded PostgreSQL.
+`python -m benchmarks.copying --megabytes 1000`, which are 10 million rows, on $PGACTOR_BENCH_DSN or an embedded
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ TABLE = "pgactor_bench_copy"
 PIECE = b"".join(b"%d\t%s\n" % (number, b"x" * 92) for number in range(10_000, 20_000))
 """A megabyte of rows."""
 LOOKUPS_PER_SECOND = 200
+PREFETCH = 1000
+"""How many rows the cursor has sent at a time."""
 
 
 def peak_mb(pid: int) -> float:
@@ -52,11 +56,20 @@ async def _copy(address: str, way: str, megabytes: int) -> tuple[float, float]:
     async def sink(_: bytes) -> None:
         pass
 
+    async def read() -> str:
+        count = 0
+        async with connection.transaction():
+            async for row in connection.cursor(f"select id, text from {TABLE}", prefetch=PREFETCH):
+                count += len(row["text"]) == 92
+        return f"COPY {count}"
+
     start = time.perf_counter()
     if way == "in":
         tag = await connection.copy_to_table(TABLE, source=source())
-    else:
+    elif way == "out":
         tag = await connection.copy_from_table(TABLE, output=sink)
+    else:
+        tag = await read()
     seconds = time.perf_counter() - start
     assert tag == f"COPY {megabytes * 10_000}", tag
     return megabytes / seconds, peak_mb(os.getpid())
@@ -108,7 +121,7 @@ def main() -> None:
         idle = _in_process(stack, look_up, server.address, 5.0, str(stop)).result()
         print(f"look-ups alone: p50 {idle[0]:.2f} ms, p99 {idle[1]:.2f} ms")
         _run(dsn, f"drop table if exists {TABLE}; create unlogged table {TABLE} (id int, text text)")
-        for way in ("in", "out"):
+        for way in ("in", "out", "cursor"):
             for name, address in (("asyncpg", dsn), ("pgactor", server.address)):
                 if way == "in":
                     _run(dsn, f"truncate {TABLE}")
@@ -118,7 +131,7 @@ def main() -> None:
                 stop.touch()
                 p50, p99 = lookups.result()
                 print(
-                    f"{way:3} {name}: {speed:6.1f} MB/s; at most: worker {memory:.0f} MB, supervisor "
+                    f"{way:6} {name}: {speed:6.1f} MB/s; at most: worker {memory:.0f} MB, supervisor "
                     f"{peak_mb(server.pid):.0f} MB; look-ups meanwhile: p50 {p50:.2f} ms, p99 {p99:.2f} ms"
                 )
         _run(dsn, f"drop table {TABLE}")
