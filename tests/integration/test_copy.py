@@ -96,7 +96,7 @@ def test_a_source_is_asked_for_no_more_than_postgresql_takes(client: Driven, db:
     def lines() -> Iterator[bytes]:
         nonlocal stopped
         for stopped in taken:
-            if stopped == 300:
+            if stopped == 1000:
                 return
             yield b"".join(b"%d\t%s\n" % (stopped * 1000 + n, b"x" * 90) for n in range(1000))
 
@@ -108,16 +108,17 @@ def test_a_source_is_asked_for_no_more_than_postgresql_takes(client: Driven, db:
         lease.execute(
             f"create function pg_temp.wait() returns trigger language plpgsql as "
             f"$$ begin perform pg_advisory_xact_lock(424242); return new; end $$; "
-            f"create trigger wait before insert on {table} for each row execute function pg_temp.wait()"
+            f"create trigger wait before insert on {table} execute function pg_temp.wait()"
         )
         db.execute("select pg_advisory_lock(424242)")
         try:
             copy = lease.begin("copy_to_table", table, source=source())
             time.sleep(1.0)  # that nothing more happens cannot be awaited
-            assert 5 < stopped < 60, f"{stopped} pieces of 0.1 MB"
+            limit = 800 if db.fetchval("select inet_server_addr()") else 60  # of TCP, the kernel keeps many
+            assert 5 < stopped < limit, f"{stopped} pieces of 0.1 MB"
         finally:
             db.execute("select pg_advisory_unlock(424242)")
-        assert copy.result(60) == "COPY 300000"
+        assert copy.result(60) == "COPY 1000000"
         lease.execute(f"drop trigger wait on {table}")
 
 
