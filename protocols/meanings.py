@@ -32,6 +32,7 @@ _SQL = "The statement, with `$1`, `$2`, … for arguments."
 _LEASE = "The lease to run on. nil: any backend."
 _MANY = "One array of values for each run of the statement."
 _STATEMENT = "The number of one of the lease's prepared statements, to be run instead of `sql`. nil: run `sql`."
+_LABEL = "What it is for, in the application's words, for people to read. At most 200 characters are kept."
 _ITS_LEASE = "The lease."
 _COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
@@ -56,13 +57,13 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Run one statement; several, separated by semicolons, if `args` is empty.",
         "`done` with the command tag",
-        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE},
+        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE, "label": _LABEL},
     ),
     "executemany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing.",
         "`done` without a command tag",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT},
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT, "label": _LABEL},
     ),
     "fetch": Meaning(
         "request",
@@ -75,13 +76,14 @@ MESSAGES: dict[str, Meaning] = {
             "limit": "At most so many rows. 0: all. Not negative.",
             "lease": _LEASE,
             "statement": _STATEMENT,
+            "label": _LABEL,
         },
     ),
     "fetchmany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing, and return the rows of all runs.",
         "`rows`",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT},
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT, "label": _LABEL},
     ),
     "batch": Meaning(
         "request",
@@ -94,6 +96,7 @@ MESSAGES: dict[str, Meaning] = {
             "isolation": "Of the transaction: `read_committed`, `read_uncommitted`, `repeatable_read` or "
             "`serializable`. nil: the default. nil if not atomic.",
             "readonly": "Whether the transaction is READ ONLY. false if not atomic.",
+            "label": _LABEL,
         },
     ),
     "prepare": Meaning(
@@ -242,6 +245,10 @@ MESSAGES: dict[str, Meaning] = {
         {
             **_REQUEST,
             "ttl": "Seconds that the lease lives without renewal. Greater than 0. nil: the supervisor's default.",
+            "label": _LABEL,
+            "where": "The place in the worker's code that asks, for people. At most 300 characters are kept.",
+            "holds": "The leases of this link that will certainly not be released before this request is answered, "
+            "as the code that asks must first go on, see section 7. Leave out those of which that is not certain.",
         },
     ),
     "status": Meaning("request", "Ask for the state of the pool.", "`status_report`", _REQUEST),
@@ -509,6 +516,25 @@ STRUCTS: dict[str, Meaning] = {
             "pools": "The names of all pools that the supervisor has now.",
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
+            "leases": "All leases, the oldest first.",
+        },
+    ),
+    "LeaseStatus": Meaning(
+        "",
+        "One lease. A map.",
+        fields={
+            "lease": "Holder and fence, as `3.17`.",
+            "holder": "The slot that it is a lease on.",
+            "worker": "Whose it is, for people.",
+            "pid": "The worker's process; 0: not known.",
+            "label": "From `acquire`.",
+            "where": "From `acquire`.",
+            "seconds": "Since it was granted.",
+            "state": "`running` a statement, `in transaction`, `idle`, or `waiting`: its owner waits for another "
+            "lease; more may come.",
+            "statement": "The running or the last statement, shortened.",
+            "backend_pid": "The process id of its PostgreSQL backend.",
+            "reported": "It is held for longer than the supervisor's `lease_warning_seconds`.",
         },
     ),
     "HolderStatus": Meaning(
@@ -523,6 +549,7 @@ STRUCTS: dict[str, Meaning] = {
             "worker": "Who uses it, for people; empty: nobody.",
             "lease": "Holder and fence of its lease, as `3.17`; empty: none.",
             "statement": "The running or the last statement, shortened.",
+            "label": "Of the request that runs, else of the lease.",
         },
     ),
     "WorkerStatus": Meaning(

@@ -14,7 +14,8 @@ from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import LostLink
+from .requests import HeldLease, LostLink
+from .surroundings import surroundings
 
 
 class AioChannel:
@@ -33,6 +34,8 @@ class AioChannel:
         Raises `SupervisorUnavailable` if it could not be sent, `LeaseLost` if the link of the lease is gone. A task
         that is cancelled while it waits withdraws the request.
         """
+        if (around := surroundings.get()) is not None:
+            around.mark(request)
         now = time.monotonic()
         timeout = request.timeout
         patience = None if timeout is None else now + timeout + ANSWER_GRACE_SECONDS
@@ -66,6 +69,12 @@ class AioChannel:
         """As `ask`; returns also the link by which the request went."""
         pending = await self.ask(request, within)
         return pending, pending.link
+
+    @property
+    def leases(self) -> list[HeldLease]:
+        """Those that this process holds on the link."""
+        connected = self._connected
+        return [] if connected is None or not connected.is_current else list(connected.requests.leases.values())
 
     async def connected(self, timeout: float | None) -> AioConnected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable`."""

@@ -19,7 +19,8 @@ from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import LostLink, Requests, encode_frame, not_answered
+from .requests import HeldLease, LostLink, Requests, encode_frame, not_answered
+from .surroundings import surroundings
 
 
 class Channel:
@@ -43,6 +44,8 @@ class Channel:
         Raises `SupervisorUnavailable` if it could not be sent, `OutcomeUnknown` if no answer came, `LeaseLost` if
         the link of the lease is gone.
         """
+        if (around := surroundings.get()) is not None:
+            around.mark(request)
         now = time.monotonic()
         patience = None if request.timeout is None else now + request.timeout + ANSWER_GRACE_SECONDS
         connected, pending = self._begin(request, now, within)
@@ -55,6 +58,12 @@ class Channel:
             connected.withdraw(pending)
             raise not_answered(self.options)
         return pending, connected
+
+    @property
+    def leases(self) -> list[HeldLease]:
+        """Those that this process holds on the link."""
+        connected = self._connected
+        return [] if connected is None or not connected.is_current else list(connected.requests.leases.values())
 
     def connected(self, timeout: float | None) -> Connected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable`."""
