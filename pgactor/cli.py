@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import msgspec
 
 from . import keys
 from .config.loading import load
+from .dsn import parse
 from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from .errors import ConfigError, PgactorError
 from .version import __version__
@@ -83,6 +86,7 @@ def serve(
     from .actors.supervisor import Supervisor
     from .actors.supervisor import serve as run_supervisor
 
+    _hide_password(dsn, "PGACTOR_DSN")
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = {
         ("connect", "dsn"): dsn,
@@ -168,11 +172,16 @@ def status(as_json: bool, endpoint: str, pool: str | None) -> None:
 @click.option("--workers", default=16, show_default=True, help="Worker processes.")
 @click.option("--connections", default=4, show_default=True, help="The supervisor's max_size.")
 @click.option("--seconds", default=12.0, show_default=True, help="How long they work.")
-@click.option("--dsn", help="A database of yours, instead of an embedded one. Tables pgactor_demo_* are made there.")
+@click.option(
+    "--dsn",
+    envvar="PGACTOR_DEMO_DSN",
+    help="A database of yours, instead of an embedded one. Tables pgactor_demo_* are made there.",
+)
 def demo(workers: int, connections: int, seconds: float, dsn: str | None) -> None:
     """Run a supervisor and many worker processes on a real PostgreSQL, kill one of them, and count what was lost."""
     from .demo import run_demo
 
+    _hide_password(dsn, "PGACTOR_DEMO_DSN")
     try:
         sound = run_demo(workers=workers, connections=connections, seconds=seconds, dsn=dsn)
     except PgactorError as error:
@@ -236,6 +245,17 @@ def _write_keys(made: dict[Path, str]) -> None:
 def main() -> None:
     """The entry point of the `pgactor` command."""
     cli(prog_name="pgactor")
+
+
+def _hide_password(dsn: str | None, variable: str) -> None:
+    """A password in the command line is there for all users of the machine to see: start again, in the same process,
+    with the dsn in the environment. Does nothing for a dsn that has none, or came by another way."""
+    given = [argument for argument in sys.orig_argv if dsn and argument in (dsn, f"--dsn={dsn}")]
+    with suppress(ConfigError):  # which will be said
+        if given and dsn is not None and not parse(dsn).keys().isdisjoint({"password", "sslpassword"}):
+            arguments = [argument for argument in sys.orig_argv[1:] if argument not in ("--dsn", *given)]
+            environment = {**os.environ, variable: dsn}
+            os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606  # our own
 
 
 def _fail_clearly(run: Callable[[], None]) -> None:

@@ -125,7 +125,7 @@ class PoolTimeout(PoolError, TimeoutError):
 
 
 class QueueFull(PoolError):
-    """More requests are waiting than `max_waiting` allows."""
+    """More requests are waiting than `max_waiting` allows, or this worker has more than one may have."""
 
     code = "queue_full"
     retry = True

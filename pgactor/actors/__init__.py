@@ -12,6 +12,7 @@ Workers:
     curve.py        keys, for those on TCP          permits.py  what each key may do
     tcpconnection.py  the connection beneath a link, to be ended
     dialogue.py     what workers say, as requests to the brain
+    limits.py       what one worker may have at the same time
     failures.py     exceptions -> `Failed` messages
     shapes.py       what result rows look like, each told once to each worker
 

@@ -21,6 +21,8 @@ log = logging.getLogger("pgactor.curve")
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 DOMAIN = b"pgactor"
+LOOK_SECONDS = 0.1
+"""How long the directory of keys is not looked at again for a key that is not in it."""
 
 
 class Curve:
@@ -33,6 +35,7 @@ class Curve:
         self.permits = Permits(settings.client_keys)
         self._zap: zmq.Socket[bytes] | None = None
         self._refused = 0
+        self._looked_at = 0.0
         self._loop: asyncio.AbstractEventLoop
 
     def start(self, context: Any, router: Any) -> None:
@@ -65,10 +68,19 @@ class Curve:
                 return
             self._zap.send_multipart(self._answer(asked), zmq.NOBLOCK)  # the descriptor's edge: look again
 
+    def _new_permit(self, key: str) -> Permit | None:
+        """The permit of a key that has just come; the directory is not looked at with each stranger that knocks."""
+        now = self._loop.time()
+        if now < self._looked_at + LOOK_SECONDS:
+            return None
+        self._looked_at = now
+        self.permits.look_again()
+        return self.permits.get(key)
+
     def _answer(self, asked: list[bytes]) -> list[bytes]:
         version, number, _, address, _, mechanism, *credentials = asked
         key = keys.text_of(credentials[0]) if mechanism == b"CURVE" and credentials else ""
-        permit = self.permits.get(key)
+        permit = self.permits.get(key) or self._new_permit(key)
         if permit is None:
             self._refused += 1
             if self._refused & (self._refused - 1) == 0:  # who tries again and again does not fill the log

@@ -61,16 +61,14 @@ class Permits:
         """The permit of a key; None: it has none."""
         return self._by_key.get(public_key)
 
-    def look_again(self) -> bool:
-        """Read what has changed; whether anything has. A file that cannot be read now leaves what it said before in
-        force, and is logged, as is a directory."""
+    def look_again(self) -> None:
+        """Read what has changed. What a file said before stays in force if it cannot be read now, which is logged."""
         try:
-            return self._look()
+            self._look()
         except ConfigError as error:
             log.error("%s; the keys stay as they were", error)
-            return False
 
-    def _look(self, *, first: bool = False) -> bool:
+    def _look(self, *, first: bool = False) -> None:
         try:
             keys.require_trusted(self._directory, self._directory.stat())
             found = {path.name: path for path in self._directory.iterdir() if path.suffix == ".toml"}
@@ -78,7 +76,7 @@ class Permits:
         except OSError as error:
             raise ConfigError(f"{self._directory}: {error.strerror}") from None
         if {name: stamp for name, (stamp, _) in self._files.items()} == stamps:
-            return False
+            return
         files: dict[str, tuple[tuple[int, ...], Permit | None]] = {}
         for name, path in sorted(found.items()):
             stamp, permit = self._files.get(name, ((), None))
@@ -98,7 +96,6 @@ class Permits:
                     raise ConfigError(message)
                 log.error("%s; the first one counts", message)
         self._files, self._by_key = files, by_key
-        return True
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

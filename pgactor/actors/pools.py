@@ -85,7 +85,7 @@ class Pools:
         try:
             dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
         except (PoolError, NotPermitted) as error:
-            log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, hello.label[:200], error)
+            log.warning("pid %d (%r) was refused: %s", peer.pid or hello.pid, hello.label[:200], error)
             peer.send(failed(None, error))
             peer.close(str(error))
             return

@@ -133,7 +133,8 @@ class TcpGateway:
 
     def _look_at_keys(self) -> None:
         """End the links whose key is gone, or may do something else now: they can come again."""
-        if self._curve is not None and self._curve.permits.look_again():
+        if self._curve is not None:
+            self._curve.permits.look_again()
             for peer in list(self._peers.values()):
                 if peer.permit is not None and self._curve.permits.get(peer.permit.public_key) != peer.permit:
                     self._refuse(

@@ -69,7 +69,7 @@ def refusal(monitor: Any) -> OSError | None:
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
         return LostLink("the supervisor does not accept this client's key: it is none of its client_keys")
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        return ConnectionRefusedError(errno.ECONNREFUSED, "one side uses keys (CURVE) and the other does not")
+        return ConnectionRefusedError(errno.ECONNREFUSED, "only one side uses keys (CURVE)")
     if event == zmq.EVENT_CLOSED:
         return ConnectionRefusedError(errno.ECONNREFUSED, "connection refused")
-    return LostLink("whoever listens there has closed the connection; with keys: is server_key the supervisor's?")
+    return LostLink("it closes the connection: are its keys asked for, and is server_key its own?")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from pgactor import AsyncClient, Client
-from tests.endtoend.processes import environment
+from pgactor.cli import cli
 from tests.supervising import StartSupervisor, SupervisorProcess
 
 
@@ -46,25 +44,16 @@ class KeyFiles:
 
 
 def keygen(*arguments: str, status: int = 0) -> str:
-    """`pgactor keygen`, as users call it; returns what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pgactor", "keygen", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return done.stdout + done.stderr
+    """`pgactor keygen`; returns what it says."""
+    done = CliRunner().invoke(cli, ["keygen", *arguments])
+    assert done.exit_code == status, done.output
+    return done.output
 
 
 @pytest.fixture
 def keys(short_tmp: Path) -> KeyFiles:
     """The supervisor's key, and an empty directory of permits."""
     return KeyFiles(short_tmp)
-
-
-Clients = Callable[..., Client]
 
 
 @pytest.fixture
@@ -75,6 +64,3 @@ def serving(start_supervisor: StartSupervisor, keys: KeyFiles) -> Callable[..., 
         return start_supervisor(**{"toml": keys.toml, **settings})
 
     return serve
-
-
-__all__ = ["AsyncClient"]
