@@ -69,7 +69,7 @@ class UnsupportedType(ClientError, TypeError):
 
 
 class NotPermitted(PgactorError, PermissionError):
-    """The supervisor's settings do not let this worker administer the pool. Nothing was changed."""
+    """The supervisor does not let this worker do that, or this worker does not trust the supervisor's socket."""
 
     code = "not_permitted"
 

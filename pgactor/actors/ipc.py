@@ -111,6 +111,7 @@ class IpcGateway:
         self._group = group
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._lock: int | None = None
+        self._bound = False
         self._server: asyncio.Server | None = None
 
     async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
@@ -123,21 +124,14 @@ class IpcGateway:
             self._take_lock()
             check_old_socket(self.path)
             self.path.unlink(missing_ok=True)
-            loop = asyncio.get_running_loop()
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.setblocking(False)
-            previous = os.umask(0o177)
-            try:
-                listener.bind(str(self.path))
-            finally:
-                os.umask(previous)
-            self._share(self.path, self._mode or 0o600)
+            listener = self._bind()
         except OSError as error:
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
 
         def accept() -> IpcPeer:
             return IpcPeer(frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes)
 
+        loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(accept, sock=listener, backlog=1024)
 
     def stop_listening(self) -> None:
@@ -149,9 +143,26 @@ class IpcGateway:
         """Remove the socket and give the endpoint free."""
         self.stop_listening()
         if self._lock is not None:
-            self.path.unlink(missing_ok=True)
+            if self._bound:  # else what is there is not ours
+                self.path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
+
+    def _bind(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            previous = os.umask(0o177)
+            try:
+                listener.bind(str(self.path))
+            finally:
+                os.umask(previous)
+            self._bound = True
+            self._share(self.path, self._mode or 0o600)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
 
     def _share(self, path: Path, mode: int) -> None:
         """Give it to the group that is configured, if one is."""

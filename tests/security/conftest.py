@@ -38,7 +38,7 @@ class KeyFiles:
         """The supervisor's table."""
         return f'[curve]\nserver_key = "{self.folder}/server.key"\nclient_keys = "{self.permits}"\n'
 
-    def options(self, key: Path) -> dict[str, str]:
+    def options(self, key: Path) -> dict[str, Any]:
         """What a client is made with."""
         return {"server_key": str(self.server), "key": str(key)}
 

@@ -80,11 +80,12 @@ def test_no_key_a_strangers_key_and_anothers_server_key_are_refused_with_the_rea
     keygen("server", "--directory", str(keys.folder / "other"))
     supervisor = serving()
     server = str(keys.server)
-    for options, words in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, "only one side uses keys|are its keys asked for"),
         ({"server_key": server, "key": str(keys.folder / "stranger.key")}, "does not accept this client's key"),
         ({"server_key": str(keys.folder / "other" / "server.pub"), "key": str(key)}, "is server_key its own"),
-    ):
+    )
+    for options, words in wrong:
         with (
             Client(supervisor.tcp, connect_timeout=0.3, **options) as client,
             pytest.raises(SupervisorUnavailable, match=words),

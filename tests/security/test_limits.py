@@ -61,11 +61,11 @@ def test_requests_over_the_limit_are_refused_and_the_others_served(start_supervi
         friend.fetchval("select 0")
         flooder = Flooder(supervisor)
         try:
-            flooder.send(*(["execute", id, flooder.epoch, 30.0, "select pg_sleep(0.2)"] for id in range(30)))
+            flooder.send(*(["execute", number, flooder.epoch, 30.0, "select pg_sleep(0.2)"] for number in range(30)))
             assert friend.fetchval("select 1") == 1
             replies = flooder.replies(30)
             assert refused(replies, "(max_requests_per_worker)") == list(range(10, 30))
-            flooder.send(*(["fetch", id, flooder.epoch, 30.0, "select 1"] for id in range(100, 110)))
+            flooder.send(*(["fetch", number, flooder.epoch, 30.0, "select 1"] for number in range(100, 110)))
             assert refused(flooder.replies(10), "") == []
         finally:
             flooder.close()
@@ -77,8 +77,8 @@ def test_bytes_over_the_limit_are_refused_and_free_again_with_the_answers(start_
     with Client(supervisor.ipc) as friend:
         flooder = Flooder(supervisor)
         try:
-            for id in range(20):  # a frame each
-                flooder.send(["fetch", id, flooder.epoch, 30.0, "select length($1::text), pg_sleep(0.3)", [text]])
+            for number in range(20):  # a frame each
+                flooder.send(["fetch", number, flooder.epoch, 30.0, "select length($1::text), pg_sleep(0.3)", [text]])
             assert friend.fetchval("select 1") == 1
             replies = flooder.replies(20)
             served = sorted(set(range(20)) - set(refused(replies, "(max_bytes_per_worker)")))
@@ -107,10 +107,10 @@ def test_waiting_for_leases_counts_too(start_supervisor: StartSupervisor) -> Non
     supervisor = start_supervisor(max_size=1, pool={"max_leases_per_worker": 3})
     flooder = Flooder(supervisor)
     try:
-        flooder.send(*(["acquire", id, flooder.epoch, 0.5, 30.0] for id in range(6)))
+        flooder.send(*(["acquire", number, flooder.epoch, 0.5, 30.0] for number in range(6)))
         replies = flooder.replies(6)
         assert replies[0][0] == "granted"
-        by_limit = [id for id, reply in replies.items() if reply[0] == "failed" and reply[2] == "queue_full"]
+        by_limit = [number for number, reply in replies.items() if reply[0] == "failed" and reply[2] == "queue_full"]
         assert sorted(by_limit) == [3, 4, 5]
         assert {replies[1][2], replies[2][2]} == {"pool_timeout"}
     finally:
@@ -120,5 +120,5 @@ def test_waiting_for_leases_counts_too(start_supervisor: StartSupervisor) -> Non
 @pytest.mark.parametrize("name", ["max_requests_per_worker", "max_bytes_per_worker", "max_leases_per_worker"])
 def test_a_limit_below_zero_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        PoolSettings(**{name: -1})
-    assert getattr(PoolSettings(**{name: 0}), name) == 0
+        msgspec.convert({name: -1}, PoolSettings)
+    assert getattr(msgspec.convert({name: 0}, PoolSettings), name) == 0

@@ -21,6 +21,7 @@ from tests.endtoend.test_supervisor import must_refuse, serve
 from tests.supervising import StartSupervisor
 
 NOBODY = 65534
+OWN = Settings()
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
@@ -28,7 +29,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def listen(path: Path, settings: Settings = Settings()) -> None:
+async def listen(path: Path, settings: Settings = OWN) -> None:
     """Serve there for a moment. Raises `ConfigError`."""
     gateway = _gateway(f"ipc://{path}", settings)
     try:

@@ -68,7 +68,7 @@ def test_a_stolen_token_is_useless(supervisor: SupervisorProcess, identity: byte
         token = [lease.token.epoch, lease.token.holder, lease.token.fence]
         thief = Thief(supervisor, identity=identity)
         try:
-            for request in (
+            requests: tuple[tuple[Any, ...], ...] = (
                 ("execute", "insert into mine values (1)", [], token),
                 ("fetch", "select * from mine", [], 0, token),
                 ("executemany", "insert into mine values ($1)", [[1]], token),
@@ -83,7 +83,8 @@ def test_a_stolen_token_is_useless(supervisor: SupervisorProcess, identity: byte
                 ("listen", token, ["a"]),
                 ("set_codec", "int4", "pg_catalog", token, "text"),
                 ("reset", token),
-            ):
+            )
+            for request in requests:
                 reply = thief.ask(*request)
                 assert reply[0] == "failed", request
                 if reply[2] != "protocol":
