@@ -70,7 +70,7 @@ class UnsupportedType(ClientError, TypeError):
 
 
 class NotPermitted(PgactorError, PermissionError):
-    """The supervisor's settings do not let this worker administer the pool. Nothing was changed."""
+    """The supervisor does not let this worker do that, or this worker does not trust the supervisor's socket."""
 
     code = "not_permitted"
 
@@ -140,7 +140,7 @@ class PoolDeadlock(PoolError):
 
 
 class QueueFull(PoolError):
-    """More requests are waiting than `max_waiting` allows."""
+    """More requests are waiting than `max_waiting` allows, or this worker has more than one may have."""
 
     code = "queue_full"
     retry = True

@@ -111,6 +111,9 @@ class Destination(NamedTuple):
     address_seconds: float | None
     socket_options: list[tuple[int, int, int]]
 
+    def __repr__(self) -> str:
+        return f"<Destination {', '.join(map(str, self.hosts))}>"  # passwords are among the arguments
+
 
 def find(settings: ConnectSettings, *, environment: Mapping[str, str] = os.environ) -> Destination:
     """Where the settings lead. Raises `ConfigError` for what cannot be, and for certificates that are not there."""

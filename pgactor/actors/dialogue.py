@@ -57,10 +57,11 @@ from ..messages.session import (
 )
 from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
-from . import batches, copying
+from . import batches, copying, reading
 from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
+from .limits import SMALL_BYTES, Limits
 from .listener import Listener
 from .peer import Peer
 from .tenancy import TenantRequest, statement_of
@@ -103,6 +104,8 @@ class Dialogue:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._resets = settings.pool.resets_always
+        self._limits = Limits(settings.pool)
+        self._most_requests = self._limits.requests
         self._lane = lane
         self._listener = listener
         self._do = do
@@ -122,6 +125,8 @@ class Dialogue:
             self.malformed(peer, str(error))
             peer.send(failed(None, error))
             return
+        if len(frame) > SMALL_BYTES and peer.worker is not None:
+            messages = self._limits.within(peer, peer.worker, messages, len(frame))
         if peer.backlog:
             peer.backlog.extend(messages)
             if len(peer.backlog) > MAX_BACKLOG:
@@ -153,10 +158,12 @@ class Dialogue:
             worker = peer.worker
             if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
                 worker.heard_at = now
-                if message.epoch == self.pool.epoch:
-                    self._statement(now, worker, message, actions)
-                else:
+                if message.epoch != self.pool.epoch:
                     peer.send(failed(message.id, _other_life()))
+                elif len(worker.requests) >= self._most_requests:
+                    peer.send(failed(message.id, self._limits.too_many_requests()))
+                else:
+                    self._statement(now, worker, message, actions)
                 continue
             self._do(actions)
             actions.clear()
@@ -202,13 +209,16 @@ class Dialogue:
             return
         peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
         silence = self._settings.silence_seconds if peer.road == "tcp" else None
+        permit = peer.permit
+        label = "".join(each if each.isprintable() else "?" for each in hello.label[:200])  # it goes into the log
         peer.worker = self.pool.roster.join(
             now=self._loop.time(),
-            label=hello.label[:200],
+            label=label if permit is None else f"{permit.name}: {label}",
             pid=peer.pid or hello.pid,
             road=peer.road,
             silence_limit=silence,
             link=peer,
+            reads_only=permit is not None and permit.read_only,
         )
         peer.send(
             Welcome(
@@ -225,9 +235,15 @@ class Dialogue:
         if isinstance(message, AnyRequest) and message.epoch != self.pool.epoch:
             peer.send(failed(message.id, _other_life()))
             return
+        if isinstance(message, AnyRequest) and len(worker.requests) >= self._most_requests:
+            peer.send(failed(message.id, self._limits.too_many_requests()))
+            return
         match message:
             case Acquire():
-                self._acquire(now, worker, message)
+                if (error := self._limits.too_many_leases(worker)) is not None:
+                    peer.send(failed(message.id, error))
+                else:
+                    self._acquire(now, worker, message)
             case Release(lease=token):
                 self._do(self.pool.release(now, worker, token))
             case Heartbeat(leases=tokens):
@@ -238,18 +254,19 @@ class Dialogue:
                 self.cancelled(worker, id)
             case Status(id=id):
                 state = report.status(self.pool, now)
-                state.pool, state.pools = self.pool_name, self.pool_names()
+                permit = peer.permit
+                pools = [name for name in self.pool_names() if permit is None or permit.may_join(name)]
+                state.pool, state.pools = self.pool_name, pools
                 peer.send(StatusReport(id, state))
             case CopyOut() | CopyIn():
                 self._copy(now, worker, message, peer)
             case Chunk() | EndOfChunks() | Credit():
                 copying.hear(worker, message)
-            case Expire(id=id):
-                self._do(self.pool.expire_connections(now))
-                self._listener.renew()
-                peer.send(Done(id))
-            case Resize() | SetConnectArgs():
-                peer.send(self._administration.hear(now, worker.road, message))
+            case Expire() | Resize() | SetConnectArgs():
+                answer = self._administration.hear(now, worker.road, peer.permit, message)
+                if isinstance(message, Expire) and isinstance(answer, Done):
+                    self._listener.renew()
+                peer.send(answer)
             case Listen(lease=None):
                 self._listener.listen(peer, message)
             case Unlisten(lease=None):
@@ -281,7 +298,10 @@ class Dialogue:
             None if message.timeout is None else now + message.timeout,
         )
         if message.lease is None:
-            self._lane.admit(request)
+            if worker.reads_only:
+                self._lane.count("read_only")
+            else:
+                self._lane.admit(request)
             try:
                 self.pool.submit(now, request, actions)
             except ProtocolError as error:
@@ -294,7 +314,10 @@ class Dialogue:
         kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
         deadline = None if message.timeout is None else now + message.timeout
         request = Request(worker, message.id, kind, now, Statement(batches.in_words(message)), message, deadline)
-        self._lane.admit(request)
+        if worker.reads_only:
+            self._lane.count("read_only")
+        else:
+            self._lane.admit(request)
         try:
             self.pool.submit(now, request, actions)
         except ProtocolError as error:
@@ -317,6 +340,9 @@ class Dialogue:
         self._do(actions)
 
     def _copy(self, now: float, worker: Worker, message: CopyOut | CopyIn, peer: Peer) -> None:
+        if worker.reads_only:
+            peer.send(failed(message.id, reading.no_copy()))
+            return
         copy = copying.new_copy(message, peer)
         deadline = None if message.timeout is None else now + message.timeout
         request = Request(worker, message.id, Kind.SESSION, now, Statement(copy.in_words), copy, deadline)

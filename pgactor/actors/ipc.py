@@ -9,12 +9,14 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import struct
 from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, ProtocolError
+from ..ownership import check_directory, check_old_socket
 from ..zmtp import Connection, frame_header
 from .failures import failed
 from .peer import ENOUGH_BYTES, Frames, Peer
@@ -102,10 +104,14 @@ class IpcPeer(Peer, asyncio.Protocol):
 class IpcGateway:
     """Listens on one ipc:// endpoint. A lock beside the socket keeps a second supervisor from taking it over."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, mode: int | None = None, group: str | None = None) -> None:
+        """mode, group: the socket's, if it is not for its owner alone."""
         self.endpoint = endpoint
+        self._mode = mode
+        self._group = group
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._lock: int | None = None
+        self._bound = False
         self._server: asyncio.Server | None = None
 
     async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
@@ -113,22 +119,19 @@ class IpcGateway:
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(mode=0o700, parents=True)
+                self._share(self.path.parent, 0o750)
+            check_directory(self.path.parent, shared=self._mode is not None)
             self._take_lock()
+            check_old_socket(self.path)
             self.path.unlink(missing_ok=True)
-            loop = asyncio.get_running_loop()
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.setblocking(False)
-            previous = os.umask(0o177)
-            try:
-                listener.bind(str(self.path))
-            finally:
-                os.umask(previous)
+            listener = self._bind()
         except OSError as error:
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
 
         def accept() -> IpcPeer:
             return IpcPeer(frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes)
 
+        loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(accept, sock=listener, backlog=1024)
 
     def stop_listening(self) -> None:
@@ -140,12 +143,38 @@ class IpcGateway:
         """Remove the socket and give the endpoint free."""
         self.stop_listening()
         if self._lock is not None:
-            self.path.unlink(missing_ok=True)
+            if self._bound:  # else what is there is not ours
+                self.path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
+    def _bind(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            previous = os.umask(0o177)
+            try:
+                listener.bind(str(self.path))
+            finally:
+                os.umask(previous)
+            self._bound = True
+            self._share(self.path, self._mode or 0o600)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def _share(self, path: Path, mode: int) -> None:
+        """Give it to the group that is configured, if one is."""
+        if self._group is not None:
+            try:
+                shutil.chown(path, group=self._group)
+            except LookupError:
+                raise ConfigError(f"socket_group: there is no group {self._group!r}") from None
+            path.chmod(mode)
+
     def _take_lock(self) -> None:
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

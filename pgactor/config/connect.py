@@ -67,6 +67,10 @@ class ConnectSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, o
     ssl_min_protocol_version: str | None = None
     ssl_max_protocol_version: str | None = None
 
+    def __repr__(self) -> str:
+        given = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
+        return f"<ConnectSettings {', '.join(given)}>"  # no values: passwords are among them
+
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for asyncpg.connect, without what only libpq knows."""
         given = {name: getattr(self, name) for name in ASYNCPGS_ARGUMENTS}

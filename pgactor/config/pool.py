@@ -62,6 +62,12 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     most."""
     recycling: Literal["reset", "clean", "verified", "fast"] = "reset"
     """How a connection is made ready for another worker; see docs/configuration.md."""
+    max_requests_per_worker: int = 20_000
+    """How many unanswered requests one worker may have; further ones are refused with QueueFull. 0: no limit."""
+    max_bytes_per_worker: int = 256 * 1024 * 1024
+    """How many bytes they may have, but for those of small ones; 0: no limit."""
+    max_leases_per_worker: int = 0
+    """How many leases one worker may hold and wait for; 0: no limit of its own."""
     workers_may_administer: bool | None = None
     """Whether workers may resize the pool and replace its connect arguments; not given: those on ipc may."""
 
@@ -129,6 +135,9 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "pipeline_stall_seconds",
             "worker_window",
             "lease_warning_seconds",
+            "max_requests_per_worker",
+            "max_bytes_per_worker",
+            "max_leases_per_worker",
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is expected to be greater or equal to zero")

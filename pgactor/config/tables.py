@@ -24,6 +24,9 @@ class PoolTable(PoolSettings, forbid_unknown_fields=True, frozen=True, kw_only=T
         if self.dsn is not None and self.connect.dsn is not None:
             raise ValueError("dsn is expected once: as dsn, or as connect.dsn")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} max_size {self.max_size}>"  # a password may be in its dsn
+
     def connecting(self, first: ConnectSettings) -> ConnectSettings:
         """How its connections are opened. first: how the first pool's are."""
         said: dict[str, Any] = msgspec.structs.asdict(self.connect)

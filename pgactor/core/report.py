@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ..errors import DatabaseUnavailable, PoolDeadlock, PoolTimeout, QueueFull
@@ -42,8 +43,12 @@ STATEMENT_LENGTH = 120
 """How many characters of a statement are shown."""
 
 
+_PASSWORD = re.compile(r"\bpassword(?:\s*=\s*\S|\s+(?:e|u&)?['$]).*", re.IGNORECASE | re.DOTALL)
+"""A password in a statement's text, as ALTER ROLE or dblink have it, and what follows it."""
+
+
 def _shorten(statement: str) -> str:
-    line = " ".join(statement[: 4 * STATEMENT_LENGTH].split())
+    line = " ".join(_PASSWORD.sub("password ...", statement[: 4 * STATEMENT_LENGTH]).split())
     return line if len(line) <= STATEMENT_LENGTH else line[: STATEMENT_LENGTH - 3] + "..."
 
 

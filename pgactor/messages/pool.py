@@ -120,3 +120,6 @@ class SetConnectArgs(Request, tag="set_connect_args"):
 
     dsn: str | None
     arguments: dict[str, Any] = {}  # noqa: RUF012 - msgspec makes a new one for each
+
+    def __repr__(self) -> str:
+        return f"<SetConnectArgs {', '.join(self.arguments)}>"  # no values: passwords are among them
