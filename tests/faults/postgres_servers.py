@@ -81,7 +81,13 @@ class Server:
         with (self.folder / f"{program}.out").open("w") as out:  # a pipe would be kept open by the server
             command = [str(self.programs / program), *arguments]
             code = subprocess.run(
-                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, user=self.owner, cwd=self.folder, timeout=60
+                command,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                user=self.owner,
+                cwd=self.folder,
+                timeout=60,
             ).returncode
         assert code == 0, (self.folder / f"{program}.out").read_text()
 
@@ -137,9 +143,7 @@ class Proxy:
         """How many bytes of replies have been passed on, on the connections that there are."""
         return sum(wire.passed[1] for wire in self._wires)
 
-    def blacken(
-        self, *, requests: bool = True, replies: bool = True, present: bool = True, new: bool = True
-    ) -> None:
+    def blacken(self, *, requests: bool = True, replies: bool = True, present: bool = True, new: bool = True) -> None:
         """Pass nothing more on, and cut nothing: neither what is said on the connections that are present, nor on new
         ones, neither requests nor replies; but for what is spared."""
         self._is_black = (requests and new, replies and new)
@@ -276,10 +280,16 @@ def serve(short_tmp: Path) -> Iterator[Serve]:
 
         def start(dsn: str, *, pool: dict[str, Any] | None = None, **settings: Any) -> WatchedSupervisor:
             made = WatchedSupervisor(folder=short_tmp, dsn=dsn, pool={**QUICK, **(pool or {})}, **settings)
-            stack.callback(made.stop)
+            stack.callback(_stop, made)
             return made
 
         yield start
+
+
+def _stop(supervisor: WatchedSupervisor) -> None:
+    supervisor.stop()
+    log = supervisor.log.read_text()
+    assert "Traceback" not in log, f"no fault of PostgreSQL's is a surprise:\n{log}"
 
 
 def full_service(client: Driven, size: int, *, seconds: float = 15.0) -> None:
@@ -288,7 +298,7 @@ def full_service(client: Driven, size: int, *, seconds: float = 15.0) -> None:
     def served() -> bool:
         leases: list[Any] = []
         try:
-            for _ in range(size):
+            while len(leases) < size:
                 leases.append(client.acquire(timeout=2))
             return all(lease.fetchval("select 7", timeout=2) == 7 for lease in leases)
         except (OSError, asyncpg.PostgresError):

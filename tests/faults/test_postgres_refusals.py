@@ -1,10 +1,9 @@
-"""PostgreSQL refuses connections: too many are there already, or the password is wrong. The server's own reason is said,
-never the password; what is there goes on; and when the reason is gone, so is the trouble."""
+"""PostgreSQL refuses connections: too many are there already, or the password is wrong. The server's own reason is
+said, never the password; what is there goes on; and when the reason is gone, so is the trouble."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,12 +22,12 @@ HBA = f"local all all trust\nhost all {GUEST} all scram-sha-256\nhost all all al
 
 
 @pytest.fixture
-def guest(postgres: Server, admin: Driven) -> Iterator[str]:
+def guest(postgres: Server, admin: Driven) -> str:
     """A user with a password, who may have no more than two connections."""
     (postgres.data / "pg_hba.conf").write_text(HBA)
     admin.execute(f"drop role if exists {GUEST}; create role {GUEST} login password '{PASSWORD}' connection limit 2")
     admin.execute("select pg_reload_conf()")
-    yield GUEST
+    return GUEST
 
 
 def served_as(guest: str, password: str, serve: Serve, proxy: Proxy, **pool: object) -> WatchedSupervisor:
