@@ -1,4 +1,4 @@
-"""A server that takes no writes any more: after a failover it may be a standby, or fenced off, and its connections are
+"""A server that takes no writes any more: after a failover it may be a standby, or fenced off, and connections to it are
 there still.
 
 PostgreSQL tells by the error of the first write (25006). The caller has it, and the connection is replaced when it

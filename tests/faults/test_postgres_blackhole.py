@@ -35,8 +35,9 @@ def lane(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def behind(serve: Serve, postgres: Server, proxy: Proxy, lane: str) -> WatchedSupervisor:
-    """A supervisor with two connections, through the proxy."""
+def behind(serve: Serve, postgres: Server, proxy: Proxy, request: pytest.FixtureRequest) -> WatchedSupervisor:
+    """A supervisor with two connections, through the proxy; in each lane, where the test asks for that."""
+    lane = request.getfixturevalue("lane") if "lane" in request.fixturenames else "on"
     return serve_through(serve, postgres, proxy, lane)
 
 
@@ -95,9 +96,29 @@ def test_requests_are_refused_with_the_reason_after_the_grace_period(
     full_service(client, 2)
 
 
+def test_who_wants_to_listen_to_a_silent_server_is_served_when_it_speaks(
+    behind: WatchedSupervisor, open_client: OpenClient, proxy: Proxy
+) -> None:
+    """By attempts that are bounded, as all are."""
+    proxy.blacken()
+    client = open_client(behind, "sync-ipc", request_timeout=30)
+    began = time.monotonic()
+    subscription = client.listen("silence")
+    listening = subscription.begin("__enter__")
+    until(lambda: len(proxy.attempts) >= 2)
+    assert len(proxy.attempts) <= 1 + (time.monotonic() - began) / CONNECT_SECONDS
+    assert not listening.done()
+    proxy.heal()
+    listening.result(AMPLE)
+    client.notify("silence", "over")
+    assert next(iter(subscription.target)).payload == "over"
+    subscription.close()
+
+
 # --- in the middle --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("lane")
 def test_a_reply_that_stops_in_the_middle_ends_at_its_timeout_and_holds_up_nobody(
     behind: WatchedSupervisor, open_client: OpenClient, proxy: Proxy
 ) -> None:
@@ -144,7 +165,7 @@ def test_what_stands_behind_a_silent_statement_is_unknown_if_it_was_sent_and_nev
     assert set(range(1, 8)) - set(unknown) <= set(written)
 
 
-@pytest.mark.parametrize("recycling", ["reset", "verified"])
+@pytest.mark.parametrize(("recycling", "lane"), [("reset", "on"), ("reset", "off"), ("verified", "on")])
 def test_dead_connections_cost_a_timeout_each_and_none_where_they_are_verified(
     serve: Serve, open_client: OpenClient, postgres: Server, proxy: Proxy, lane: str, recycling: str
 ) -> None:
@@ -190,8 +211,9 @@ def test_a_lease_on_a_dead_connection_is_released_at_once_and_its_connection_rep
 # --- while cancelling -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("lane")
 def test_a_cancel_request_that_vanishes_holds_up_no_other_holder(
-    behind: WatchedSupervisor, open_client: OpenClient, proxy: Proxy, admin: Driven
+    behind: WatchedSupervisor, open_client: OpenClient, proxy: Proxy
 ) -> None:
     """The connections that there are go on; the cancel request, which takes one of its own, is swallowed."""
     one, other = (open_client(behind, "async-ipc") for _ in range(2))
@@ -231,11 +253,13 @@ def test_a_lease_whose_statement_cannot_be_cancelled_is_lost_and_says_why(
     assert connections(behind, proxy) == 2
 
 
-@pytest.mark.parametrize("what", ["idle", "in a statement", "in a transaction", "being opened"])
+@pytest.mark.parametrize("what", ["in use", "being opened"])
 def test_a_supervisor_before_a_silent_server_stops_in_time(
     serve: Serve, open_client: OpenClient, postgres: Server, proxy: Proxy, what: str
 ) -> None:
-    supervisor = serve_through(serve, postgres, proxy, "on", drain_timeout_seconds=0.3, connect={"timeout": 30})
+    supervisor = serve_through(
+        serve, postgres, proxy, "on", max_size=3, drain_timeout_seconds=0.3, connect={"timeout": 30}
+    )
     client = open_client(supervisor, "async-ipc")
     calls: list[Future[Any]] = []
     if what == "being opened":
@@ -243,14 +267,13 @@ def test_a_supervisor_before_a_silent_server_stops_in_time(
         calls.append(client.begin("fetchval", "select 1", timeout=60))
         until(lambda: proxy.attempts)
     else:
-        full_service(client, 1)
-        if what == "in a transaction":
-            lease = client.acquire()
-            lease.execute("begin")
+        full_service(client, 3)
+        lease = client.acquire()
+        lease.execute("begin")
         proxy.blacken()
-        if what == "in a statement":
-            calls.append(client.begin("fetchval", "select 1", timeout=60))
-            until(lambda: client.status().busy == 1)
+        calls.append(client.begin("fetchval", "select 1", timeout=60))
+        until(lambda: client.status().busy == 1)
+        assert (client.status().leased, client.status().idle) == (1, 1)
     with takes_at_most(AMPLE):
         assert supervisor.stop() == 0
     for call in calls:
@@ -260,6 +283,7 @@ def test_a_supervisor_before_a_silent_server_stops_in_time(
 # --- a slow server --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("lane")
 def test_replies_that_come_in_dribs_and_drabs_are_whole(
     behind: WatchedSupervisor, open_client: OpenClient, proxy: Proxy
 ) -> None:

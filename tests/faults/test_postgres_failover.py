@@ -4,9 +4,11 @@ connection whose server takes no writes any more is replaced."""
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -57,25 +59,39 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_connections_lead_to_the_server_that_is_asked_for(
-    serve: Serve, pair: tuple[Server, Server], target: str
-) -> None:
-    """In four pools of one supervisor, so many orders of the hosts there are."""
+def pools(dsns: dict[str, str]) -> str:
+    """Named pools, each of which says at once that there is no connection to be had."""
+    settings = "min_size = 0\nmax_size = 2\ndatabase_grace_seconds = 0.01\n"
+    return "".join(
+        f'[pools.{name}]\n{settings}[pools.{name}.connect]\ndsn = "{dsn}"\ntimeout = 3\n'
+        for name, dsn in dsns.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def finding(pair: tuple[Server, Server]) -> Iterator[WatchedSupervisor]:
+    """A supervisor with a pool for each target and each order of the hosts."""
     primary, standby = (server.port for server in pair)
     orders = {"there": (primary, standby), "back": (standby, primary), "one": (primary,), "other": (standby,)}
-    more = "".join(
-        f'[pools.{name}]\ndatabase_grace_seconds = 0.01\n[pools.{name}.connect]\ndsn = "{dsn_of(target, *ports)}"\n'
-        for name, ports in orders.items()
-    )
-    supervisor = serve(dsn_of("any", primary), toml=more)
-    for name, expected in zip(orders, TARGETS[target], strict=True):
-        with Client(supervisor.ipc, pool=name) as client:
+    dsns = {f"{target}-{order}": dsn_of(target, *ports) for target in TARGETS for order, ports in orders.items()}
+    with tempfile.TemporaryDirectory(prefix="pga-") as folder:
+        supervisor = WatchedSupervisor(folder=Path(folder), dsn=dsn_of("any", primary), toml=pools(dsns))
+        yield supervisor
+        supervisor.stop()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_connections_lead_to_the_server_that_is_asked_for(
+    finding: WatchedSupervisor, pair: tuple[Server, Server], target: str
+) -> None:
+    ports = {"primary": pair[0].port, "standby": pair[1].port}
+    for order, expected in zip(("there", "back", "one", "other"), TARGETS[target], strict=True):
+        with Client(finding.ipc, pool=f"{target}-{order}") as client:
             if expected is None:
-                with pytest.raises(DatabaseUnavailable, match=f"TargetServerAttributeNotMatched.*'?{target}"):
+                with pytest.raises(DatabaseUnavailable, match=f"TargetServerAttributeNotMatched.*'{target}"):
                     client.fetchval(PORT, timeout=10)
             else:
-                assert client.fetchval(PORT, timeout=10) == {"primary": primary, "standby": standby}[expected], name
+                assert client.fetchval(PORT, timeout=10) == ports[expected], order
 
 
 # --- hosts that are down --------------------------------------------------------------------------------------
@@ -95,14 +111,14 @@ def broken(request: pytest.FixtureRequest, loop_thread: LoopThread, postgres: Se
         proxy.close()
 
 
-@pytest.mark.parametrize("target", ["any", "read-write", "prefer-standby"])
-def test_a_host_that_is_down_leaves_time_for_the_next(
-    serve: Serve, open_client: OpenClient, postgres: Server, broken: int, target: str
-) -> None:
+def test_a_host_that_is_down_leaves_time_for_the_next(serve: Serve, postgres: Server, broken: int) -> None:
     """However it is down, and though no connect_timeout is given: only the whole attempt has a limit."""
-    supervisor = serve(dsn_of(target, broken, postgres.port), max_size=2, connect={"timeout": 2})
-    client = open_client(supervisor, "sync-ipc")
-    assert client.fetchval(PORT, timeout=10) == postgres.port
+    targets = ("any", "read-write", "prefer-standby")
+    dsns = {target: dsn_of(target, broken, postgres.port) for target in targets}
+    supervisor = serve(postgres.dsn(), toml=pools(dsns))
+    for target in targets:
+        with Client(supervisor.ipc, pool=target) as client:
+            assert client.fetchval(PORT, timeout=20) == postgres.port
 
 
 def test_a_name_with_several_addresses_leaves_time_for_each(serve: Serve) -> None:

@@ -108,18 +108,13 @@ class Load:
             self.strange.append(error)
 
 
-@pytest.fixture(params=["on", "off"])
-def lane(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def load_table(admin: Driven) -> str:
     admin.execute("drop table if exists written; create table written (number int)")
     return "written"
 
 
-@pytest.mark.parametrize("mode", ["immediate", "fast"])
+@pytest.mark.parametrize(("mode", "lane"), [("immediate", "on"), ("immediate", "off"), ("fast", "on")])
 def test_under_load_a_restart_costs_what_was_in_flight_and_nothing_is_lost_or_doubled(
     serve: Serve,
     open_client: OpenClient,

@@ -4,7 +4,6 @@ ones, statements in flight, transactions and the connection that listens: tests/
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import asyncpg
 import pytest
@@ -18,7 +17,6 @@ from tests.supervising import until
 pytestmark = pytest.mark.xdist_group("postgres terminates")
 
 ENDED = (OutcomeUnknown, LeaseLost, asyncpg.AdminShutdownError)
-KINDS = ("sync-ipc", "async-tcp")
 
 
 @pytest.fixture
@@ -26,9 +24,9 @@ def supervisor(serve: Serve, postgres: Server, proxy: Proxy) -> WatchedSuperviso
     return serve(postgres.dsn(proxy.port), max_size=2)
 
 
-@pytest.fixture(params=KINDS)
-def client(request: pytest.FixtureRequest, supervisor: WatchedSupervisor, open_client: OpenClient) -> Driven:
-    return open_client(supervisor, request.param)
+@pytest.fixture
+def client(supervisor: WatchedSupervisor, open_client: OpenClient) -> Driven:
+    return open_client(supervisor, "async-tcp")
 
 
 Terminate = Callable[[], int]
@@ -133,10 +131,9 @@ def test_in_a_copy(client: Driven, admin: Driven, terminate: Terminate, proxy: P
         proxy.pieces, proxy.pause = 65536, 0.01
         query, taken = "select n, repeat('x', 1000) from generate_series(1, 1000000) n", bytearray()
 
-        async def take_later(data: bytes) -> None:
+        async def take(data: bytes) -> None:
             taken.extend(data)
 
-        take: Any = taken.extend if client.loop is None else take_later
         copy = lease.begin("copy_from_query", query, output=take)
         until(lambda: len(taken) > 100_000)
     assert not copy.done()
