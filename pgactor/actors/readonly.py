@@ -1,5 +1,5 @@
-"""A server that takes no writes any more: after a failover it may be a standby, or fenced off, and connections to it are
-there still.
+"""A server that takes no writes any more: after a failover it may be a standby, or fenced off, and the connections to
+it are there still.
 
 PostgreSQL tells by the error of the first write (25006). The caller has it, and the connection is replaced when it
 comes back, which leads to whoever is the primary by then. A transaction that was read-only by wish says the same, so
