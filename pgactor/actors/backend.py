@@ -25,6 +25,7 @@ from .failures import EXPECTED, in_words
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .pipeline import Pipeline
+from .readonly import has_gone_wrong
 from .reports import BackendReports
 from .session import Session
 from .sessionlane import NeverBegan, SessionLane
@@ -111,6 +112,12 @@ class Backend:
         """Whatever the session remembers of the database's types and statements may be wrong."""
         if self.pid:
             self._session.forget_schema()
+
+    def refused_write(self) -> None:
+        """PostgreSQL has refused a write: if the server takes none any more, another is to be found."""
+        if self.pid and has_gone_wrong(self._session):
+            log.warning("%s (pid %d) is replaced: its server takes no writes", self.name, self.pid)
+            self._reports.spoiled(self)
 
     def _leave(self) -> None:
         if self.tenancy is not None:

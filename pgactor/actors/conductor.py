@@ -35,7 +35,7 @@ from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
 from ..errors import ConfigError, LeaseError
-from ..messages import Batch, Done, Granted, LeaseEnded, Results, Rows, Token
+from ..messages import Batch, Done, Granted, LeaseEnded, Message, Results, Rows, Token
 from ..messages.unions import LeaseNotice
 from . import batches
 from .administration import SetArguments
@@ -48,6 +48,7 @@ from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .listener import Listener
 from .peer import Peer
+from .readonly import is_told
 from .reports import Answer
 from .session import Session, as_exception
 from .shapes import Shape, ShapeTable
@@ -177,6 +178,7 @@ class Conductor:
         if not self.pool.answer(request):
             return
         peer: Peer = request.worker.link
+        self._look_at(request, reply)
         if isinstance(reply, Results):
             batches.send_results(peer, reply)
         elif shape is not None and isinstance(reply, Rows) and shape.number not in peer.shapes:
@@ -218,7 +220,9 @@ class Conductor:
 
     def failed(self, request: Request, error: Exception) -> None:
         if self.pool.answer(request):
-            request.worker.link.send(statement_failed(request.id, error))
+            reply = statement_failed(request.id, error)
+            self._look_at(request, reply)
+            request.worker.link.send(reply)
 
     def results(self, request: Request, group: Group) -> None:
         if not self.pool.answer(request):
@@ -228,11 +232,20 @@ class Conductor:
             index, error = group.error
             sql = "" if index is None else group.statements[index][0].sql
             named = index if isinstance(request.payload, Batch) else None
-            peer.send(statement_failed(request.id, as_exception(error, sql), index=named))
+            reply = statement_failed(request.id, as_exception(error, sql), index=named)
+            self._look_at(request, reply)
+            peer.send(reply)
         elif isinstance(request.payload, Batch):
-            batches.send_results(peer, batches.results_of(request.id, group))
+            results = batches.results_of(request.id, group)
+            self._look_at(request, results)
+            batches.send_results(peer, results)
         else:
             peer.send(Done(request.id))
+
+    def _look_at(self, request: Request, reply: Message) -> None:
+        """Has the backend looked at whose server refuses writes."""
+        if request.holder is not None and is_told(request, reply) and request.holder in self._backends:
+            self._backends[request.holder].refused_write()
 
     def came_back(self, backend: Backend, requests: list[Request]) -> None:
         actions: list[Action] = []

@@ -61,8 +61,8 @@ class Session(asyncpg.Connection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
 
     notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
-    it is in the hands of the hooks that make it. has_codecs: they have set codecs of types, of which the statement
-    lane knows nothing. renewal: makes it as new.
+    it is in the hands of the hooks that make it. is_for_reading: nobody expects to write on it. has_codecs: the hooks
+    have set codecs of types, of which the statement lane knows nothing. renewal: makes it as new.
     """
 
     _protocol: Any
@@ -83,6 +83,7 @@ class Session(asyncpg.Connection):
         self._feed: Feed | None = None
         self.notified: Callable[[str, str, int], None] | None = None
         self.is_new = True
+        self.is_for_reading = False
         self.has_codecs = False
         self.coded: frozenset[int] = frozenset()  # types whose values do not look as they usually do
         self._reported: tuple[str, dict[str, str]] = ("", {})

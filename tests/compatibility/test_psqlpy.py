@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pgactor.actors.dialing import Dialer
 from pgactor.actors.session import Session
 from pgactor.config.loading import connect_settings
 from pgactor.errors import ConfigError, NotPermitted
+from tests.faults.postgres_servers import server_folder
 from tests.supervising import StartSupervisor, until
 from tests.tls_postgres import USER, Server
 
@@ -169,7 +170,7 @@ async def test_B1_target_session_attrs(attribute: str, fits: bool, here: dict[st
 
 @pytest.mark.parametrize("attribute", ["read-only", "standby", "prefer-standby"])
 async def test_B1_hosts_are_tried_until_one_is_what_is_asked_for(attribute: str, server: Server) -> None:
-    """Neither is a standby, both are what a setting of the session makes of them."""
+    """Where no host is a standby, they are what a setting of the session makes of them."""
     given: dict[str, Any] = {"username": USER, "db_name": "postgres", "port": server.port}
     given["target_session_attrs"] = attribute
     hosts: dict[str, Any] = {"hosts": ["127.0.0.2", "127.0.0.3"]}
@@ -180,6 +181,38 @@ async def test_B1_hosts_are_tried_until_one_is_what_is_asked_for(attribute: str,
             await seen_by_us(**given, **hosts)
     else:
         assert await seen_by_us(options="-c default_transaction_read_only=on", **given, **hosts)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[int, int]]:
+    """The ports of a primary and of its standby."""
+    with server_folder() as primary, server_folder() as standby:
+        primary.make()
+        primary.start()
+        primary.copy_to(standby)
+        standby.start()
+        yield primary.port, standby.port
+
+
+@pytest.mark.parametrize(("attribute", "of_standby_first"), [("Any", 1), ("ReadWrite", 0), ("ReadOnly", 1)])
+async def test_B1_a_standby_is_told_from_its_primary(
+    pair: tuple[int, int], attribute: str, of_standby_first: int
+) -> None:
+    """By both, whichever comes first."""
+    given: dict[str, Any] = {"username": USER, "db_name": "postgres", "hosts": ["127.0.0.1"] * 2}
+    for ports in (pair, pair[::-1]):
+        expected = ports[0] if attribute == "Any" else pair[of_standby_first]
+        seen = await both_see(target_session_attrs=attribute, ports=list(ports), **given)
+        assert seen["port"] == expected
+
+
+@pytest.mark.parametrize(("attribute", "found"), [("primary", 0), ("standby", 1), ("prefer-standby", 1)])
+async def test_B1_libpqs_other_targets(pair: tuple[int, int], attribute: str, found: int) -> None:
+    """psqlpy has no names for primary, standby and prefer-standby; here they are libpq's, with a real standby."""
+    given: dict[str, Any] = {"username": USER, "db_name": "postgres", "hosts": ["127.0.0.1"] * 2}
+    for ports in (pair, pair[::-1]):
+        seen = await seen_by_us(target_session_attrs=attribute, ports=list(ports), **given)
+        assert seen["port"] == pair[found]
 
 
 async def test_B1_connect_timeout_is_for_each_address(server: Server, here: dict[str, Any], silent: int) -> None:
