@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pgactor import Client, Lease
@@ -30,6 +31,9 @@ select pg_backend_pid() as pid, current_setting('work_mem') as work_mem,
     (select count(*) from pg_cursors where statement not like '%pg_cursors%') as cursors, pg_current_xact_id_if_assigned() is not null as in_transaction
 """
 """What a worker may find of the one before it: nothing."""
+
+NEXT_LIFE = "select pg_backend_pid() || ' ' || pg_current_xact_id()"
+"""The same within a transaction."""
 
 LEFT = """
 select format('%s of %s (%s: %s)', locktype, pid, state, query)
@@ -115,6 +119,7 @@ class Scene:
         self._work_mem = db.fetchval("show work_mem")
         self._fillers: list[Lease] = []
         self._rows = 0
+        self._at_the_gate = 0
         db.execute(f"insert into {table} values ({self._rows}, 0)")
         until(lambda: observer.status().idle == observer.status().max_size)
         self._backends = set(supervisor.backends(db))
@@ -152,21 +157,17 @@ class Scene:
             assert worker.ask("block the loop") == "blocked"
         else:
             worker.stop()
-        self._fillers.pop().release()
+        self.free_one()
         self._see_lease(worker, kind)
 
     def _see_running(self, worker: Hand, kind: str) -> None:
         until(lambda: self._of(worker).running == 1)
-        until(lambda: self._waits_at_the_gate() == 1)
+        self._see_at_the_gate()
 
     def _see_resetting(self, worker: Hand, _: str) -> None:
         until(lambda: self._of(worker).leases == 0)
         until(lambda: self.observer.status().resetting == 1)
-        until(lambda: self._waits_at_the_gate() == 1)
-
-    _see_copying_in = _see_copying_out = _see_running_copy = lambda self, worker, _: until(
-        lambda: self._of(worker).running == 1
-    )
+        self._see_at_the_gate()
 
     def child(self, parent: Hand) -> Hand:
         """A child, forked by a worker in its state."""
@@ -187,10 +188,12 @@ class Scene:
             self._gate_is_closed = True
             self._db.execute("select pg_advisory_lock($1)", self.gate)
 
-    def _waits_at_the_gate(self) -> int:
+    def _see_at_the_gate(self) -> None:
+        """One more backend waits at the gate."""
+        self._at_the_gate += 1
         sql = """select count(*) from pg_locks join pg_stat_activity using (pid)
                  where locktype = 'advisory' and not granted and application_name = $1"""
-        return int(self._db.fetchval(sql, self.supervisor.name))
+        until(lambda: self._db.fetchval(sql, self.supervisor.name) == self._at_the_gate)
 
     # --- afterwards ---------------------------------------------------------------------------------------
 
@@ -201,6 +204,23 @@ class Scene:
             self._db.execute("select pg_advisory_unlock($1)", self.gate)
         while self._fillers:
             self._fillers.pop().release()
+
+    def free_one(self) -> None:
+        """A backend becomes free for whoever waits for one."""
+        self._fillers.pop().release()
+
+    @contextmanager
+    def next_life(self) -> Iterator[None]:
+        """All backends are leased to another worker, which is in a transaction on each and notices nothing."""
+        leases = [self.observer.acquire(timeout=20) for _ in range(self.status().max_size - 1)]
+        for lease in leases:
+            lease.execute("begin")
+        before = [lease.fetchval(NEXT_LIFE) for lease in leases]
+        yield
+        assert [lease.fetchval(NEXT_LIFE) for lease in leases] == before
+        for lease in leases:
+            assert lease.execute("commit") == "COMMIT"
+            lease.release()
 
     def status(self) -> PoolStatus:
         """The state of the pool."""
@@ -215,9 +235,10 @@ class Scene:
         others = 1 + len(self._fillers)
         until(lambda: self.status().leased == others and self.status().waiting == 0, seconds=seconds)
 
-    def must_be_as_before(self, *, committed: int = 0, closed: int = 0) -> None:
+    def must_be_as_before(self, *, committed: int = 0, copied: bool = False, closed: int = 0) -> None:
         """Nothing is left of the workers: in PostgreSQL, in `status`, in the supervisor's memory; the bystander has
-        noticed nothing. committed: how many of them had their transaction committed. closed: how many backends may
+        noticed nothing. committed: how many of them had their transaction committed. copied: whether a COPY went on to
+        its end. closed: how many backends may
         have been replaced."""
         self.open_the_gate()
         own = [self._bystander.pid]
@@ -230,7 +251,7 @@ class Scene:
         self._each_backend_must_serve(closed)
         values = self._db.fetch(f"select value from {self.table} where value <> 0")
         assert [each["value"] for each in values] == [ADDED] * committed
-        assert self._db.fetchval(f"select count(*) from {self.table} where id < 0") == 0
+        assert bool(self._db.fetchval(f"delete from {self.table} where id < 0 returning 1")) is copied
         self._memory_must_be_as_before()
 
     def _each_backend_must_serve(self, closed: int = 0) -> None:
@@ -238,7 +259,7 @@ class Scene:
         leases = [self.observer.acquire(timeout=20) for _ in range(self.status().max_size)]
         sessions = [lease.fetchrow(SESSION) for lease in leases]
         for lease in leases:
-            assert lease.execute(f"update {self.table} set value = value") != "UPDATE 0"
+            assert lease.execute(f"update {self.table} set value = value where id = 0") != "UPDATE 0"
             lease.release()
         for session in sessions:
             assert session is not None
@@ -247,7 +268,7 @@ class Scene:
         assert len(self._backends - pids) <= closed, "backends were replaced that need not be"
 
     def _memory_must_be_as_before(self) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 15
         while more := {
             name: f"{count} instead of {self.before.get(name, 0)}"
             for name, count in self.supervisor.census().items()

@@ -121,7 +121,7 @@ def copying_in(post: Post) -> str:
     """It has sent some of the rows of a COPY, and has more."""
     lease = post.acquire()
 
-    first = b"".join(b"%d\t1\n" % -(post.row * COPIED + each) for each in range(COPIED))
+    first = b"".join(b"%d\t0\n" % -(post.row * COPIED + each) for each in range(COPIED))
 
     def pieces() -> Iterator[bytes]:
         yield first
@@ -167,7 +167,7 @@ def in_a_cursor(post: Post) -> str:
 
 STATES = {
     each.__name__: each
-    for each in (queued, granted, idle, running, in_a_transaction, resetting, copying_in, copying_out, in_a_cursor)
+    for each in (idle, running, in_a_transaction, resetting, copying_in, copying_out, in_a_cursor, granted, queued)
 }
 
 

@@ -149,6 +149,8 @@ def use_anew(client: Any) -> str:
 
 def touch(post: Post) -> str:
     """Use the parent's lease; what comes of it."""
+    if post.lease is None:
+        return "no lease"
     try:
         in_this_process(post.lease).fetchval("select 1")
     except Exception as error:
