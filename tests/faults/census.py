@@ -1,7 +1,7 @@
 """`pgactor serve`, with a socket at which a test asks what the process remembers: `python census.py SOCKET serve ...`.
 
 Whoever connects to the socket gets a JSON object and the end of the connection: how many objects of each class of
-pgactor's there are, how many tasks, descriptors and deadlines.
+pgactor's there are, how many tasks, sockets and deadlines.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from pgactor.actors import pools, supervisor
@@ -46,7 +47,7 @@ def count() -> dict[str, int]:
     for name in CACHES | OF_BACKENDS:
         found.pop(name, None)
     found["tasks"] = len(asyncio.all_tasks(KEPT[0]._loop))
-    found["descriptors"] = len(os.listdir("/proc/self/fd"))
+    found["sockets"] = sum("socket:" in os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
     for name, conductor in KEPT[0].conductors.items():
         pool = conductor.pool
         found[f"{name}: workers"] = len(pool.roster)

@@ -108,7 +108,11 @@ def test_workers_that_were_stopped_for_too_long_cannot_touch_their_backends_next
     may_say = {state: unknown if state in ("running", "copying_in", "copying_out") else lost for state in ZOMBIES}
     may_say["resetting"] = {"ConnectionDoesNotExistError"}
     assert {state: word for state, word in said.items() if word.split(":")[0] not in may_say[state]} == {}
-    assert [zombie.ask("use") for zombie in zombies.values()] == ["used"] * len(zombies)
+    for zombie in zombies.values():
+        word = zombie.ask("use")
+        if road == "tcp" and word.startswith("OutcomeUnknown"):  # how it may learn that it was given up
+            word = zombie.ask("use")
+        assert word == "used"
     for zombie in zombies.values():
         zombie.kill()
     scene.must_be_as_before()
