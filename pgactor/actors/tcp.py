@@ -25,6 +25,8 @@ PROBE_SECONDS = 15.0
 FRAMES_IN_LIBZMQ = 16
 """How many unsent frames of a worker libzmq holds, which counts them and not their bytes; the others wait here."""
 RETRY_SECONDS = 0.002
+MOST_GIVEN_UP = 1024
+"""Of how many links that were given up it is remembered."""
 
 
 class TcpPeer(Peer):
@@ -60,6 +62,7 @@ class TcpGateway:
         self.endpoint = endpoint
         _require_loopback(endpoint)
         self._peers: dict[bytes, TcpPeer] = {}
+        self._given_up: dict[bytes, None] = {}  # the last whose workers were lost: they may not know
         self._waiting: set[TcpPeer] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
@@ -149,6 +152,9 @@ class TcpGateway:
         peer.room_made()
         if self._peers.get(peer.routing_id) is peer:
             del self._peers[peer.routing_id]
+            self._given_up[peer.routing_id] = None
+            if len(self._given_up) > MOST_GIVEN_UP:
+                del self._given_up[next(iter(self._given_up))]
             self._loop.call_soon(peer.heard_by.disconnected, peer, reason)
 
     def _read(self) -> None:
@@ -167,6 +173,7 @@ class TcpGateway:
             if peer is None:
                 peer = TcpPeer(self, routing_id, max_frame_bytes=self._max_frame_bytes)
                 peer.heard_by = self._frames
+                peer.given_up = routing_id in self._given_up
                 self._peers[routing_id] = peer
             if len(parts) == 1:
                 peer.heard_by.frame(peer, parts[0])

@@ -52,7 +52,7 @@ def census_supervisor(dsn: str) -> Iterator[CensusSupervisor]:
             min_size=12,
             heartbeat_seconds=0.2,
             silence_seconds=1,
-            pool={"lease_share": 1.0, "max_inactive_connection_lifetime": 0},
+            pool={"lease_share": 1.0, "max_inactive_connection_lifetime": 0, "reset_timeout_seconds": 30},
         )
         yield supervisor
         supervisor.stop()

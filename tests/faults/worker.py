@@ -113,6 +113,9 @@ def main(
                 if os.fork() == 0:
                     be_a_child(path, client, post)
                     return
+            case "close":
+                client.close()
+                return
             case "_exit":
                 os._exit(0)
             case "exit" | None:
