@@ -44,8 +44,8 @@ class Frames(Protocol):
 class Peer(ABC):
     """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
 
-    worker: who said hello on it. given_up: somebody did, and was lost by silence. shapes: the numbers of those it was told, the first told first.
-    backlog: its messages that are read and not heard yet."""
+    worker: who said hello on it. given_up: somebody did, and was lost by silence. shapes: the numbers of those it was
+    told, the first told first. backlog: its messages that are read and not heard yet."""
 
     road: str
     heard_by: Frames

@@ -1,7 +1,7 @@
 """What is said to a link on which nobody has said hello: to a stranger, or to a worker that was given up.
 
-On tcp a worker of which nothing was heard for silence_seconds is lost. If it was only stopped, it goes on as if nothing
-had happened.
+On tcp a worker of which nothing was heard for silence_seconds is lost. If it was only stopped, it goes on as if
+nothing had happened.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`pgactor serve`, with a socket at which a test asks what the process remembers: `python census.py SOCKET serve ...`.
+"""`pgactor serve`, with a socket at which a test asks what is in its memory: `python census.py SOCKET serve ...`.
 
 Whoever connects to the socket gets a JSON object and the end of the connection: how many objects of each class of
 pgactor's there are, how many tasks, sockets and deadlines.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import socket
 import sys
 import threading
@@ -47,7 +46,9 @@ def count() -> dict[str, int]:
     for name in CACHES | OF_BACKENDS:
         found.pop(name, None)
     found["tasks"] = len(asyncio.all_tasks(KEPT[0]._loop))
-    found["sockets"] = sum("socket:" in os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+    found["sockets"] = sum(
+        "socket:" in str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()
+    )
     for name, conductor in KEPT[0].conductors.items():
         pool = conductor.pool
         found[f"{name}: workers"] = len(pool.roster)
@@ -89,6 +90,6 @@ def answer(path: str) -> None:
 
 
 if __name__ == "__main__":
-    supervisor.Pools = KeptPools  # type: ignore[misc]
+    vars(supervisor)["Pools"] = KeptPools
     threading.Thread(target=answer, args=(sys.argv.pop(1),), daemon=True).start()
     main()

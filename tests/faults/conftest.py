@@ -70,7 +70,7 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture(scope="module")
 def observer(census_supervisor: CensusSupervisor) -> Iterator[Client]:
     """A worker that watches."""
-    with Client(census_supervisor.ipc, label="observer") as client:
+    with Client(census_supervisor.ipc, label="observer") as client, client.listen("nobody"):  # one connection listens
         yield client
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from tests.endtoend.processes import Worker
 from tests.faults.worker import PATIENCE, Line
 
+
 class Hand:
     """A worker, or a child of one, as the test has it in hand."""
 

@@ -28,7 +28,8 @@ ITS_ROW = 1_000_000
 SESSION = """
 select pg_backend_pid() as pid, current_setting('work_mem') as work_mem,
     (select count(*) from pg_class where relnamespace = pg_my_temp_schema()) as temporary,
-    (select count(*) from pg_cursors where statement not like '%pg_cursors%') as cursors, pg_current_xact_id_if_assigned() is not null as in_transaction
+    (select count(*) from pg_cursors where statement not like '%pg_cursors%') as cursors,
+    pg_current_xact_id_if_assigned() is not null as in_transaction
 """
 """What a worker may find of the one before it: nothing."""
 
@@ -94,7 +95,9 @@ class Bystander:
         self.stop()
         assert self._errors == []
         self._lease.execute("commit")
-        assert self._lease.fetchval(f"delete from {self._table} where id = {ITS_ROW} returning value") == self._turns > 0
+        assert (
+            self._lease.fetchval(f"delete from {self._table} where id = {ITS_ROW} returning value") == self._turns > 0
+        )
         self._lease.release()
 
     def stop(self) -> None:
@@ -122,7 +125,7 @@ class Scene:
         self._at_the_gate = 0
         db.execute(f"insert into {table} values ({self._rows}, 0)")
         until(lambda: observer.status().idle == observer.status().max_size)
-        self._backends = set(supervisor.backends(db))
+        self._backends = {each.backend_pid for each in observer.status().holders}
         self._each_backend_must_serve()  # each remembers its last lease
         self.before = supervisor.census()
         self._bystander = Bystander(supervisor.ipc, table)
@@ -237,9 +240,8 @@ class Scene:
 
     def must_be_as_before(self, *, committed: int = 0, copied: bool = False, closed: int = 0) -> None:
         """Nothing is left of the workers: in PostgreSQL, in `status`, in the supervisor's memory; the bystander has
-        noticed nothing. committed: how many of them had their transaction committed. copied: whether a COPY went on to
-        its end. closed: how many backends may
-        have been replaced."""
+        noticed nothing. committed: how many of them had their transaction committed. copied: whether a COPY went on
+        to its end. closed: how many backends may have been replaced."""
         self.open_the_gate()
         own = [self._bystander.pid]
         until(lambda: not self._db.fetch(LEFT, self.supervisor.name, own))
@@ -287,4 +289,3 @@ class Scene:
 
 OpenScene = Callable[..., Scene]
 """Makes scenes: `open_scene("ipc")`."""
-

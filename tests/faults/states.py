@@ -32,7 +32,7 @@ end $$
 
 class Post:
     """Where a worker stands. client: a `Client`, or a `Driven` AsyncClient. table: with its row `row`. gate: the
-    number of an advisory lock that the test holds. arrived: says that the worker is there. go_on: told by the test."""
+    number of an advisory lock that the test holds. arrived: tells that it is there. go_on: the test says so."""
 
     def __init__(
         self, client: Any, *, table: str, row: int, gate: int, ttl: float | None, arrived: Callable[[], None]
@@ -179,7 +179,9 @@ def use(lease: Any) -> str:
 
 def _touch_everything(post: Post, lease: Any) -> None:
     lease.execute(f"update {post.table} set value = value + {ADDED} where id = {post.row}")
-    lease.execute("select pg_advisory_lock($1), pg_advisory_xact_lock($2)", post.gate + post.row, -post.gate - post.row)
+    lease.execute(
+        "select pg_advisory_lock($1), pg_advisory_xact_lock($2)", post.gate + post.row, -post.gate - post.row
+    )
     lease.execute("create temp table mine (id int)")
     lease.execute("set work_mem = '1234kB'")
 

@@ -10,7 +10,7 @@ from tests.faults.scene import OpenScene, Scene
 from tests.faults.states import STATES
 
 AT_ONCE = 5.0
-"""Seconds: on ipc a worker's end is known by its socket. The least that could be waited for instead is a ttl of 30 s."""
+"""Seconds: on ipc a worker's end is known by its socket. What else might free its lease is its ttl, of 30 s."""
 
 TTL = 1.0
 """Seconds, of leases that are to expire."""
@@ -25,7 +25,7 @@ AWAKE = pytest.mark.parametrize(
     ("kind", "state"),
     [(kind, state) for kind in ("sync", "async") for state in STATES if (kind, state) != ("sync", "granted")],
 )
-"""States in which a worker can exit or fork: a thread that waits takes what is granted at once, unless it is stopped."""
+"""Where a worker can exit or fork. (A thread that waits takes what is granted at once, unless it is stopped.)"""
 
 IN_A_CHILD = {"queued": "no lease", "granted": "no lease", "resetting": "InterfaceError"}
 """What becomes of the parent's lease in a child, where it is not LeaseLost: there was none yet, or none any more."""
@@ -132,4 +132,6 @@ def test_on_tcp_killed_workers_leave_nothing_after_silence_seconds(open_scene: O
 
 def goes_on(state: str) -> str:
     """What a worker says that went on as if nothing had happened."""
-    return {"copying_in": "COPY 40000", "copying_out": "COPY 5000", "resetting": "ConnectionDoesNotExistError"}.get(state, "went on")
+    return {"copying_in": "COPY 40000", "copying_out": "COPY 5000", "resetting": "ConnectionDoesNotExistError"}.get(
+        state, "went on"
+    )

@@ -1,7 +1,7 @@
-"""A worker of the fault tests: it comes into a state (states.py), tells the test where it is, and does as it is told.
+"""A worker of the fault tests: comes into a state (states.py), tells the test where it is, and does as it is told.
 
-A nursery process has everything imported; each worker is forked from it, as gunicorn does it, and connects to the test
-(nursery.py), which tells it in lines of JSON what to do. Children that it forks have a line of their own.
+A nursery process has everything imported; each worker is forked from it, as gunicorn does it, and connects to the
+test (nursery.py), which tells it in lines of JSON what to do. Children that it forks have a line of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tests.integration.driving import Driven, LoopThread
 
 PATIENCE = 30.0
 """Seconds after which what was expected is not expected any more."""
-
 
 
 class Line:
@@ -97,6 +96,11 @@ def main(
     life = threading.Thread(target=live, daemon=True)
     life.start()
     hold = threading.Event()
+
+    def block() -> None:
+        line.say("blocked")
+        hold.wait()
+
     while True:
         match line.hear():
             case "go on":
@@ -108,7 +112,7 @@ def main(
                 line.say(use_anew(client))
             case "block the loop":
                 assert loop is not None
-                loop.loop.call_soon_threadsafe(lambda: (line.say("blocked"), hold.wait()))
+                loop.loop.call_soon_threadsafe(block)
             case "fork":
                 if os.fork() == 0:
                     be_a_child(path, client, post)
