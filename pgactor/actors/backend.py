@@ -83,6 +83,7 @@ class Backend:
         self._woken: asyncio.Future[None] | None = None
         self._running: Request | None = None
         self._interrupted = False
+        self._cutting: asyncio.TimerHandle | None = None  # what was given up is to end before
         self._session: Session
         self._session_lane: SessionLane
         self.tenancy: Tenancy | None = None
@@ -146,7 +147,7 @@ class Backend:
                 self._interrupted = True
                 copy = request.payload if isinstance(request.payload, Copy) else None
                 if self._session.give_up() or (copy is not None and copy.give_up()):
-                    self._loop.call_later(self._reset_timeout, self._cut, request)
+                    self._cutting = self._loop.call_later(self._reset_timeout, self._cut, request)
                 else:
                     self.task.cancel()
         elif request in self._mailbox:
@@ -341,6 +342,9 @@ class Backend:
         finally:
             self._running = None
             self._interrupted = False
+            if self._cutting is not None:
+                self._cutting.cancel()
+                self._cutting = None
         if not synced and not session.is_closed():
             async with self._within_reset_timeout():
                 await session.quiet()

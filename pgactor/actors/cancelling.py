@@ -48,6 +48,7 @@ class Cancelling:
         self.cancelled: Request | None = None
         self.exposed: set[Request] = set()
         self._asking: asyncio.Task[None] | None = None  # the cancel request, while its connection is there
+        self._cutting: asyncio.TimerHandle | None = None  # the cancelled one is to end before
         self._held: list[Request] = []  # the cancelled one, if it has ended before that
         self._backend = backend
         self._session = session
@@ -113,7 +114,7 @@ class Cancelling:
             self._connection.cut(f"a statement could not be cancelled within {self._patience:g} s")
         self._asking = None
         if self.cancelled is request and self._flight.is_first(request):
-            self._loop.call_later(self._patience, self._cut_if_first, request)
+            self._cutting = self._loop.call_later(self._patience, self._cut_if_first, request)
         else:
             self._resume()
 
@@ -123,6 +124,9 @@ class Cancelling:
 
     def _resume(self) -> None:
         self.cancelled = None
+        if self._cutting is not None:
+            self._cutting.cancel()
+            self._cutting = None
         self._flight.is_barred = False
         self._flight.flush()
         self._look_at_first()

@@ -21,7 +21,7 @@ from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
 from ..core.statement import Statement
-from ..errors import LeaseError, ProtocolError, SupervisorUnavailable
+from ..errors import LeaseError, PgactorError, ProtocolError, SupervisorUnavailable
 from ..messages import (
     PROTOCOL_VERSION,
     Acquire,
@@ -57,7 +57,7 @@ from ..messages.session import (
 )
 from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
-from . import batches, copying, reading
+from . import batches, copying, reading, strangers
 from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
@@ -152,6 +152,7 @@ class Dialogue:
         self._lane.turn.enter()
         now = self._loop.time()
         actions: list[Action] = []
+        ended: PgactorError | None = None
         for message in messages:
             if peer.closed:
                 break
@@ -174,10 +175,11 @@ class Dialogue:
                 self._hello(peer, message)
             elif worker is None:
                 self.malformed(peer, "said no hello")
-                no_hello = ProtocolError("the first message on a link is expected to be a hello")
-                peer.send(failed(message.id if isinstance(message, AnyRequest) else None, no_hello))
+                ended = strangers.answer(peer, message) or ended
             else:
                 self._message(peer, worker, message)
+        if ended is not None:
+            peer.send(failed(None, ended))
         self._do(actions)
 
     def disconnected(self, peer: Peer, reason: str) -> None:

@@ -45,8 +45,9 @@ class Frames(Protocol):
 class Peer(ABC):
     """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
 
-    worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
-    backlog: its messages that are read and not heard yet. permit: what its key may do; None: it needs none."""
+    worker: who said hello on it. given_up: somebody did, and was lost by silence. shapes: the numbers of those it was
+    told, the first told first. backlog: its messages that are read and not heard yet. permit: what its key may do;
+    None: it needs none."""
 
     road: str
     heard_by: Frames
@@ -58,6 +59,7 @@ class Peer(ABC):
         self.shapes: dict[int, None] = {}
         self.closed = False
         self.said_goodbye = False
+        self.given_up = False
         self.backlog: deque[Any] = deque()
         self.max_frame_bytes = max_frame_bytes
         self._outbox: list[bytes] = []

@@ -32,6 +32,8 @@ GOODBYE_SECONDS = 1.0
 """How long the last words to a peer have to leave before its connection is shut down."""
 KEYS_SECONDS = 1.0
 """How often it is looked whether keys have come or gone."""
+MOST_GIVEN_UP = 1024
+"""Of how many links that were given up it is remembered."""
 
 
 class TcpPeer(Peer):
@@ -74,6 +76,7 @@ class TcpGateway:
         self._curve = curve
         _check(endpoint, keys=curve is not None)
         self._peers: dict[bytes, TcpPeer] = {}
+        self._given_up: dict[bytes, None] = {}  # the last whose workers were lost: they may not know
         self._waiting: set[TcpPeer] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
@@ -191,6 +194,9 @@ class TcpGateway:
         peer.room_made()
         if self._peers.get(peer.routing_id) is peer:
             del self._peers[peer.routing_id]
+            self._given_up[peer.routing_id] = None
+            if len(self._given_up) > MOST_GIVEN_UP:
+                del self._given_up[next(iter(self._given_up))]
             self._loop.call_soon(peer.heard_by.disconnected, peer, reason)
 
     def _read(self) -> None:
@@ -227,6 +233,7 @@ class TcpGateway:
         connection = TcpConnection(frame)
         peer = TcpPeer(self, routing_id, connection, max_frame_bytes=self._max_frame_bytes)
         peer.heard_by = self._frames
+        peer.given_up = routing_id in self._given_up
         self._peers[routing_id] = peer
         if routing_id[0] != 0:  # not libzmq's own, but an identity: another could take it over, with all it has
             self._refuse(peer, ProtocolError("a worker on tcp is expected to have no identity (ZMQ_ROUTING_ID)"))

@@ -64,9 +64,13 @@ class Holding:
         """Whether it has ended or is released."""
         return self.released or self._end is not None
 
-    def renewed(self, at: float) -> None:
-        """A heartbeat for it was sent."""
+    def renewed(self, at: float) -> bool:
+        """A heartbeat for it is sent. False: it has expired, and stays so, as after a process was stopped: the
+        supervisor has given its backend to another, or is about to."""
+        if at >= self._expires_at:
+            return False
         self._expires_at = at + self.ttl
+        return True
 
     def listeners_left(self) -> dict[str, int]:
         """How many listeners of each kind ("notification", "log") the owner has not removed."""

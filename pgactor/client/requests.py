@@ -64,8 +64,8 @@ class HeldLease(Protocol):
     def ended(self, error: BaseException) -> None:
         """The lease has ended without its owner's doing."""
 
-    def renewed(self, at: float) -> None:
-        """A heartbeat for it was sent."""
+    def renewed(self, at: float) -> bool:
+        """A heartbeat for it is sent. False: it has expired, and stays so."""
 
     def pushed(self, message: Settings | Notice) -> None:
         """The supervisor says something of the lease's session."""
@@ -112,11 +112,8 @@ class Requests:
         return Cancel(pending.id)
 
     def heartbeat(self, now: float) -> Heartbeat:
-        """The renewal of all leases, counted from now, when it is sent."""
-        leases = list(self.leases.values())
-        for lease in leases:
-            lease.renewed(now)
-        return Heartbeat([lease.token for lease in leases])
+        """The renewal of all leases that have not expired, counted from now, when it is sent."""
+        return Heartbeat([lease.token for lease in list(self.leases.values()) if lease.renewed(now)])
 
     def wait_for(self, inbox: Inbox) -> Pending | None:
         """Wait for notes as for a reply; None: there are some."""

@@ -36,9 +36,10 @@ class HeldToken:
     def pushed(self, message: Settings | Notice) -> None:
         self.told.append(message)
 
-    def renewed(self, at: float) -> None:
+    def renewed(self, at: float) -> bool:
         assert at < self.expires_at, "the renewal came too late"
         self.expires_at = at + self.ttl
+        return True
 
 
 def virtual_time(patch: pytest.MonkeyPatch) -> None:

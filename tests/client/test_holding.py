@@ -35,6 +35,14 @@ def test_a_renewal_counts_from_when_it_was_sent() -> None:
         lease.require_held("execute", 190.0)
 
 
+def test_a_lease_that_has_expired_is_not_renewed_by_a_heartbeat_that_comes_too_late() -> None:
+    lease = Holding(granted(1, ttl=30.0), asked_at=100.0)
+    lease.renewed(130.0)
+    with pytest.raises(LeaseExpired):
+        lease.require_held("execute", 130.0)
+    assert not lease.renewed(131.0), "it would be kept alive in the supervisor, for an owner that cannot use it"
+
+
 def test_a_lease_in_another_process_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     lease = Holding(granted(1), asked_at=100.0)
     pid = os.getpid()

@@ -59,8 +59,9 @@ class HeldToken:
     def pushed(self, message: Settings | Notice) -> None:
         self.told.append(message)
 
-    def renewed(self, at: float) -> None:
+    def renewed(self, at: float) -> bool:
         self.renewals.append(at)
+        return True
 
 
 def dialogue() -> Requests:

@@ -55,8 +55,8 @@ class HeldToken:
     def pushed(self, message: Settings | Notice) -> None:
         self.told.append(message)
 
-    def renewed(self, at: float) -> None:
-        pass
+    def renewed(self, at: float) -> bool:
+        return True
 
 
 class Waiters:

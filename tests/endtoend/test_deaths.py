@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from pgactor import Client
-from tests.endtoend.processes import StartSupervisor, StartWorker, Worker, ask, state_of
+from tests.endtoend.processes import StartSupervisor, StartWorker, Worker, ask
 from tests.supervising import SupervisorProcess, until
 
 AT_ONCE = 2.0
@@ -249,57 +247,3 @@ def test_a_killed_workers_one_shot_is_cancelled_in_postgresql(
     with Client(shared.ipc) as client:
         until(lambda: client.status().busy == client.status().resetting == 0)
         assert client.fetchval("select 1") == 1
-
-
-def test_200_workers_that_vanish_leave_no_worker_and_no_descriptor(
-    start_supervisor: StartSupervisor, start_worker: StartWorker
-) -> None:
-    supervisor = start_supervisor(max_size=4, min_size=4)
-    path = supervisor.ipc.removeprefix("ipc://")
-    with Client(supervisor.ipc, label="observer") as observer:
-        until(lambda: observer.status().idle == 4)
-        before = descriptors(supervisor)
-        crowd = start_worker(
-            """
-            import pgactor, signal
-            client = pgactor.Client(label="crowd")
-
-            def vanish(number):
-                assert client.fetchval("select $1::int", number) == number
-                match number % 5:
-                    case 0:
-                        client.close()
-                    case 1:
-                        lease = client.acquire()
-                        lease.execute("begin")
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    case 2:
-                        signal.setitimer(signal.ITIMER_REAL, 0.05)  # SIGALRM ends it in the middle of this:
-                        client.execute("select pg_sleep(60)")
-                    case 3:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            for start in range(0, 200, 40):
-                pids = [fork(vanish, number) for number in range(start, start + 40)]
-                say(sorted({status_of(pid) for pid in pids}))
-            """,
-            supervisor.ipc,
-        )
-        for _ in range(5):
-            assert crowd.hear(seconds=40) == [-signal.SIGALRM, -signal.SIGKILL, 0], crowd.errors
-        crowd.must_end_well()
-        for number in range(40):  # and some that never even said hello
-            with socket.socket(socket.AF_UNIX) as stranger:
-                stranger.connect(path)
-                stranger.send((b"", b"\xff", b"GET / HTTP/1.0\r\n\r\n", b"\xff" + bytes(8) + b"\x7f\x03")[number % 4])
-        until(lambda: [each.label for each in observer.status().workers] == ["observer"])
-        until(lambda: observer.status().idle == 4)
-        until(lambda: descriptors(supervisor) == before)
-        assert observer.status().leased == observer.status().waiting == 0
-        assert observer.status().counters["connections_lost"] == 0
-    assert state_of(supervisor.ipc).size == 4
-
-
-def descriptors(supervisor: SupervisorProcess) -> int:
-    """How many files and sockets it has open."""
-    return len(list(Path(f"/proc/{supervisor.pid}/fd").iterdir()))
