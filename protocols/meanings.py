@@ -509,6 +509,10 @@ STRUCTS: dict[str, Meaning] = {
             "pools": "The names of all pools that the supervisor has now.",
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
+            "faults": "How many unexpected errors the supervisor has met, and logged.",
+            "stalls": "How often its event loop stood still.",
+            "longest_stall_seconds": "For how long at most.",
+            "last_stall": "For how long the last time, and where, in words.",
         },
     ),
     "HolderStatus": Meaning(

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import zmq
 
 from ..errors import ConfigError, ProtocolError
-from .failures import failed
+from .failures import failed, in_words
+from .faults import tell
 from .peer import Frames, Peer
 
 log = logging.getLogger("pgactor.gateway")
@@ -169,7 +170,11 @@ class TcpGateway:
                 peer.heard_by = self._frames
                 self._peers[routing_id] = peer
             if len(parts) == 1:
-                peer.heard_by.frame(peer, parts[0])
+                try:
+                    peer.heard_by.frame(peer, parts[0])
+                except Exception as error:
+                    tell("a link is ended", error)
+                    self.forget(peer, in_words(error))
             else:
                 reason = f"a message is expected to have one part, this one had {len(parts)}"
                 peer.heard_by.malformed(peer, reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DatabaseUnavailable, PoolTimeout, QueueFull
 from ..messages.pool import HolderStatus, PoolStatus, WorkerStatus
@@ -76,7 +76,7 @@ def worker_status(worker: Worker, now: float) -> WorkerStatus:
 
 def status(pool: Pool, now: float) -> PoolStatus:
     """The whole state."""
-    count = _count(pool.fleet)
+    count: Any = _count(pool.fleet)
     return PoolStatus(
         version=__version__,
         epoch=pool.epoch,
