@@ -2,8 +2,8 @@
 
 Workers are killed, stopped and woken, PostgreSQL is restarted as by a crash, and the supervisor killed and started
 again; somebody reads none of his replies, somebody asks far too much, the pool grows and shrinks. (Backends are the
-disturber's.) The supervisor is killed in the first part of the run only, so that one of them lives long, and it can be
-seen whether its memory grows.
+disturber's.) The supervisor is killed in the first part of the run only: after that one of them lives long, so that
+it can be seen whether its memory grows.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ COUNTERS = (
 )
 """What is counted from the supervisor's start."""
 
+TOLD_SECONDS = 0.05
+"""How old the state may be that an error tells: in an overload thousands are refused at once, and to find out the state
+for each of them would cost more than to serve them."""
+
 STATEMENT_LENGTH = 120
 """How many characters of a statement are shown."""
 
@@ -135,6 +139,14 @@ def _holders_in_words(holders: list[HolderStatus]) -> str:
 
 
 def _facts(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, object]]:
+    """The state, in words and in figures, of this moment or of one shortly before."""
+    if fleet.told is None or not fleet.told[0] <= now < fleet.told[0] + TOLD_SECONDS:
+        fleet.told = (now, *_tell(fleet, waiting, now))
+    _, text, facts = fleet.told
+    return text, dict(facts)
+
+
+def _tell(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, object]]:
     count = {"max_size": fleet.settings.max_size, **_count(fleet), "waiting": waiting}
     text = ", ".join(f"{name} {number}" for name, number in count.items())
     if fleet.opener.failures:
