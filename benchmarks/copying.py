@@ -1,4 +1,4 @@
-"""COPY in and out and a long cursor beside asyncpg's own: speed, peak memory, and what another worker's look-ups feel.
+"""COPY in and out and a long cursor beside asyncpg's own: speed, peak memory, and what another's look-ups feel.
 
 `python -m benchmarks.copying --megabytes 1000`, which are 10 million rows, on $PGACTOR_BENCH_DSN or an embedded
 PostgreSQL.

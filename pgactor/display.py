@@ -23,6 +23,10 @@ def show_status(state: PoolStatus) -> None:
         f"resetting {state.resetting}  opening {state.opening}  [bold]waiting {state.waiting}[/]",
         highlight=False,
     )
+    if state.stalls:
+        console.print(f"the event loop stood still {state.stalls} times, last for {escape(state.last_stall)}")
+    if state.faults:
+        console.print(f"[bold]{state.faults} unexpected errors[/]: see the supervisor's log")
     console.print(_holders(state))
     if state.leases:
         console.print(_leases(state))

@@ -517,6 +517,10 @@ STRUCTS: dict[str, Meaning] = {
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
             "leases": "All leases, the oldest first.",
+            "faults": "How many unexpected errors the supervisor has met, and logged.",
+            "stalls": "How often its event loop stood still.",
+            "longest_stall_seconds": "For how long at most.",
+            "last_stall": "For how long the last time, and where, in words.",
         },
     ),
     "LeaseStatus": Meaning(

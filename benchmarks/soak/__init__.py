@@ -11,7 +11,10 @@ failing.py    statements that fail, slow ones, and a table that changes
 mix.py        how often each of them comes
 worker.py     one process of askers, async or in threads
 disturber.py  ends backends, changes a table, replaces connections
+chaos.py      kills, stops, floods and restarts everything else, PostgreSQL and the supervisor among it
+postgres.py   the database, which can be restarted
 supervisor.py the supervisor, as a process
+memory.py     whether its memory stays flat
 crew.py       the workers: started, killed, replaced
 verdict.py    what is in the tables at the end, against what was noted
 report.py     progress, and the table at the end

@@ -41,7 +41,8 @@ class Answer:
 @dataclass
 class Shared:
     """What the askers of a process share. left: how many requests are still to be made. awake: how many of the askers
-    ask at all now. cancels: whether requests can be cancelled."""
+    ask at all now. cancels: whether requests can be cancelled. until: when to end, by the monotonic clock;
+    where it is given, there is chaos meanwhile."""
 
     worker: int
     client: Any
@@ -49,6 +50,7 @@ class Shared:
     left: int
     awake: int
     cancels: bool
+    until: float | None = None
 
 
 class Asker:
@@ -110,7 +112,10 @@ class Asker:
             leased = (
                 on is not None or method == "executemany"
             )  # which takes a lease for what is more than one request
-            answer.outcome = judge(error, expected=expected, hasty=hasty, cancelled=cancelled, leased=leased)
+            chaos = self.shared.until is not None
+            answer.outcome = judge(
+                error, expected=expected, hasty=hasty, cancelled=cancelled, leased=leased, chaos=chaos
+            )
             answer.as_expected = expected is not None and type(error) is expected
             if answer.outcome is Outcome.WRONG:
                 wanted = "an answer" if expected is None else expected.__name__

@@ -7,6 +7,8 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -43,7 +45,19 @@ class Crew:
     Every fourth is a blocking client in threads, every fourth goes by tcp, the others are async clients on ipc.
     """
 
-    def __init__(self, *, processes: int, requests: int, ipc: str, tcp: str, folder: Path, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        processes: int,
+        requests: int,
+        ipc: str,
+        tcp: str,
+        folder: Path,
+        seed: int,
+        until: float | None = None,
+    ) -> None:
+        """until: when they end at the latest, by the monotonic clock; then there is chaos meanwhile."""
+        self._until = until
         self._ipc = ipc
         self._tcp = tcp
         self._folder = folder
@@ -95,13 +109,28 @@ class Crew:
 
     def kill_one(self) -> None:
         """SIGKILL one of them, in the middle of its work; another one takes its place."""
-        at_work = [worker for worker in self._working if not worker.killed and worker.report.counts]
+        at_work = [worker for worker in list(self._working) if not worker.killed and worker.report.counts]
         if at_work:
             worker = self._random.choice(at_work)
             worker.killed = True
             assert worker.process.pid is not None
             os.kill(worker.process.pid, signal.SIGKILL)
             self.killed += 1
+
+    @contextmanager
+    def stopped_one(self) -> Iterator[None]:
+        """SIGSTOP one of them, and SIGCONT at the end of the block."""
+        pids = [worker.process.pid for worker in list(self._working) if not worker.killed and worker.report.counts]
+        pid = self._random.choice(pids) if pids else None
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def end(self) -> None:
         """Kill what is left of them."""
@@ -123,6 +152,7 @@ class Crew:
             requests=requests,
             ledger=self._folder / f"{self._number}.ledger",
             seed=f"{self._seed} {self._number}",
+            until=self._until,
         )
         ours, theirs = _context.Pipe(duplex=False)
         process = _context.Process(target=work, args=(job, theirs), daemon=True)

@@ -23,9 +23,11 @@ def judge(
     hasty: bool,
     cancelled: bool,
     leased: bool,
+    chaos: bool = False,
 ) -> Outcome:
     """What the error promises. expected: the error that the statement must end in. hasty: it had a short timeout.
-    cancelled: the asker withdrew it. leased: it used a lease, which may be lost."""
+    cancelled: the asker withdrew it. leased: it used a lease, which may be lost. chaos:
+    PostgreSQL and the supervisor are restarted, the pool is flooded, and the asker itself stopped, at times."""
     match error:
         case asyncio.CancelledError() if cancelled:
             return Outcome.UNKNOWN
@@ -38,6 +40,12 @@ def judge(
         case errors.PoolTimeout() | errors.SupervisorUnavailable() if hasty:
             return Outcome.NO
         case errors.LeaseError() if leased:
+            return Outcome.NO
+        case errors.OutcomeUnknown() | errors.RequestTimeout() if chaos:
+            return Outcome.UNKNOWN
+        case errors.PoolTimeout() | errors.SupervisorUnavailable() | errors.DatabaseUnavailable() if chaos:
+            return Outcome.NO
+        case errors.QueueFull() | errors.PoolClosing() if chaos:
             return Outcome.NO
     return Outcome.NO if expected is not None and type(error) is expected else Outcome.WRONG
 

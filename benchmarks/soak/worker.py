@@ -31,7 +31,8 @@ _TELLING_SECONDS = 0.3
 @dataclass(frozen=True)
 class Job:
     """What a worker process is to do. number: of this process, never used again. askers: how many tasks, or threads.
-    ledger: the file that it notes its writes in."""
+    ledger: the file that it notes its writes in. until: when to end at the latest, by the monotonic clock; there is
+    chaos meanwhile."""
 
     number: int
     endpoint: str
@@ -40,6 +41,7 @@ class Job:
     requests: int
     ledger: Path
     seed: str
+    until: float | None = None
 
 
 @dataclass
@@ -62,7 +64,8 @@ def work(job: Job, pipe: Connection) -> None:
 
 
 async def _ask_on(asker: Asker) -> None:
-    while asker.shared.left > 0:
+    shared = asker.shared
+    while shared.left > 0 and (shared.until is None or time.monotonic() < shared.until):
         if asker.number < asker.shared.awake:
             await next_deed(asker)
         else:
@@ -72,7 +75,7 @@ async def _ask_on(asker: Asker) -> None:
 async def _in_tasks(job: Job, pipe: Connection) -> None:
     async with AsyncClient(job.endpoint, request_timeout=REQUEST_TIMEOUT, label=f"soak {job.number}") as client:
         ledger, random = Ledger(job.ledger, job.number), Random(job.seed)
-        shared = Shared(job.number, client, ledger, job.requests, job.askers, cancels=True)
+        shared = Shared(job.number, client, ledger, job.requests, job.askers, cancels=True, until=job.until)
         askers = [Asker(shared, each, f"{job.seed} {each}") for each in range(job.askers)]
         tasks = [asyncio.create_task(_ask_on(asker)) for asker in askers]
         while (await asyncio.wait(tasks, timeout=_TELLING_SECONDS))[1]:
@@ -87,7 +90,9 @@ async def _in_tasks(job: Job, pipe: Connection) -> None:
 def _in_threads(job: Job, pipe: Connection) -> None:
     with Client(job.endpoint, request_timeout=REQUEST_TIMEOUT, label=f"soak {job.number}") as client:
         ledger = Ledger(job.ledger, job.number)
-        shared = Shared(job.number, Blocking(client), ledger, job.requests, job.askers, cancels=False)
+        shared = Shared(
+            job.number, Blocking(client), ledger, job.requests, job.askers, cancels=False, until=job.until
+        )
         askers = [Asker(shared, each, f"{job.seed} {each}") for each in range(job.askers)]
         errors: list[BaseException] = []
         threads = [threading.Thread(target=_run, args=(_ask_on(asker), errors), daemon=True) for asker in askers]

@@ -11,6 +11,7 @@ from ..errors import ConfigError, NotPermitted
 from ..messages import Done, Failed
 from ..messages.pool import Expire, Resize, SetConnectArgs
 from .failures import failed
+from .faults import tell
 from .permits import Permit
 
 SetArguments = Callable[[str | None, Mapping[str, Any]], None]
@@ -42,6 +43,9 @@ class Administration:
             else:
                 self._set_connect_args(message.dsn, message.arguments)
         except (ConfigError, NotPermitted, ValueError) as error:
+            return failed(message.id, error)
+        except Exception as error:
+            tell(f"{type(message).__name__} could not be done, and its worker is told", error)
             return failed(message.id, error)
         return Done(message.id)
 

@@ -22,6 +22,7 @@ from ..errors import LeaseLost, RequestCancelled
 from ..messages import DEFAULT_MAX_FRAME_BYTES
 from .copying import Copy
 from .failures import EXPECTED, in_words
+from .faults import tell
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
 from .pipeline import Pipeline
@@ -88,7 +89,10 @@ class Backend:
         self._session_lane: SessionLane
         self.tenancy: Tenancy | None = None
         self._loop = asyncio.get_running_loop()
+        self._is_ending = False
+        self._reason = ""
         self.task = self._loop.create_task(self._live(), name=f"backend-{holder.number}.{holder.incarnation}")
+        self.task.add_done_callback(self._has_ended)
 
     @property
     def in_transaction(self) -> bool:
@@ -178,10 +182,33 @@ class Backend:
         """Close the connection; `Reports.closed` follows."""
         if self.pid == 0:
             self.task.add_done_callback(lambda _: self._reports.closed(self))
-            self.task.cancel()
+            self.end()
             return
         self._interrupt_all()
         self._post(Order.CLOSE)
+
+    def end(self, reason: str = "") -> None:
+        """End at once. reason: why, which `Reports.gone` is told; without one, nobody is told anything."""
+        self._is_ending, self._reason = not reason, reason
+        if self.pid and not self._session.is_closed():
+            self._session.terminate()
+        self.task.cancel()
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        """However the task has ended, it is told that the connection is gone."""
+        if self._is_ending or not (task.cancelled() or task.exception()):
+            return
+        error = None if task.cancelled() else task.exception()
+        reason = self._reason or ("it was cancelled" if error is None else in_words(error))
+        if error is not None:
+            tell(f"{self.name} is closed", error)
+        if hasattr(self, "_session") and not self._session.is_closed():
+            self._session.terminate()
+        try:
+            self._lost(reason)
+        except Exception as another:
+            tell(f"{self.name} is closed", another)
+            self._reports.gone(self, reason)
 
     def _interrupt_all(self) -> None:
         if self._running is not None:
@@ -240,7 +267,7 @@ class Backend:
         except EXPECTED as error:
             self._lost(in_words(error))
         except Exception as error:
-            log.exception("%s met an unexpected error, and is closed", self.name)
+            tell(f"{self.name} met an unexpected error, and is closed", error)
             self._lost(in_words(error))
         finally:
             if not self._session.is_closed():

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 import asyncpg
+import msgspec
 
 from ..config import Settings
 from ..core import report
@@ -34,7 +35,7 @@ from ..core.lease import Lease
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
-from ..errors import ConfigError, LeaseError
+from ..errors import ConfigError, LeaseError, SupervisorUnavailable
 from ..messages import Batch, Done, Granted, LeaseEnded, Message, Results, Rows, Token
 from ..messages.unions import LeaseNotice
 from . import batches
@@ -42,6 +43,7 @@ from .administration import SetArguments
 from .backend import Backend
 from .dialogue import Dialogue
 from .failures import failed, in_words, statement_failed
+from .faults import contain
 from .fields import array_header
 from .group import Group
 from .hooks import NO_HOOKS, Hooks, Setup
@@ -95,6 +97,7 @@ class Conductor:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._connect = connect
+        self._set_connect_args = set_connect_args
         self._hooks = hooks
         self._name = name
         self._setting_up: dict[tuple[Worker, int], Backend] = {}
@@ -147,10 +150,35 @@ class Conductor:
         if self._timer is not None:
             self._timer.cancel()
         await self._listener.close()
+        await self._end_backends()
+
+    async def _end_backends(self) -> None:
         tasks = [backend.task for backend in self._backends.values()]
-        for task in tasks:
-            task.cancel()
+        for backend in self._backends.values():
+            backend.end()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def successor(self) -> Conductor:
+        """One that does the same, with a brain and connections of its own."""
+        successor = Conductor(
+            msgspec.structs.replace(self._settings, pool=self.pool.settings),
+            connect=self._connect,
+            epoch=new_epoch(),
+            hooks=self._hooks,
+            name=self._name,
+            set_connect_args=self._set_connect_args,
+        )
+        successor.dialogue.take_over(self.dialogue)
+        return successor
+
+    async def abandon(self, reason: str) -> None:
+        """End everything at once, without asking the brain."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for worker in self.pool.roster.all():
+            self.dialogue.dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
+        await self._listener.close()
+        await self._end_backends()
 
     def in_transaction(self, token: Token | None) -> bool:
         """Whether the lease's backend is inside a transaction: a statement that is refused leaves it as it was."""
@@ -309,56 +337,62 @@ class Conductor:
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
-            if type(action) is Run:  # most are
-                self._backends[action.holder].run(action.request)
-                continue
-            match action:
-                case Grant(request, lease, False) if self._hooks.each_use:
-                    lease.touched = True  # it is reset at its end, whatever is done with it
-                    if self._hooks.setup is not None:
-                        backend = self._setting_up[request.worker, request.id] = self._backends[lease.holder]
-                        backend.set_up(Setup(request, lease))
-                    else:
-                        self._do([Grant(request, lease, is_set_up=True)])
-                case Grant(request, lease):
-                    waited = lease.granted_at - request.since
-                    tenancy = self._backends[lease.holder].let(lease)
-                    granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
-                    granted.server_version = tenancy.server_version
-                    granted.settings = tenancy.settings
-                    request.worker.link.send(granted)
-                case Refuse(request, error):
-                    token = None if request.lease is None else request.lease.token
-                    refusal = failed(request.id, error, in_transaction=self.in_transaction(token))
-                    request.worker.link.send(refusal)
-                case Interrupt(holder, request):
-                    self._backends[holder].interrupt(request)
-                case Reset(holder):
-                    self._backends[holder].reset()
-                case Open(holder):
-                    self._backends[holder] = Backend(
-                        holder,
-                        connect=self._connect,
-                        reports=self,
-                        shapes=self._shapes,
-                        reset_timeout=self._settings.pool.reset_timeout_seconds,
-                        lane=self._lane,
-                        max_bytes=self._settings.max_frame_bytes,
-                        hooks=self._hooks,
-                        pool=self._name,
-                        recycling=self._settings.pool.recycling,
-                    )
-                case Close(holder):
-                    self._backends[holder].close()
-                case TellLeaseEnded(lease, error):
-                    lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
-                case ReportLease(lease):
-                    log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()))
-                case Disconnect(worker, reason):
-                    worker.link.close(reason)
+            try:
+                if type(action) is Run:  # most are
+                    self._backends[action.holder].run(action.request)
+                else:
+                    self._carry_out(action)
+            except Exception as error:  # which is not to keep the others from being carried out
+                contain(action, self._backends, error)
         self._watch_the_clock()
         if self.pool.closing and self.pool.drained:
             self._drained.set()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Grant(request, lease, False) if self._hooks.each_use:
+                lease.touched = True  # it is reset at its end, whatever is done with it
+                if self._hooks.setup is not None:
+                    backend = self._setting_up[request.worker, request.id] = self._backends[lease.holder]
+                    backend.set_up(Setup(request, lease))
+                else:
+                    self._do([Grant(request, lease, is_set_up=True)])
+            case Grant(request, lease):
+                waited = lease.granted_at - request.since
+                tenancy = self._backends[lease.holder].let(lease)
+                granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
+                granted.server_version = tenancy.server_version
+                granted.settings = tenancy.settings
+                request.worker.link.send(granted)
+            case Refuse(request, error):
+                token = None if request.lease is None else request.lease.token
+                refusal = failed(request.id, error, in_transaction=self.in_transaction(token))
+                request.worker.link.send(refusal)
+            case Interrupt(holder, request):
+                self._backends[holder].interrupt(request)
+            case Reset(holder):
+                self._backends[holder].reset()
+            case Open(holder):
+                self._backends[holder] = Backend(
+                    holder,
+                    connect=self._connect,
+                    reports=self,
+                    shapes=self._shapes,
+                    reset_timeout=self._settings.pool.reset_timeout_seconds,
+                    lane=self._lane,
+                    max_bytes=self._settings.max_frame_bytes,
+                    hooks=self._hooks,
+                    pool=self._name,
+                    recycling=self._settings.pool.recycling,
+                )
+            case Close(holder):
+                self._backends[holder].close()
+            case TellLeaseEnded(lease, error):
+                lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
+            case ReportLease(lease):
+                log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()))
+            case Disconnect(worker, reason):
+                worker.link.close(reason)
 
     def _watch_the_clock(self) -> None:
         """Have the brain ticked when its next deadline is due."""

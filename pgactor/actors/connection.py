@@ -11,6 +11,8 @@ import logging
 from typing import Protocol
 
 from . import pgwire
+from .failures import in_words
+from .faults import tell
 from .reader import Reader
 from .session import Session
 from .transcode import Doubt
@@ -131,9 +133,19 @@ class Connection(asyncio.Protocol):
         except (Doubt, ValueError, IndexError) as doubt:
             self.cut(str(doubt))
             return
-        if at < len(data):
-            self._keep(data[at:], may_go_on=end < len(data))
-        self._owner.was_read()
+        except Exception as error:
+            self._failed(error)
+            return
+        try:
+            if at < len(data):
+                self._keep(data[at:], may_go_on=end < len(data))
+            self._owner.was_read()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        tell(f"{self._name} is cut", error)
+        self.cut(in_words(error))
 
     def _keep(self, rest: bytes, *, may_go_on: bool) -> None:
         """Keep what was not read. may_go_on: there may be whole messages in it."""

@@ -42,7 +42,7 @@ from ..messages import (
 from ..messages import Request as AnyRequest
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from ..messages.listening import Listen, Unlisten
-from ..messages.pool import Expire, Resize, SetConnectArgs, Status, StatusReport
+from ..messages.pool import Expire, PoolStatus, Resize, SetConnectArgs, Status, StatusReport
 from ..messages.session import (
     CloseCursor,
     CloseStatement,
@@ -59,7 +59,8 @@ from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
 from . import batches, copying, reading, strangers
 from .administration import Administration, SetArguments
-from .failures import failed
+from .failures import failed, in_words
+from .faults import tell
 from .lane import Lane
 from .limits import SMALL_BYTES, Limits
 from .listener import Listener
@@ -85,7 +86,7 @@ class Dialogue:
     do: carries out what the brain decides. tell: takes what a lease's worker says to its session. in_transaction:
     whether a lease's backend is inside a transaction. set_connect_args: replaces the connect arguments of new
     connections. cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's.
-    pool_names: those of all pools of the supervisor.
+    pool_names: those of all pools of the supervisor. add_to_status: adds what is known of the supervisor.
     """
 
     def __init__(
@@ -116,9 +117,33 @@ class Dialogue:
         self.cancelled: Callable[[Worker, int], None] = lambda _, __: None
         self.pool_name = DEFAULT_POOL
         self.pool_names: Callable[[], list[str]] = lambda: [self.pool_name]
+        self.add_to_status: Callable[[PoolStatus], None] = lambda _: None
+
+    def take_over(self, other: Dialogue) -> None:
+        """Say of the pool's names and of the supervisor what the other one has said."""
+        self.pool_name, self.pool_names, self.add_to_status = other.pool_name, other.pool_names, other.add_to_status
+
+    def dismiss(self, peer: Peer, error: PgactorError) -> None:
+        """End the link, whatever was said on it: its worker makes another. The brain is not asked."""
+        peer.worker = None
+        peer.backlog.clear()
+        peer.send(failed(None, error))
+        peer.close(str(error))
 
     def frame(self, peer: Peer, frame: bytes) -> None:
         """A frame of messages from a worker."""
+        try:
+            self._frame(peer, frame)
+        except Exception as error:
+            self._failed(peer, error)
+
+    def _failed(self, peer: Peer, error: Exception) -> None:
+        tell(f"{peer.worker} said something, and its link is ended", error)
+        peer.backlog.clear()
+        peer.send(failed(None, SupervisorUnavailable(f"the supervisor met an unexpected error: {in_words(error)}")))
+        peer.close(in_words(error))
+
+    def _frame(self, peer: Peer, frame: bytes) -> None:
         try:
             messages = self._frames.decode(frame)
         except ProtocolError as error:
@@ -140,7 +165,10 @@ class Dialogue:
     def _hear_more(self, peer: Peer) -> None:
         """Hear a worker that has much to say, but not for so long that others have to wait."""
         backlog = peer.backlog
-        self._hear(peer, [backlog.popleft() for _ in range(min(len(backlog), MESSAGES_PER_TURN))])
+        try:
+            self._hear(peer, [backlog.popleft() for _ in range(min(len(backlog), MESSAGES_PER_TURN))])
+        except Exception as error:
+            self._failed(peer, error)
         if peer.closed:
             backlog.clear()
         elif backlog:
@@ -153,40 +181,44 @@ class Dialogue:
         now = self._loop.time()
         actions: list[Action] = []
         ended: PgactorError | None = None
-        for message in messages:
-            if peer.closed:
-                break
-            worker = peer.worker
-            if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
-                worker.heard_at = now
-                if message.epoch != self.pool.epoch:
-                    peer.send(failed(message.id, _other_life()))
-                elif len(worker.requests) >= self._most_requests:
-                    peer.send(failed(message.id, self._limits.too_many_requests()))
+        try:
+            for message in messages:
+                if peer.closed:
+                    break
+                worker = peer.worker
+                if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
+                    worker.heard_at = now
+                    if message.epoch != self.pool.epoch:
+                        peer.send(failed(message.id, _other_life()))
+                    elif len(worker.requests) >= self._most_requests:
+                        peer.send(failed(message.id, self._limits.too_many_requests()))
+                    else:
+                        self._statement(now, worker, message, actions)
+                    continue
+                self._do(actions)
+                actions.clear()
+                if isinstance(message, wire.Malformed):
+                    self.malformed(peer, message.reason)
+                    peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
+                elif isinstance(message, Hello):
+                    self._hello(peer, message)
+                elif worker is None:
+                    self.malformed(peer, "said no hello")
+                    ended = strangers.answer(peer, message) or ended
                 else:
-                    self._statement(now, worker, message, actions)
-                continue
+                    self._message(peer, worker, message)
+        finally:  # whatever was decided is done
+            if ended is not None:
+                peer.send(failed(None, ended))
             self._do(actions)
-            actions.clear()
-            if isinstance(message, wire.Malformed):
-                self.malformed(peer, message.reason)
-                peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
-            elif isinstance(message, Hello):
-                self._hello(peer, message)
-            elif worker is None:
-                self.malformed(peer, "said no hello")
-                ended = strangers.answer(peer, message) or ended
-            else:
-                self._message(peer, worker, message)
-        if ended is not None:
-            peer.send(failed(None, ended))
-        self._do(actions)
 
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
         if peer.worker is not None:
-            self._listener.leave(peer)
-            self._do(self.pool.lost(self._loop.time(), peer.worker, reason, in_order=peer.said_goodbye))
+            try:
+                self._listener.leave(peer)
+            finally:
+                self._do(self.pool.lost(self._loop.time(), peer.worker, reason, in_order=peer.said_goodbye))
 
     def malformed(self, peer: Peer | None, reason: str) -> None:
         """Something could not be read: counted, and said once in a while."""
@@ -259,6 +291,7 @@ class Dialogue:
                 permit = peer.permit
                 pools = [name for name in self.pool_names() if permit is None or permit.may_join(name)]
                 state.pool, state.pools = self.pool_name, pools
+                self.add_to_status(state)
                 peer.send(StatusReport(id, state))
             case CopyOut() | CopyIn():
                 self._copy(now, worker, message, peer)

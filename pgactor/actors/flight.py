@@ -14,6 +14,7 @@ from time import monotonic
 from ..core.request import Request
 from .connection import Connection
 from .describing import Describing
+from .failures import in_words
 from .unit import Unit, request_of
 
 
@@ -50,7 +51,11 @@ class Flight:
             return
         if len(self.unsent) == len(self.units):
             self.since = monotonic()
-        connection.transport.write(b"".join(self._messages))
+        try:
+            connection.transport.write(b"".join(self._messages))
+        except Exception as error:
+            connection.cut(f"nothing can be written: {in_words(error)}")
+            return
         self._messages.clear()
         self.unsent.clear()
         if self.on_write is not None:

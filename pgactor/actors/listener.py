@@ -24,6 +24,7 @@ from ..messages import Done
 from ..messages.listening import Listen, Unlisten
 from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES
 from .failures import EXPECTED, failed, in_words
+from .faults import tell
 from .identifiers import quoted
 from .peer import Peer
 from .session import Session
@@ -91,8 +92,25 @@ class Listener:
         if message.timeout is not None:
             waiting.timer = self._loop.call_later(message.timeout, self._late, waiting)
         if self._task is None:
-            self._task = self._loop.create_task(self._live(), name="listener")
+            self._begin()
         self._changed.set()
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._live(), name="listener")
+        self._task.add_done_callback(self._has_ended)
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        """Only `close` is to end it; whatever else has, it begins anew, after a pause."""
+        if self._closing:
+            return
+        error = None if task.cancelled() else task.exception()
+        tell("the listener begins anew", error or RuntimeError("its task was cancelled"))
+        self._loop.call_later(self._settings.reopen_backoff_seconds, self._begin_anew)
+        self._deaf()
+
+    def _begin_anew(self) -> None:
+        if not self._closing:
+            self._begin()
 
     def unlisten(self, peer: Peer, message: Unlisten) -> None:
         """The worker does not want to hear these channels any more."""
@@ -187,7 +205,7 @@ class Listener:
         except EXPECTED as error:
             log.warning("the connection that listens is lost: %s", in_words(error))
         except Exception as error:
-            log.exception("the listener met an unexpected error: %s", in_words(error))
+            tell("the connection that listens is opened anew", error)
         finally:
             served = self._deaf()
             session.notified = None

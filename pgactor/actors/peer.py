@@ -19,7 +19,8 @@ from ..core.roster import Worker
 from ..errors import MessageTooLarge
 from ..messages import SHAPES_PER_LINK, Failed, Reply
 from ..messages.unions import FromSupervisor
-from .failures import failed
+from .failures import failed, in_words
+from .faults import tell
 from .permits import Permit
 
 log = logging.getLogger("pgactor.gateway")
@@ -77,7 +78,11 @@ class Peer(ABC):
         """
         if self.closed:
             return False
-        encoded = wire.encode_message(message)
+        try:
+            encoded = wire.encode_message(message)
+        except Exception as error:
+            tell(f"what was to be sent to {self.worker} cannot be", error)
+            encoded = wire.encode_message(failed(message.id if isinstance(message, Reply | Failed) else None, error))
         fits = len(encoded) + 8 <= self.max_frame_bytes
         if not fits:
             encoded = wire.encode_message(self._too_large(message, len(encoded)))
@@ -158,8 +163,12 @@ class Peer(ABC):
             frame = wire.join(self._outbox)
             self._outbox.clear()
             self._outbox_bytes = 0
-            self.write(frame)
-            self.room_made()
+            try:
+                self.write(frame)
+                self.room_made()
+            except Exception as error:  # some of it may not have been sent
+                tell(f"the link of {self.worker} is ended", error)
+                self.abort(in_words(error))
 
     def _unschedule(self) -> None:
         if self._flushing is not None:

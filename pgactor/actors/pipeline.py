@@ -39,12 +39,15 @@ from .reader import Reader
 from .reply import BIND, ROWS, SYNC_AFTER_REFUSAL, Reply
 from .reports import Reports
 from .session import Session, server_error
-from .unit import Unit, request_of, unit_of
+from .unit import Unit, request_of, requests_of, unit_of
 
 if TYPE_CHECKING:
     from .backend import Backend
 
 _CANCELED = "57014"
+
+GATHERED_BYTES = 32 * 1024 * 1024
+"""So much may be unsent to a worker that does not read, before those whose statements stand behind its own wait."""
 
 
 class Pipeline:
@@ -208,8 +211,15 @@ class Pipeline:
         rows = self._reply.take_part()
         if not head.answered:
             part = array_header(len(rows)) + b"".join(rows)
-            if not self._reports.part(head, head.work[0].shape, part, self._connection.resume):
+            has_room = self._reports.part(head, head.work[0].shape, part, self._connection.resume)
+            if not has_room and not self._may_gather_for(head):
                 self._connection.hold()
+
+    def _may_gather_for(self, head: Request) -> bool:
+        """Whether more may be read for a worker that does not read as quickly, since other workers' statements stand
+        behind."""
+        others = any(request.worker is not head.worker for unit in self._units for request in requests_of(unit))
+        return others and head.worker.link.unsent_size() < GATHERED_BYTES
 
     def ended(self, head: Request) -> None:
         reply = self._reply

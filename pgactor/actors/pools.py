@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
 from .. import wire
 from ..config import DEFAULT_POOL, Settings
 from ..config.tables import PoolTable
+from ..core.pool import Pool
 from ..errors import NotPermitted, PoolClosing, PoolError, ProtocolError
 from ..messages import PROTOCOL_VERSION, Hello
+from ..messages.pool import PoolStatus
 from . import hooks
 from .conductor import Conductor, new_epoch
 from .dialing import Dialer
@@ -36,8 +40,10 @@ class Pools:
     Raises `ConfigError` for a hook that cannot be imported and for a template without a place for a name.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, add_to_status: Callable[[PoolStatus], None] = lambda _: None) -> None:
+        """add_to_status: adds what is known of the supervisor."""
         self._settings = settings
+        self._add_to_status = add_to_status
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self._several = bool(settings.pools or settings.templates)
         self._loop = asyncio.get_running_loop()
@@ -100,6 +106,20 @@ class Pools:
         """Something on such a link could not be read."""
         self._first.malformed(peer, reason)
 
+    def restart(self, brain: Pool, reason: str) -> None:
+        """Begin the pool anew whose brain this is, without anything that it held."""
+        for name, conductor in self.conductors.items():
+            if conductor.pool is brain and not self._draining:
+                log.error(
+                    "pool %s begins anew: its connections and links are ended, its leases lost: %s", name, reason
+                )
+                successor = self.conductors[name] = conductor.successor()
+                if name == DEFAULT_POOL:
+                    self._first = successor.dialogue
+                self._end(conductor.abandon(reason))
+                successor.start()
+                return
+
     # --- by name ------------------------------------------------------------------------------------------
 
     def _get(self, name: str) -> Conductor:
@@ -142,6 +162,7 @@ class Pools:
         )
         conductor.dialogue.pool_name = name
         conductor.dialogue.pool_names = lambda: list(self.conductors)
+        conductor.dialogue.add_to_status = self._add_to_status
         return conductor
 
     # --- those of templates -------------------------------------------------------------------------------
@@ -165,7 +186,10 @@ class Pools:
 
     def _close(self, name: str) -> None:
         log.info("pool %s is closed: no worker is connected to it", name)
-        task = self._loop.create_task(self.conductors.pop(name).drain(self._settings.drain_timeout_seconds))
+        self._end(self.conductors.pop(name).drain(self._settings.drain_timeout_seconds))
+
+    def _end(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(ending)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -174,10 +198,10 @@ class Pools:
         self._sweep = self._loop.call_later(soonest / SWEEP_PARTS, self._close_unused)
 
     def _close_unused(self) -> None:
+        self._sweep_later()
         now = self._loop.time()
         for template in self._templates.values():
             for name in self._made_of(template):
                 since = self.conductors[name].unused_since
                 if template.idle_seconds and since is not None and now >= since + template.idle_seconds:
                     self._close(name)
-        self._sweep_later()

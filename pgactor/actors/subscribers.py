@@ -11,6 +11,7 @@ from collections.abc import Iterable, KeysView
 
 from .. import wire
 from ..messages.listening import Gap, Notification
+from .faults import tell
 from .peer import Peer
 
 MOST_UNSENT_BYTES = 4 * 1024 * 1024
@@ -77,6 +78,14 @@ class Subscribers:
 
     def deliver(self, channel: str, payload: str, pid: int) -> None:
         """A notification has come: encoded once, sent to everybody who hears the channel."""
+        try:
+            self._deliver(channel, payload, pid)
+        except Exception as error:
+            tell(f"a notification of {channel} is lost, and a gap is told", error)
+            self.deaf([channel])
+            self.hear_again()
+
+    def _deliver(self, channel: str, payload: str, pid: int) -> None:
         if self._missed:
             self.hear_again()
         self._counters["notifications"] += 1

@@ -17,11 +17,14 @@ import msgspec
 
 from ..config import Settings
 from ..errors import ConfigError
+from ..messages.pool import PoolStatus
 from .curve import Curve
 from .embedded import embedded_postgres
+from .faults import Faults
 from .ipc import IpcGateway
 from .pools import Pools
 from .session import check_asyncpg
+from .stalls import Stalls
 from .tcp import TcpGateway
 
 log = logging.getLogger("pgactor.supervisor")
@@ -40,12 +43,17 @@ class Supervisor:
         self.endpoints: list[str] = []
         self._gateways: list[IpcGateway | TcpGateway] = []
         self._pools: Pools
+        self._faults = Faults(lambda brain, reason: self._pools.restart(brain, reason))
+        self._stalls: Stalls
 
     async def start(self) -> None:
         """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served, or a
         hook not be imported."""
         check_asyncpg()
-        self._pools = Pools(self.settings)
+        self._loop = asyncio.get_running_loop()
+        self._stalls = Stalls(self.settings.stall_seconds)
+        self._pools = Pools(self.settings, add_to_status=self._add_to_status)
+        self._loop.set_exception_handler(self._faults)
         try:
             for endpoint in self.settings.endpoints:
                 gateway = _gateway(endpoint, self.settings)
@@ -60,6 +68,13 @@ class Supervisor:
             raise
         self.endpoints = [gateway.endpoint for gateway in self._gateways]
         self._pools.start()
+        self._stalls.start()
+
+    def _add_to_status(self, status: PoolStatus) -> None:
+        status.faults = self._faults.count
+        status.stalls = self._stalls.count
+        status.longest_stall_seconds = round(self._stalls.longest_seconds, 3)
+        status.last_stall = self._stalls.last
 
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""
@@ -68,6 +83,7 @@ class Supervisor:
         await self._pools.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
         self._close_gateways()
+        self._stalls.stop()
 
     def _close_gateways(self) -> None:
         for gateway in self._gateways:

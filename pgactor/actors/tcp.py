@@ -17,7 +17,8 @@ import zmq
 
 from ..errors import ConfigError, NotPermitted, ProtocolError
 from .curve import Curve
-from .failures import failed
+from .failures import failed, in_words
+from .faults import tell
 from .peer import Frames, Peer
 from .tcpconnection import TcpConnection
 
@@ -221,7 +222,11 @@ class TcpGateway:
             if peer.closed:
                 continue
             if len(parts) == 1:
-                peer.heard_by.frame(peer, parts[0])
+                try:
+                    peer.heard_by.frame(peer, parts[0])
+                except Exception as error:
+                    tell("a link is ended", error)
+                    self.forget(peer, in_words(error))
             else:
                 reason = f"a message is expected to have one part, this one had {len(parts)}"
                 peer.heard_by.malformed(peer, reason)

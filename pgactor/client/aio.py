@@ -28,6 +28,7 @@ from .knowledge import Knowledge
 from .options import make_options
 from .pending import Pending
 from .releasing import check_member, warn_of_listeners
+from .repeating import AsyncRepeatableReads
 from .sizes import Sizes
 
 
@@ -79,6 +80,12 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self._options.endpoint}{' closed' if self._closed else ''}>"
+
+    @property
+    def repeatable(self) -> AsyncRepeatableReads:
+        """Reads that may be run twice: `await client.repeatable.fetch("select ...")`. One that ends in
+        `OutcomeUnknown`, as when the supervisor dies meanwhile, is asked again, once."""
+        return AsyncRepeatableReads(self)
 
     def acquire(self, *, timeout: float | None = None, ttl: float | None = None) -> Acquiring:
         """Get a PostgreSQL session for exclusive use: `async with client.acquire() as lease`, or `await` it.

@@ -22,6 +22,7 @@ from .lease import Lease
 from .options import make_options
 from .pending import Pending
 from .releasing import check_member, warn_of_listeners
+from .repeating import RepeatableReads
 from .sizes import Sizes
 from .statements import Statements
 from .subscription import Subscription
@@ -68,6 +69,12 @@ class Client(Statements, Copies, Sizes):
 
     def __repr__(self) -> str:
         return f"<Client {self._channel.options.endpoint}{' closed' if self._channel.closed else ''}>"
+
+    @property
+    def repeatable(self) -> RepeatableReads:
+        """Reads that may be run twice: `client.repeatable.fetch("select ...")`. One that ends in `OutcomeUnknown`, as
+        when the supervisor dies meanwhile, is asked again, once."""
+        return RepeatableReads(self)
 
     def acquire(self, *, timeout: float | None = None, ttl: float | None = None) -> Lease:
         """Get a PostgreSQL session for exclusive use, to be released: `with client.acquire() as lease`.

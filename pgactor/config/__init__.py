@@ -32,7 +32,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     PostgreSQL of the supervisor's own. max_frame_bytes: the largest frame it takes. max_unsent_bytes: how much may
     wait for a worker that does not read, before it is disconnected. heartbeat_seconds, silence_seconds: how often a
     tcp worker must be heard, and when it counts as lost. drain_timeout_seconds: how long SIGTERM waits for work in
-    progress. awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
+    progress. stall_seconds: when the event loop stands still for longer, the log and the status tell; 0: never.
+    awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
     processor it does not. curve: keys for tcp. socket_mode, socket_group: of ipc sockets, for workers of other users;
     given together.
     """
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     curve: CurveSettings = CurveSettings()
     socket_mode: int | None = None
     socket_group: str | None = None
+    stall_seconds: float = 0.25
 
     def __post_init__(self) -> None:
         for name in (*self.pools, *self.templates):
@@ -76,5 +78,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise ValueError(f"{name} is expected to be at least 1024")
         if not 0 < self.heartbeat_seconds < self.silence_seconds:
             raise ValueError("heartbeat_seconds is expected to be positive and less than silence_seconds")
+        if not 0 <= self.stall_seconds <= 3600:
+            raise ValueError("stall_seconds is expected to be between 0 and 3600")
         if not 0 <= self.awake_seconds <= 0.01:
             raise ValueError("awake_seconds is expected to be between 0 and 0.01")

@@ -27,6 +27,7 @@ class Fleet:
         self.settings = settings
         self.generation = 0
         self.winding_down = False
+        self.told: tuple[float, str, dict[str, object]] | None = None  # the state that errors tell, and since when
         self.shrinking = False
         self.holders = [Holder(number) for number in range(settings.max_size)]
         self.scheduler = Scheduler(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DatabaseUnavailable, PoolDeadlock, PoolTimeout, QueueFull
 from ..messages.pool import HolderStatus, LeaseStatus, PoolStatus, WorkerStatus
@@ -38,6 +38,10 @@ COUNTERS = (
     "refused_deadlock",
 )
 """What is counted from the supervisor's start."""
+
+TOLD_SECONDS = 0.05
+"""How old the state may be that an error tells: in an overload thousands are refused at once, and to find out the
+state for each of them would cost more than to serve them."""
 
 STATEMENT_LENGTH = 120
 """How many characters of a statement are shown."""
@@ -116,7 +120,7 @@ def worker_status(worker: Worker, now: float) -> WorkerStatus:
 
 def status(pool: Pool, now: float) -> PoolStatus:
     """The whole state."""
-    count = _count(pool.fleet)
+    count: Any = _count(pool.fleet)
     return PoolStatus(
         version=__version__,
         epoch=pool.epoch,
@@ -199,6 +203,14 @@ def _holders_in_words(holders: list[HolderStatus], leases: list[LeaseStatus]) ->
 
 
 def _facts(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, object]]:
+    """The state, in words and in figures, of this moment or of one shortly before."""
+    if fleet.told is None or not fleet.told[0] <= now < fleet.told[0] + TOLD_SECONDS:
+        fleet.told = (now, *_tell(fleet, waiting, now))
+    _, text, facts = fleet.told
+    return text, dict(facts)
+
+
+def _tell(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, object]]:
     count = {"max_size": fleet.settings.max_size, **_count(fleet), "waiting": waiting}
     text = ", ".join(f"{name} {number}" for name, number in count.items())
     if fleet.opener.failures:

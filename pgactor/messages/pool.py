@@ -23,7 +23,9 @@ class PoolStatus(msgspec.Struct):
     """The state of the pool at one moment; `counters` rise from the supervisor's start.
 
     pool: its name. pools: the names of all pools that the supervisor has now. init_size, max_queries,
-    max_inactive_connection_lifetime: settings, beside min_size and max_size.
+    max_inactive_connection_lifetime: settings, beside min_size and max_size. faults: how many unexpected errors the
+    supervisor has met and logged. stalls: how often its event loop stood still for longer than stall_seconds;
+    last_stall: for how long, and where, in words.
     """
 
     version: str
@@ -48,6 +50,10 @@ class PoolStatus(msgspec.Struct):
     max_queries: int = 0
     max_inactive_connection_lifetime: float = 0.0
     leases: list[LeaseStatus] = []
+    faults: int = 0
+    stalls: int = 0
+    longest_stall_seconds: float = 0.0
+    last_stall: str = ""
 
     @property
     def available(self) -> int:

@@ -576,7 +576,7 @@ def test_a_backend_whose_task_is_cancelled_leaves_no_connection_behind() -> None
         bench = await Bench.opened()
         bench.run(1)
         await turns()
-        bench.backend.task.cancel()
+        bench.backend.end()
         await asyncio.gather(bench.backend.task, return_exceptions=True)
         assert bench.heard() == []
         assert "terminate" in bench.session.history

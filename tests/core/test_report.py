@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+import pytest
+
 from pgactor.core import report
+from pgactor.core.holder import Holder
 from pgactor.core.request import Kind, Request
 from pgactor.errors import QueueFull
 from pgactor.messages.pool import HolderStatus, WorkerStatus
@@ -116,3 +119,27 @@ def test_an_error_does_not_count_the_requests_of_each_worker() -> None:
     worker.requests = Unwalkable(worker.requests)
     assert "waiting 1" in str(report.pool_timeout(bench.pool.fleet, len(bench.pool.queue), bench.now, late))
     assert "waiting 1" in str(queue_full(bench))
+
+
+def test_the_state_is_found_out_once_for_thousands_that_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker()
+    bench.submit(worker)
+    for _ in range(2000):
+        bench.submit(worker)
+    looked: list[float] = []
+    look = report.holder_status
+
+    def counting(holder: Holder, now: float) -> HolderStatus:
+        looked.append(now)
+        return look(holder, now)
+
+    monkeypatch.setattr(report, "holder_status", counting)
+    bench.advance(bench.pool.settings.queue_timeout_seconds)
+    assert bench.pool.counters["refused_pool_timeout"] == 2000
+    assert len(looked) == 1
+    first = queue_full(bench)
+    bench.advance(report.TOLD_SECONDS)
+    bench.submit(bench.worker("later"))
+    assert str(first) != str(queue_full(bench)), "later it is found out anew"
+    assert len(looked) == 2
