@@ -19,6 +19,7 @@ from ..config import Settings
 from ..errors import ConfigError
 from .embedded import embedded_postgres
 from .ipc import IpcGateway
+from .notify import notify
 from .pools import Pools
 from .session import check_asyncpg
 from .tcp import TcpGateway
@@ -45,7 +46,7 @@ class Supervisor:
         self._pools = Pools(self.settings)
         try:
             for endpoint in self.settings.endpoints:
-                gateway = _gateway(endpoint)
+                gateway = _gateway(endpoint, self.settings)
                 self._gateways.append(gateway)
                 await gateway.start(
                     self._pools,
@@ -87,8 +88,10 @@ async def serve(settings: Settings, *, ready: Callable[[Supervisor], None] | Non
         gc.set_threshold(GC_THRESHOLD)
         if ready is not None:
             ready(supervisor)
+        notify("READY=1", f"STATUS=serving at {', '.join(supervisor.endpoints)}")
         await signals.get()
         log.info("draining")
+        notify("STOPPING=1", "STATUS=draining")
         stopping = asyncio.ensure_future(supervisor.stop())
         again = asyncio.ensure_future(signals.get())
         await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
@@ -106,9 +109,9 @@ def with_dsn(settings: Settings, dsn: str) -> Settings:
     return msgspec.structs.replace(settings, connect=connect)
 
 
-def _gateway(endpoint: str) -> IpcGateway | TcpGateway:
+def _gateway(endpoint: str, settings: Settings) -> IpcGateway | TcpGateway:
     if endpoint.startswith("ipc://"):
-        return IpcGateway(endpoint)
+        return IpcGateway(endpoint, mode=int(settings.ipc_mode, 8), group=settings.ipc_group)
     if endpoint.startswith("tcp://"):
         return TcpGateway(endpoint)
     raise ConfigError(f"{endpoint!r} is no endpoint: expected ipc:///path/to.sock or tcp://127.0.0.1:PORT")
