@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .client.inbox import Note
     from .client.lease import Lease
     from .client.subscription import Subscription
+    from .client.surroundings import deadline, label
     from .client.sync import Client
     from .errors import (
         ClientClosed,
@@ -78,6 +79,8 @@ __all__ = [
     "UnsupportedType",
     "__version__",
     "create_pool",
+    "deadline",
+    "label",
 ]
 
 _HOMES = {
@@ -91,6 +94,8 @@ _HOMES = {
     "Record": ".rows",
     "Subscription": ".client.subscription",
     "create_pool": ".client.creating",
+    "deadline": ".client.surroundings",
+    "label": ".client.surroundings",
 }
 
 

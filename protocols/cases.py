@@ -217,6 +217,7 @@ FROM_WORKER = (
     MessageCase("batch of statements by themselves", (Batch(17, EPOCH, None, [("delete from t", [])], False),)),
     MessageCase("batch of nothing", (Batch(18, EPOCH, None, []),)),
     MessageCase("fetch of a prepared statement", (Fetch(19, EPOCH, 5.0, "", [42], 0, TOKEN, 2),)),
+    MessageCase("fetch with a label", (Fetch(30, EPOCH, 5.0, "table t", [], 0, None, None, "nightly report"),)),
     MessageCase("executemany of a prepared statement", (ExecuteMany(20, EPOCH, None, "", [[1], [2]], TOKEN, 2),)),
     MessageCase("fetchmany of a prepared statement", (FetchMany(21, EPOCH, None, "", [[1], [2]], TOKEN, 0),)),
     MessageCase("prepare", (Prepare(22, EPOCH, 5.0, "select id, name from users where id = $1", TOKEN),)),

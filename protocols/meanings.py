@@ -32,6 +32,7 @@ _SQL = "The statement, with `$1`, `$2`, … for arguments."
 _LEASE = "The lease to run on. nil: any backend."
 _MANY = "One array of values for each run of the statement."
 _STATEMENT = "The number of one of the lease's prepared statements, to be run instead of `sql`. nil: run `sql`."
+_LABEL = "What it is for, in the application's words, for people to read. At most 200 characters are kept."
 _ITS_LEASE = "The lease."
 _COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
@@ -56,13 +57,13 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Run one statement; several, separated by semicolons, if `args` is empty.",
         "`done` with the command tag",
-        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE},
+        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE, "label": _LABEL},
     ),
     "executemany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing.",
         "`done` without a command tag",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT},
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT, "label": _LABEL},
     ),
     "fetch": Meaning(
         "request",
@@ -75,13 +76,14 @@ MESSAGES: dict[str, Meaning] = {
             "limit": "At most so many rows. 0: all. Not negative.",
             "lease": _LEASE,
             "statement": _STATEMENT,
+            "label": _LABEL,
         },
     ),
     "fetchmany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing, and return the rows of all runs.",
         "`rows`",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT},
+        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT, "label": _LABEL},
     ),
     "batch": Meaning(
         "request",
@@ -94,6 +96,7 @@ MESSAGES: dict[str, Meaning] = {
             "isolation": "Of the transaction: `read_committed`, `read_uncommitted`, `repeatable_read` or "
             "`serializable`. nil: the default. nil if not atomic.",
             "readonly": "Whether the transaction is READ ONLY. false if not atomic.",
+            "label": _LABEL,
         },
     ),
     "prepare": Meaning(
@@ -242,6 +245,7 @@ MESSAGES: dict[str, Meaning] = {
         {
             **_REQUEST,
             "ttl": "Seconds that the lease lives without renewal. Greater than 0. nil: the supervisor's default.",
+            "label": _LABEL,
         },
     ),
     "status": Meaning("request", "Ask for the state of the pool.", "`status_report`", _REQUEST),

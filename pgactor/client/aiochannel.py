@@ -15,6 +15,7 @@ from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
 from .requests import LostLink
+from .surroundings import surroundings
 
 
 class AioChannel:
@@ -33,6 +34,8 @@ class AioChannel:
         Raises `SupervisorUnavailable` if it could not be sent, `LeaseLost` if the link of the lease is gone. A task
         that is cancelled while it waits withdraws the request.
         """
+        if (around := surroundings.get()) is not None:
+            around.mark(request)
         now = time.monotonic()
         timeout = request.timeout
         patience = None if timeout is None else now + timeout + ANSWER_GRACE_SECONDS

@@ -15,6 +15,7 @@ from .aioconnected import AioConnected, Unsent
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
+from .surroundings import surroundings
 
 Pump = Callable[["Pumping"], Awaitable[None]]
 """Moves the data of a copy between its link and its sink or source."""
@@ -163,6 +164,8 @@ async def run_copy(connected: AioConnected, request: CopyOut | CopyIn, pump: Pum
     """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
     if not connected.is_current:
         raise copying.link_lost()
+    if (around := surroundings.get()) is not None:
+        around.mark(request)
     patience = None if request.timeout is None else time.monotonic() + request.timeout + ANSWER_GRACE_SECONDS
     try:
         pending = connected.begin(request, patience)

@@ -9,6 +9,7 @@ from ..messages import IsolationLevel
 from .failures import interface_error
 from .resources import Resource, guarded
 from .steps import TransactionSteps
+from .surroundings import too_late, without_deadline
 
 if TYPE_CHECKING:
     from .aiolease import AsyncLease
@@ -41,10 +42,13 @@ class AsyncTransaction(Resource):
             return
         self._require_usable("__aexit__")
         self._managed = False
-        if error is None:
-            await self.commit()
-        else:
+        if error is not None:
             await self.rollback()
+        elif (late := too_late()) is not None:
+            await self.rollback()
+            raise late
+        else:
+            await self.commit()
 
     @guarded
     async def start(self) -> None:
@@ -67,7 +71,8 @@ class AsyncTransaction(Resource):
         """Undo it."""
         if self._managed:
             raise interface_error("cannot manually rollback from within an `async with` block")
-        await self._run(self._steps.rollback())
+        with without_deadline():
+            await self._run(self._steps.rollback())
         self._steps.rolled_back()
 
     async def _run(self, sql: str) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..errors import SupervisorUnavailable
 from .options import Options
 from .requests import LostLink
+from .surroundings import surroundings
 
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.5
@@ -31,6 +32,9 @@ class Limit(NamedTuple):
 def connect_limit(options: Options, now: float, timeout: float | None) -> Limit:
     """The limit for a request that brings this timeout of its own."""
     if timeout is not None and timeout < options.connect_timeout:
+        around = surroundings.get()
+        if around is not None and around.bounds(now + timeout):
+            return Limit(now + timeout, around.seconds, "the deadline of the surrounding block")
         return Limit(now + timeout, timeout, "the request's timeout")
     return Limit(now + options.connect_timeout, options.connect_timeout, "connect_timeout")
 

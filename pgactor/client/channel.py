@@ -20,6 +20,7 @@ from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
 from .requests import LostLink, Requests, encode_frame, not_answered
+from .surroundings import surroundings
 
 
 class Channel:
@@ -43,6 +44,8 @@ class Channel:
         Raises `SupervisorUnavailable` if it could not be sent, `OutcomeUnknown` if no answer came, `LeaseLost` if
         the link of the lease is gone.
         """
+        if (around := surroundings.get()) is not None:
+            around.mark(request)
         now = time.monotonic()
         patience = None if request.timeout is None else now + request.timeout + ANSWER_GRACE_SECONDS
         connected, pending = self._begin(request, now, within)

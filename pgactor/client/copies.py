@@ -16,6 +16,7 @@ from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
 from .requests import LostLink, not_answered
+from .surroundings import surroundings
 
 if TYPE_CHECKING:
     import asyncio
@@ -159,6 +160,8 @@ def run_copy(connected: Connected, request: CopyOut | CopyIn, pump: Pump) -> Pen
     """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
     if not connected.is_current:
         raise copying.link_lost()
+    if (around := surroundings.get()) is not None:
+        around.mark(request)
     try:
         pending = connected.begin(request)
     except LostLink:

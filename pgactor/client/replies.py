@@ -11,6 +11,7 @@ from ..messages.session import Opened, Prepared
 from ..rows import Record, RowDecoder
 from .failures import counted_from, exception, of_statement
 from .pending import Pending, Reply
+from .surroundings import explained
 
 R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
 
@@ -106,7 +107,7 @@ def _failure(failed: Failed, request: Request) -> BaseException:
     if isinstance(request, Batch) and index is not None and 0 <= index < len(request.statements):
         sql, _ = request.statements[index]
         return of_statement(exception(failed, sql), index, sql)
-    return exception(failed, getattr(request, "sql", None))
+    return explained(exception(failed, getattr(request, "sql", None)))
 
 
 def _decode(reply: Rows, shape: RowDecoder | None) -> list[Record]:

@@ -9,6 +9,7 @@ from ..messages import IsolationLevel
 from .failures import interface_error
 from .resources import Resource, guarded
 from .steps import TransactionSteps
+from .surroundings import too_late, without_deadline
 
 if TYPE_CHECKING:
     from .lease import Lease
@@ -41,10 +42,13 @@ class Transaction(Resource):
             return
         self._require_usable("__exit__")
         self._managed = False
-        if error is None:
-            self.commit()
-        else:
+        if error is not None:
             self.rollback()
+        elif (late := too_late()) is not None:
+            self.rollback()
+            raise late
+        else:
+            self.commit()
 
     @guarded
     def start(self) -> None:
@@ -67,7 +71,8 @@ class Transaction(Resource):
         """Undo it."""
         if self._managed:
             raise interface_error("cannot manually rollback from within a `with` block")
-        self._run(self._steps.rollback())
+        with without_deadline():
+            self._run(self._steps.rollback())
         self._steps.rolled_back()
 
     def _run(self, sql: str) -> None:

@@ -64,6 +64,8 @@ class Request(Message):
     id: chosen by the worker, unique among its unanswered requests, and not negative.
     epoch: the supervisor's life the request is meant for, as told by `Welcome`; another life refuses it unrun.
     timeout: how many seconds the worker is still willing to wait, queueing included; None: no limit of its own.
+
+    Those that have a label say with it what they are made for, in the application's words; "": it did not say.
     """
 
     id: Number
@@ -77,6 +79,7 @@ class Execute(Request, tag="execute"):
     sql: str
     args: list[Any] = []
     lease: Token | None = None
+    label: str = ""
 
 
 class ExecuteMany(Request, tag="executemany"):
@@ -89,6 +92,7 @@ class ExecuteMany(Request, tag="executemany"):
     args: list[list[Any]]
     lease: Token | None = None
     statement: Number | None = None
+    label: str = ""
 
 
 class Fetch(Request, tag="fetch"):
@@ -103,6 +107,7 @@ class Fetch(Request, tag="fetch"):
     limit: Number = 0
     lease: Token | None = None
     statement: Number | None = None
+    label: str = ""
 
 
 class FetchMany(Request, tag="fetchmany"):
@@ -115,6 +120,7 @@ class FetchMany(Request, tag="fetchmany"):
     args: list[list[Any]]
     lease: Token | None = None
     statement: Number | None = None
+    label: str = ""
 
 
 class Batch(Request, tag="batch"):
@@ -128,6 +134,7 @@ class Batch(Request, tag="batch"):
     atomic: bool = True
     isolation: IsolationLevel | None = None
     readonly: bool = False
+    label: str = ""
 
     def __post_init__(self) -> None:
         if not self.atomic and (self.isolation is not None or self.readonly):
@@ -141,6 +148,7 @@ class Acquire(Request, tag="acquire"):
     """
 
     ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    label: str = ""
 
 
 # --- worker -> supervisor: notices --------------------------------------------------------------------------
