@@ -12,3 +12,4 @@ max_requests_jitter = max_requests // 10
 timeout = 30  # the applications' own is 20: a slow statement ends before its worker is killed
 graceful_timeout = 30
 worker_tmp_dir = "/dev/shm"
+control_socket_disable = True  # of gunicorn 25 and later; its folder would have to be one of this user
