@@ -35,7 +35,7 @@ class Channel:
     def _start_afresh(self) -> None:
         self._pid = os.getpid()
         self._connected: Connected | None = None
-        self._connecting = threading.Lock()
+        self.__dict__.pop("_connecting", None)
 
     def call(self, request: Request, within: Connected | None = None) -> tuple[Pending, Connected]:
         """Send the request and wait for its end; returns it, and the link by which it went. within: the link that it
@@ -109,7 +109,10 @@ class Channel:
         connected = self._connected
         if connected is not None and connected.is_current:
             return connected
-        if not self._connecting.acquire(timeout=max(0.0, limit.at - time.monotonic())):
+        # Made when it is first needed, and at once for all threads: gevent may have patched threading since the import
+        # or the fork, and a greenlet that waited for an older lock would stop all others, the lock's owner among them.
+        connecting: threading.Lock = self.__dict__.setdefault("_connecting", threading.Lock())
+        if not connecting.acquire(timeout=max(0.0, limit.at - time.monotonic())):
             raise unavailable(self.options, limit, "another thread is still trying")
         try:
             connected = self._connected
@@ -119,7 +122,7 @@ class Channel:
                     connected.lose(LostLink("the client was closed"))
             return connected
         finally:
-            self._connecting.release()
+            connecting.release()
 
     def _require_open(self) -> None:
         if self.closed:

@@ -13,7 +13,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,10 +67,8 @@ class Program:
 
     def kill(self) -> None:
         """End it and its workers at once."""
-        try:
+        with suppress(ProcessLookupError):  # nothing is left
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 
@@ -98,8 +97,8 @@ def call(port: int, method: str, path: str, *, timeout: float = 30.0, **form: ob
 
 
 class Traffic:
-    """Threads that ask a web application without a pause: `with Traffic([port]) as traffic`. ports: asked in turn; the
-    list may grow meanwhile.
+    """Threads that ask a web application without a pause: `with Traffic([port]) as traffic`. ports: asked in turn;
+    the list may grow meanwhile.
 
     done: how many answers there were, by path. written: the keys of the transfers that were confirmed.
     """
@@ -171,7 +170,3 @@ class Traffic:
 def in_flight_at(moment: float, failures: Sequence[Failure], *, after: float = 1.0) -> list[Failure]:
     """Those whose requests were under way then, and failed no later than so many seconds after."""
     return [each for each in failures if each.began <= moment <= each.ended <= moment + after]
-
-
-StartProgram = Callable[..., Program]
-"""The fixture `start_program`."""
