@@ -9,7 +9,6 @@ import asyncio
 import fcntl
 import logging
 import os
-import shutil
 import socket
 import struct
 from pathlib import Path
@@ -101,15 +100,10 @@ class IpcPeer(Peer, asyncio.Protocol):
 
 
 class IpcGateway:
-    """Listens on one ipc:// endpoint. A lock beside the socket keeps a second supervisor from taking it over.
+    """Listens on one ipc:// endpoint. A lock beside the socket keeps a second supervisor from taking it over."""
 
-    mode, group: of the socket, and of its folder, if that is made here, as far as connecting needs it.
-    """
-
-    def __init__(self, endpoint: str, *, mode: int = 0o600, group: str | None = None) -> None:
+    def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self._mode = mode
-        self._group = group
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
@@ -119,7 +113,6 @@ class IpcGateway:
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(mode=0o700, parents=True)
-                self._admit(self.path.parent, 0o700 | (self._mode & 0o022) >> 1)  # whoever may write, may pass
             self._take_lock()
             self.path.unlink(missing_ok=True)
             loop = asyncio.get_running_loop()
@@ -130,7 +123,6 @@ class IpcGateway:
                 listener.bind(str(self.path))
             finally:
                 os.umask(previous)
-            self._admit(self.path, self._mode)
         except OSError as error:
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
 
@@ -151,19 +143,6 @@ class IpcGateway:
             self.path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
-
-    def _admit(self, path: Path, mode: int) -> None:
-        """Let in whom the settings let in. Raises OSError, `ConfigError` for a group that is none or not ours."""
-        if self._group is not None:
-            try:
-                shutil.chown(path, group=int(self._group) if self._group.isdecimal() else self._group)
-            except LookupError:
-                raise ConfigError(f"ipc_group: there is no group {self._group!r}") from None
-            except PermissionError:
-                raise ConfigError(
-                    f"ipc_group: the supervisor's user is not in {self._group!r}, so it cannot give {path} to it"
-                ) from None
-        path.chmod(mode)
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

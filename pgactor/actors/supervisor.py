@@ -46,7 +46,7 @@ class Supervisor:
         self._pools = Pools(self.settings)
         try:
             for endpoint in self.settings.endpoints:
-                gateway = _gateway(endpoint, self.settings)
+                gateway = _gateway(endpoint)
                 self._gateways.append(gateway)
                 await gateway.start(
                     self._pools,
@@ -109,9 +109,9 @@ def with_dsn(settings: Settings, dsn: str) -> Settings:
     return msgspec.structs.replace(settings, connect=connect)
 
 
-def _gateway(endpoint: str, settings: Settings) -> IpcGateway | TcpGateway:
+def _gateway(endpoint: str) -> IpcGateway | TcpGateway:
     if endpoint.startswith("ipc://"):
-        return IpcGateway(endpoint, mode=int(settings.ipc_mode, 8), group=settings.ipc_group)
+        return IpcGateway(endpoint)
     if endpoint.startswith("tcp://"):
         return TcpGateway(endpoint)
     raise ConfigError(f"{endpoint!r} is no endpoint: expected ipc:///path/to.sock or tcp://127.0.0.1:PORT")

@@ -26,6 +26,8 @@ from .surroundings import surroundings
 class Channel:
     """All that the threads of a process share towards one endpoint."""
 
+    _connecting: threading.Lock
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.closed = False
@@ -109,9 +111,9 @@ class Channel:
         connected = self._connected
         if connected is not None and connected.is_current:
             return connected
-        # Made when it is first needed, and at once for all threads: gevent may have patched threading since the import
-        # or the fork, and a greenlet that waited for an older lock would stop all others, the lock's owner among them.
-        connecting: threading.Lock = self.__dict__.setdefault("_connecting", threading.Lock())
+        # Made when first needed, once for all threads: gevent may have patched threading since the import or the
+        # fork, and a greenlet that waits for an older lock stops all others, the one that has the lock among them.
+        connecting = self.__dict__.setdefault("_connecting", threading.Lock())
         if not connecting.acquire(timeout=max(0.0, limit.at - time.monotonic())):
             raise unavailable(self.options, limit, "another thread is still trying")
         try:

@@ -31,8 +31,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     supervisor's own. max_frame_bytes: the largest frame it takes. max_unsent_bytes: how much may wait for a
     worker that does not read, before it is disconnected. heartbeat_seconds, silence_seconds: how often a tcp
     worker must be heard, and when it counts as lost. drain_timeout_seconds: how long SIGTERM waits for work in
-    progress. ipc_mode, ipc_group: who may connect to the sockets of ipc endpoints, as chmod and chgrp have it.
-    awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
+    progress. awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
     processor it does not.
     """
 
@@ -49,8 +48,6 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     hooks: HookSettings = HookSettings()
     pools: dict[str, PoolTable] = {}
     templates: dict[str, TemplateTable] = {}
-    ipc_mode: str = "0600"
-    ipc_group: str | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.pools, *self.templates):
@@ -72,5 +69,3 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("heartbeat_seconds is expected to be positive and less than silence_seconds")
         if not 0 <= self.awake_seconds <= 0.01:
             raise ValueError("awake_seconds is expected to be between 0 and 0.01")
-        if not re.fullmatch(r"0?6[0-7]{2}", self.ipc_mode):
-            raise ValueError(f'ipc_mode is expected to be such as "0600" or "0660", in quotes, not {self.ipc_mode!r}')

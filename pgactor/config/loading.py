@@ -24,8 +24,6 @@ _ENVIRONMENT = {
     "PGACTOR_DSN": ("connect", "dsn"),
     "PGACTOR_MIN_SIZE": ("pool", "min_size"),
     "PGACTOR_MAX_SIZE": ("pool", "max_size"),
-    "PGACTOR_IPC_MODE": ("ipc_mode",),
-    "PGACTOR_IPC_GROUP": ("ipc_group",),
 }
 
 
@@ -36,8 +34,8 @@ def load(
     overrides: Mapping[tuple[str, ...], Any] | None = None,
 ) -> Settings:
     """Read the settings: the file, then the environment (PGACTOR_DSN, PGACTOR_ENDPOINT, PGACTOR_MIN_SIZE,
-    PGACTOR_MAX_SIZE, PGACTOR_IPC_MODE, PGACTOR_IPC_GROUP; of another pool PGACTOR_DSN_NAME and the like), then the
-    overrides, given as {("pool", "max_size"): 4}.
+    PGACTOR_MAX_SIZE; of another pool PGACTOR_DSN_NAME and the like), then the overrides, given as
+    {("pool", "max_size"): 4}.
 
     Raises `ConfigError` that names the file and the key.
     """
@@ -75,7 +73,7 @@ def _put_named(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
     }
     for variable in sorted(environment):  # the dsn comes first
         for prefix, keys in _ENVIRONMENT.items():
-            if len(keys) == 1 or not variable.startswith(f"{prefix}_") or not environment[variable]:
+            if keys == ("endpoints",) or not variable.startswith(f"{prefix}_") or not environment[variable]:
                 continue
             name = variable.removeprefix(f"{prefix}_")
             if keys[-1] == "dsn":

@@ -9,7 +9,6 @@ import pytest
 from pgactor.actors.peer import Peer
 from pgactor.actors.supervisor import _gateway
 from pgactor.actors.tcp import TcpGateway
-from pgactor.config import Settings
 from pgactor.errors import ConfigError
 
 
@@ -74,7 +73,7 @@ def test_a_port_is_needed(endpoint: str) -> None:
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:5000", "udp://127.0.0.1:5000", "", "TCP://127.0.0.1:5000", "ipc:/x"])
 def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigError, match="is no endpoint: expected ipc"):
-        _gateway(endpoint, Settings())
+        _gateway(endpoint)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])

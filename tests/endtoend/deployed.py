@@ -83,9 +83,9 @@ class Failure:
     key: str | None = None
 
 
-def call(port: int, method: str, path: str, *, timeout: float = 30.0, **form: object) -> tuple[int, Any]:
+def call(port: int, method: str, path: str, form: dict[str, object] | None = None) -> tuple[int, Any]:
     """One HTTP request on a connection of its own: the status, and the JSON or text of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Connection": "close"}
         connection.request(method, path, urlencode(form) if form else None, headers)
@@ -155,7 +155,7 @@ class Traffic:
     ) -> None:
         began = time.monotonic()
         try:
-            status, body = call(port, method, path, **(form or {}))
+            status, body = call(port, method, path, form)
             failed = "" if status == right else f"{status} {body}"
         except (OSError, http.client.HTTPException) as error:
             failed = repr(error)

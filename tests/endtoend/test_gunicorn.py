@@ -103,8 +103,8 @@ def kill_one_that_holds_a_lease(endpoint: str, port: int) -> float:
     with ThreadPoolExecutor(1) as thread, Client(endpoint, label="blocker") as client:  # noqa: SIM117
         with client.transaction() as lease:
             lease.execute("SELECT 1 FROM accounts WHERE id = 100 FOR UPDATE")
-            form = {"source": 99, "target": 100, "amount": 1, "key": KILLED}
-            stuck = thread.submit(call, port, "POST", "/transfers", **form)
+            form: dict[str, object] = {"source": 99, "target": 100, "amount": 1, "key": KILLED}
+            stuck = thread.submit(call, port, "POST", "/transfers", form)
             backend = None
             while backend is None:
                 backend = lease.fetchval(WAITING_FOR_A_LOCK)
