@@ -1,4 +1,4 @@
-"""The command line: serve, query, status, demo."""
+"""The command line: serve, query, status, demo, keygen."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from . import keys
 from .config.loading import load
 from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from .errors import ConfigError, PgactorError
@@ -56,6 +58,8 @@ _pool = click.option(
     multiple=True,
     help=f"Where workers connect; may be repeated.  [env var: {ENDPOINT_VARIABLE}; default: {DEFAULT_ENDPOINT}]",
 )
+@click.option("--server-key", help="For tcp outside of loopback: the file that `pgactor keygen server` made.")
+@click.option("--client-keys", help="The directory of the keys that clients may have; see `pgactor keygen client`.")
 @click.option("--min-size", type=int, help="Connections to keep open.  [env var: PGACTOR_MIN_SIZE]")
 @click.option("--max-size", type=int, help="Connections at most.  [env var: PGACTOR_MAX_SIZE]")
 @click.option(
@@ -69,6 +73,8 @@ def serve(
     dsn: str | None,
     embedded: str | None,
     endpoints: tuple[str, ...],
+    server_key: str | None,
+    client_keys: str | None,
     min_size: int | None,
     max_size: int | None,
     log_level: str,
@@ -82,6 +88,8 @@ def serve(
         ("connect", "dsn"): dsn,
         ("embedded",): embedded,
         ("endpoints",): list(endpoints) or None,
+        ("curve", "server_key"): server_key,
+        ("curve", "client_keys"): client_keys,
         ("pool", "min_size"): min_size,
         ("pool", "max_size"): max_size,
     }
@@ -170,6 +178,59 @@ def demo(workers: int, connections: int, seconds: float, dsn: str | None) -> Non
     except PgactorError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(0 if sound else 1)
+
+
+@cli.group()
+def keygen() -> None:
+    """Make keys for tcp. Files are for their owner alone (0600), and never overwritten."""
+
+
+_directory = click.option(
+    "--directory", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True, help="Where to."
+)
+
+
+@keygen.command("server")
+@_directory
+def keygen_server(directory: Path) -> None:
+    """Make server.key, which is the supervisor's secret, and server.pub, which its clients are given."""
+    public, secret = keys.new_pair()
+    made = {
+        directory
+        / "server.key": f'# The supervisor\'s secret key.\nsecret_key = "{secret}"\npublic_key = "{public}"\n',
+        directory / "server.pub": f'# The supervisor\'s public key, for its clients.\npublic_key = "{public}"\n',
+    }
+    _write_keys(made)
+
+
+@keygen.command("client")
+@click.argument("name")
+@click.option("--pool", "pools", multiple=True, help="A pool that it may join; may be repeated. Default: all.")
+@click.option("--read-only", is_flag=True, help="It may not write.")
+@click.option("--may-administer", is_flag=True, help="It may resize pools and replace their connect arguments.")
+@_directory
+def keygen_client(name: str, pools: tuple[str, ...], read_only: bool, may_administer: bool, directory: Path) -> None:
+    """Make NAME.key, which is the client's secret, and NAME.toml, for the supervisor's directory of client keys."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise click.ClickException(f"{name!r} is no name of a key: letters, digits, _ and - are expected")
+    public, secret = keys.new_pair()
+    permit = [f'public_key = "{public}"']
+    if pools:
+        permit.append(f"pools = {json.dumps(list(pools))}")
+    permit += [f"read_only = {str(read_only).lower()}", f"may_administer = {str(may_administer).lower()}"]
+    made = {
+        directory / f"{name}.key": f'# The secret key of {name}.\nsecret_key = "{secret}"\npublic_key = "{public}"\n',
+        directory / f"{name}.toml": f"# What {name} may do.\n" + "\n".join(permit) + "\n",
+    }
+    _write_keys(made)
+
+
+def _write_keys(made: dict[Path, str]) -> None:
+    try:
+        keys.write_new(made)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"made {' and '.join(map(str, made))}")
 
 
 def main() -> None:

@@ -7,3 +7,9 @@ ENDPOINT_VARIABLE = "PGACTOR_ENDPOINT"
 
 POOL_VARIABLE = "PGACTOR_POOL"
 """The environment variable that clients take the name of their pool from."""
+
+SERVER_KEY_VARIABLE = "PGACTOR_SERVER_KEY"
+"""The environment variable that clients on tcp take the supervisor's public key from: a path, or the key."""
+
+KEY_VARIABLE = "PGACTOR_KEY"
+"""The environment variable that clients on tcp take their own secret key from: a path, or the key."""

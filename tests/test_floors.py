@@ -31,6 +31,7 @@ FLOORS = """
     dsn         aliases
     records     moments     pgtypes
     standins    extcodes
+    keys        ownership
     errors      version     endpoint
 """
 """A module imports from its own room and from the floors below it."""
@@ -41,7 +42,7 @@ NEVER = {("actors", "client")}
 LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
     "asyncpg": ("actors demo/witness", "client/failures client/objects pgtypes"),
-    "zmq": ("actors/tcp", "client/links client/aiolinks"),
+    "zmq": ("actors/curve actors/tcp actors/tcpconnection", "client/dealer client/links client/aiolinks keys"),
     "msgspec": ("actors client cli config core/request messages rows values wire", ""),
     "click": ("cli", ""),
     "celery": ("contrib/celery", ""),

@@ -9,6 +9,8 @@
 Workers:
     ipc.py          those on Unix sockets           tcp.py      those on TCP
     peer.py         a worker's link, whatever its road
+    curve.py        keys, for those on TCP          permits.py  what each key may do
+    tcpconnection.py  the connection beneath a link, to be ended
     dialogue.py     what workers say, as requests to the brain
     failures.py     exceptions -> `Failed` messages
     shapes.py       what result rows look like, each told once to each worker
@@ -22,6 +24,7 @@ PostgreSQL, the session lane:
     session.py      asyncpg's connection, with the little of it that is private
     opening.py      how it is opened                 renewal.py      how it is made new
     feed.py         many arguments of one statement  identifiers.py  names in SQL
+    reading.py      statements of workers that may only read
     tenancy.py      what a lease has open on its session: prepared statements, cursors
     codecs.py       types that a lease's worker encodes and decodes
     batches.py      a batch, one statement after another

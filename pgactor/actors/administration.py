@@ -9,8 +9,9 @@ from ..core.actions import Action
 from ..core.pool import Pool
 from ..errors import ConfigError, NotPermitted
 from ..messages import Done, Failed
-from ..messages.pool import Resize, SetConnectArgs
+from ..messages.pool import Expire, Resize, SetConnectArgs
 from .failures import failed
+from .permits import Permit
 
 SetArguments = Callable[[str | None, Mapping[str, Any]], None]
 """Takes the dsn and the other connect arguments; raises `ConfigError` for those that cannot be."""
@@ -26,11 +27,15 @@ class Administration:
         self._set_connect_args = set_connect_args
         self._do = do
 
-    def hear(self, now: float, road: str, message: Resize | SetConnectArgs) -> Done | Failed:
-        """The answer to the message, which came by this road."""
+    def hear(
+        self, now: float, road: str, permit: Permit | None, message: Resize | SetConnectArgs | Expire
+    ) -> Done | Failed:
+        """The answer to the message, which came by this road. permit: that of the worker's key, if it has one."""
         try:
-            self._check(road)
-            if isinstance(message, Resize):
+            self._check(road, permit, message)
+            if isinstance(message, Expire):
+                self._do(self._pool.expire_connections(now))
+            elif isinstance(message, Resize):
                 self._do(self._pool.resize(now, message.max_size, message.min_size))
             elif self._set_connect_args is None:
                 raise NotPermitted("the connect arguments of this pool cannot be changed")
@@ -40,8 +45,14 @@ class Administration:
             return failed(message.id, error)
         return Done(message.id)
 
-    def _check(self, road: str) -> None:
+    def _check(self, road: str, permit: Permit | None, message: Resize | SetConnectArgs | Expire) -> None:
         may = self._pool.settings.workers_may_administer
+        if permit is not None and not permit.may_administer:
+            raise NotPermitted(
+                f"the key {permit.name!r} may not administer the pool; may_administer = true in its file permits it"
+            )
+        if isinstance(message, Expire) or (permit is not None and may is None):
+            return
         if not (road == "ipc" if may is None else may):
             setting = "on ipc only" if may is None else "to nobody"
             raise NotPermitted(

@@ -91,7 +91,9 @@ class Backend:
     @property
     def in_transaction(self) -> bool:
         """Whether the session is inside a transaction, as PostgreSQL said last."""
-        return self.pid != 0 and not self._session.is_closed() and self._session.is_in_transaction()
+        if self.pid == 0 or self._session.is_closed() or self._session_lane.reading.wraps:
+            return False
+        return self._session.is_in_transaction()
 
     def let(self, lease: Lease) -> Tenancy:
         """The session is the lease's from now on."""
@@ -336,6 +338,7 @@ class Backend:
             async with self._within_reset_timeout():
                 await session.quiet()
                 await session.finish()
+                await self._session_lane.reading.tidy_up()
         if session.is_closed():
             self._lost(CLOSED_BY_POSTGRES)
             return False

@@ -34,8 +34,9 @@ class StatementFailed(Exception):
         self.error = error
 
 
-async def run_batch(session: Session, batch: Batch, shapes: ShapeTable) -> Results | Failed:
-    """Run the batch. Rows in the results come with their columns.
+async def run_batch(session: Session, batch: Batch, shapes: ShapeTable, first: str = "") -> Results | Failed:
+    """Run the batch. Rows in the results come with their columns. first: for a worker that may only read, what
+    follows BEGIN READ ONLY.
 
     Raises what asyncpg raises where nothing has happened yet, or where the session itself is at fault.
     """
@@ -43,20 +44,20 @@ async def run_batch(session: Session, batch: Batch, shapes: ShapeTable) -> Resul
         return await _one_by_one(session, batch, shapes)
     try:
         try:
-            return await _all_or_nothing(session, batch, shapes)
+            return await _all_or_nothing(session, batch, shapes, first)
         except StatementFailed as failure:
             if not isinstance(failure.error, asyncpg.InvalidCachedStatementError):
                 raise
         # A table has changed since the statement was prepared, perhaps by the batch itself. Nothing has happened.
-        return await _all_or_nothing(session, batch, shapes, prepare_anew=True)
+        return await _all_or_nothing(session, batch, shapes, first, prepare_anew=True)
     except StatementFailed as failure:
         return statement_failed(batch.id, failure.error, index=failure.index)
 
 
 async def _all_or_nothing(
-    session: Session, batch: Batch, shapes: ShapeTable, *, prepare_anew: bool = False
+    session: Session, batch: Batch, shapes: ShapeTable, first: str, *, prepare_anew: bool = False
 ) -> Results:
-    await session.execute(begin_transaction(batch))
+    await session.execute(begin_transaction(batch, readonly=bool(first)) + first)
     results: list[Done | Rows | Failed] = []
     try:
         for index, (sql, args) in enumerate(batch.statements):
@@ -108,10 +109,10 @@ async def _statement(
     return Rows(index, shape.number, shape.columns, msgspec.Raw(shape.encode(records)))
 
 
-def begin_transaction(batch: Batch) -> str:
-    """The statement that begins an atomic batch."""
+def begin_transaction(batch: Batch, *, readonly: bool = False) -> str:
+    """The statement that begins an atomic batch. readonly: whatever it says itself."""
     level = "" if batch.isolation is None else f" ISOLATION LEVEL {batch.isolation.replace('_', ' ').upper()}"
-    return f"BEGIN{level}{' READ ONLY' if batch.readonly else ''}"
+    return f"BEGIN{level}{' READ ONLY' if batch.readonly or readonly else ''}"
 
 
 def _controls(index: int, sql: str) -> asyncpg.InterfaceError:

@@ -57,7 +57,7 @@ from ..messages.session import (
 )
 from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
-from . import batches, copying
+from . import batches, copying, reading
 from .administration import Administration, SetArguments
 from .failures import failed
 from .lane import Lane
@@ -202,13 +202,15 @@ class Dialogue:
             return
         peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
         silence = self._settings.silence_seconds if peer.road == "tcp" else None
+        permit = peer.permit
         peer.worker = self.pool.roster.join(
             now=self._loop.time(),
-            label=hello.label[:200],
+            label=hello.label[:200] if permit is None else f"{permit.name}: {hello.label[:200]}",
             pid=peer.pid or hello.pid,
             road=peer.road,
             silence_limit=silence,
             link=peer,
+            reads_only=permit is not None and permit.read_only,
         )
         peer.send(
             Welcome(
@@ -238,18 +240,19 @@ class Dialogue:
                 self.cancelled(worker, id)
             case Status(id=id):
                 state = report.status(self.pool, now)
-                state.pool, state.pools = self.pool_name, self.pool_names()
+                permit = peer.permit
+                pools = [name for name in self.pool_names() if permit is None or permit.may_join(name)]
+                state.pool, state.pools = self.pool_name, pools
                 peer.send(StatusReport(id, state))
             case CopyOut() | CopyIn():
                 self._copy(now, worker, message, peer)
             case Chunk() | EndOfChunks() | Credit():
                 copying.hear(worker, message)
-            case Expire(id=id):
-                self._do(self.pool.expire_connections(now))
-                self._listener.renew()
-                peer.send(Done(id))
-            case Resize() | SetConnectArgs():
-                peer.send(self._administration.hear(now, worker.road, message))
+            case Expire() | Resize() | SetConnectArgs():
+                answer = self._administration.hear(now, worker.road, peer.permit, message)
+                if isinstance(message, Expire) and isinstance(answer, Done):
+                    self._listener.renew()
+                peer.send(answer)
             case Listen(lease=None):
                 self._listener.listen(peer, message)
             case Unlisten(lease=None):
@@ -281,7 +284,8 @@ class Dialogue:
             None if message.timeout is None else now + message.timeout,
         )
         if message.lease is None:
-            self._lane.admit(request)
+            if not worker.reads_only:
+                self._lane.admit(request)
             try:
                 self.pool.submit(now, request, actions)
             except ProtocolError as error:
@@ -294,7 +298,8 @@ class Dialogue:
         kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
         deadline = None if message.timeout is None else now + message.timeout
         request = Request(worker, message.id, kind, now, Statement(batches.in_words(message)), message, deadline)
-        self._lane.admit(request)
+        if not worker.reads_only:
+            self._lane.admit(request)
         try:
             self.pool.submit(now, request, actions)
         except ProtocolError as error:
@@ -317,6 +322,9 @@ class Dialogue:
         self._do(actions)
 
     def _copy(self, now: float, worker: Worker, message: CopyOut | CopyIn, peer: Peer) -> None:
+        if worker.reads_only:
+            peer.send(failed(message.id, reading.no_copy()))
+            return
         copy = copying.new_copy(message, peer)
         deadline = None if message.timeout is None else now + message.timeout
         request = Request(worker, message.id, Kind.SESSION, now, Statement(copy.in_words), copy, deadline)

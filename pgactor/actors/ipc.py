@@ -9,12 +9,14 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import struct
 from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, ProtocolError
+from ..ownership import check_directory, check_old_socket
 from ..zmtp import Connection, frame_header
 from .failures import failed
 from .peer import ENOUGH_BYTES, Frames, Peer
@@ -102,8 +104,11 @@ class IpcPeer(Peer, asyncio.Protocol):
 class IpcGateway:
     """Listens on one ipc:// endpoint. A lock beside the socket keeps a second supervisor from taking it over."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, mode: int | None = None, group: str | None = None) -> None:
+        """mode, group: the socket's, if it is not for its owner alone."""
         self.endpoint = endpoint
+        self._mode = mode
+        self._group = group
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._lock: int | None = None
         self._server: asyncio.Server | None = None
@@ -113,7 +118,10 @@ class IpcGateway:
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(mode=0o700, parents=True)
+                self._share(self.path.parent, 0o750)
+            check_directory(self.path.parent, shared=self._mode is not None)
             self._take_lock()
+            check_old_socket(self.path)
             self.path.unlink(missing_ok=True)
             loop = asyncio.get_running_loop()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -123,6 +131,7 @@ class IpcGateway:
                 listener.bind(str(self.path))
             finally:
                 os.umask(previous)
+            self._share(self.path, self._mode or 0o600)
         except OSError as error:
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
 
@@ -144,8 +153,17 @@ class IpcGateway:
             os.close(self._lock)
             self._lock = None
 
+    def _share(self, path: Path, mode: int) -> None:
+        """Give it to the group that is configured, if one is."""
+        if self._group is not None:
+            try:
+                shutil.chown(path, group=self._group)
+            except LookupError:
+                raise ConfigError(f"socket_group: there is no group {self._group!r}") from None
+            path.chmod(mode)
+
     def _take_lock(self) -> None:
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -20,6 +20,7 @@ from ..errors import MessageTooLarge
 from ..messages import SHAPES_PER_LINK, Failed, Reply
 from ..messages.unions import FromSupervisor
 from .failures import failed
+from .permits import Permit
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -45,13 +46,14 @@ class Peer(ABC):
     """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
 
     worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
-    backlog: its messages that are read and not heard yet."""
+    backlog: its messages that are read and not heard yet. permit: what its key may do; None: it needs none."""
 
     road: str
     heard_by: Frames
 
     def __init__(self, *, max_frame_bytes: int) -> None:
         self.worker: Worker | None = None
+        self.permit: Permit | None = None
         self.pid = 0
         self.shapes: dict[int, None] = {}
         self.closed = False

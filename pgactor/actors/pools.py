@@ -14,13 +14,14 @@ import msgspec
 from .. import wire
 from ..config import DEFAULT_POOL, Settings
 from ..config.tables import PoolTable
-from ..errors import PoolClosing, PoolError, ProtocolError
+from ..errors import NotPermitted, PoolClosing, PoolError, ProtocolError
 from ..messages import PROTOCOL_VERSION, Hello
 from . import hooks
 from .conductor import Conductor, new_epoch
 from .dialing import Dialer
 from .failures import failed
 from .peer import Peer
+from .permits import may_join
 from .templates import Template
 
 log = logging.getLogger("pgactor.pools")
@@ -82,8 +83,8 @@ class Pools:
             self._first.frame(peer, frame)
             return
         try:
-            dialogue = self._get(hello.pool or DEFAULT_POOL).dialogue
-        except PoolError as error:
+            dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
+        except (PoolError, NotPermitted) as error:
             log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, hello.label[:200], error)
             peer.send(failed(None, error))
             peer.close(str(error))

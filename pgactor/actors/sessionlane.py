@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import msgspec
 
 from ..core.request import Request
@@ -22,11 +23,12 @@ from .copying import Copy
 from .failures import EXPECTED, failed, in_words, never_began, statement_failed
 from .hooks import Hooks
 from .lane import Lane
+from .reading import TAKE_SNAPSHOT, Reading
 from .reports import Answer, BackendReports
 from .session import Session
 from .shapes import Shape, ShapeTable
 from .streaming import pass_on
-from .tenancy import described, is_tenants
+from .tenancy import Tenancy, described, is_tenants
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -64,6 +66,7 @@ class SessionLane:
         self._recycling = recycling
         self._patience = patience
         self._max_bytes = max_bytes
+        self.reading = Reading(session)
 
     async def answer(self, request: Request) -> bool:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
@@ -80,7 +83,9 @@ class SessionLane:
             tenancy = None if request.lease is None else self._backend.tenancy
             if tenancy is not None:
                 await tenancy.tidy(message)
-            if tenancy is not None and is_tenants(message):
+            if request.worker.reads_only:
+                reply, shape = await self._read(request, tenancy)
+            elif tenancy is not None and is_tenants(message):
                 reply, shape = await tenancy.perform(request)
             else:
                 reply, shape = await self._perform(request)
@@ -139,11 +144,32 @@ class SessionLane:
             log.warning("types could not be looked up: %s", in_words(error))
             lane.learn(asked, ())
 
+    async def _read(self, request: Request, tenancy: Tenancy | None) -> tuple[Answer, Shape | None]:
+        """What a worker that may only read asks for."""
+        message, reading = request.payload, self.reading
+        for last in (False, True):
+            try:
+                async with reading.transaction(message, on_lease=tenancy is not None):
+                    if tenancy is not None and is_tenants(message):
+                        reply, shape = await tenancy.perform(request)
+                    else:
+                        reply, shape = await self._perform(request)
+                break
+            except asyncpg.InvalidCachedStatementError:  # it did not run, since a table has changed
+                if last or self._session.is_in_transaction():
+                    raise
+        if hasattr(reply, "in_transaction"):
+            reply.in_transaction = self._session.is_in_transaction()
+        return reply, shape
+
     async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
         session = self._session
         match request.payload:
             case Fetch(id=id, sql=sql, args=args, limit=limit):
                 records, shape = await session.rows(sql, args, limit, self._shapes)
+            case Execute(id=id, sql=sql, args=args) if request.worker.reads_only:  # one statement, and no more
+                _, _, status = await session.rows_and_tag(sql, args, self._shapes)
+                return Done(id, status, session.is_in_transaction()), None
             case Execute(id=id, sql=sql, args=args):
                 status = await session.execute(sql, *args)
                 return Done(id, status, session.is_in_transaction()), None
@@ -153,7 +179,8 @@ class SessionLane:
             case FetchMany(id=id, sql=sql, args=args):
                 records, shape = await session.rows_of_many(sql, args, self._shapes)
             case Batch():
-                return await run_batch(session, request.payload, self._shapes), None
+                first = TAKE_SNAPSHOT if request.worker.reads_only else ""
+                return await run_batch(session, request.payload, self._shapes, first), None
             case Copy():
                 return await request.payload.run(session), None
             case Describe():

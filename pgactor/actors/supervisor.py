@@ -17,6 +17,7 @@ import msgspec
 
 from ..config import Settings
 from ..errors import ConfigError
+from .curve import Curve
 from .embedded import embedded_postgres
 from .ipc import IpcGateway
 from .notify import notify
@@ -25,6 +26,8 @@ from .session import check_asyncpg
 from .tcp import TcpGateway
 
 log = logging.getLogger("pgactor.supervisor")
+
+DEFAULT_SETTINGS = Settings()
 
 GC_THRESHOLD = 50_000
 """Objects between two looks for cycles: Python's 700 would mean one every dozen statements."""
@@ -46,7 +49,7 @@ class Supervisor:
         self._pools = Pools(self.settings)
         try:
             for endpoint in self.settings.endpoints:
-                gateway = _gateway(endpoint)
+                gateway = _gateway(endpoint, self.settings)
                 self._gateways.append(gateway)
                 await gateway.start(
                     self._pools,
@@ -109,9 +112,9 @@ def with_dsn(settings: Settings, dsn: str) -> Settings:
     return msgspec.structs.replace(settings, connect=connect)
 
 
-def _gateway(endpoint: str) -> IpcGateway | TcpGateway:
+def _gateway(endpoint: str, settings: Settings = DEFAULT_SETTINGS) -> IpcGateway | TcpGateway:
     if endpoint.startswith("ipc://"):
-        return IpcGateway(endpoint)
+        return IpcGateway(endpoint, mode=settings.socket_mode, group=settings.socket_group)
     if endpoint.startswith("tcp://"):
-        return TcpGateway(endpoint)
+        return TcpGateway(endpoint, None if settings.curve.server_key is None else Curve(settings.curve))
     raise ConfigError(f"{endpoint!r} is no endpoint: expected ipc:///path/to.sock or tcp://127.0.0.1:PORT")

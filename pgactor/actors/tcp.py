@@ -10,13 +10,16 @@ import asyncio
 import ipaddress
 import logging
 from collections import deque
+from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
 
-from ..errors import ConfigError, ProtocolError
+from ..errors import ConfigError, NotPermitted, ProtocolError
+from .curve import Curve
 from .failures import failed
 from .peer import Frames, Peer
+from .tcpconnection import TcpConnection
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -25,6 +28,10 @@ PROBE_SECONDS = 15.0
 FRAMES_IN_LIBZMQ = 16
 """How many unsent frames of a worker libzmq holds, which counts them and not their bytes; the others wait here."""
 RETRY_SECONDS = 0.002
+GOODBYE_SECONDS = 1.0
+"""How long the last words to a peer have to leave before its connection is shut down."""
+KEYS_SECONDS = 1.0
+"""How often it is looked whether keys have come or gone."""
 
 
 class TcpPeer(Peer):
@@ -32,9 +39,12 @@ class TcpPeer(Peer):
 
     road = "tcp"
 
-    def __init__(self, gateway: TcpGateway, routing_id: bytes, *, max_frame_bytes: int) -> None:
+    def __init__(
+        self, gateway: TcpGateway, routing_id: bytes, connection: TcpConnection, *, max_frame_bytes: int
+    ) -> None:
         super().__init__(max_frame_bytes=max_frame_bytes)
         self._gateway = gateway
+        self._connection = connection
         self.routing_id = routing_id
         self.unsent: deque[bytes] = deque()
         self.unsent_bytes = 0
@@ -47,22 +57,27 @@ class TcpPeer(Peer):
 
     def abort(self, reason: str) -> None:
         self._gateway.forget(self, reason)
+        self._connection.end()
 
     def close(self, reason: str) -> None:
         self.flush()
         self._gateway.forget(self, reason)
+        self._loop.call_later(GOODBYE_SECONDS, self._connection.end)
 
 
 class TcpGateway:
-    """Listens on one tcp:// endpoint, on loopback only: without keys, anyone who can connect is a worker."""
+    """Listens on one tcp:// endpoint, on loopback only unless there are keys (curve): without, anyone who can connect
+    is a worker."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, curve: Curve | None = None) -> None:
         self.endpoint = endpoint
-        _require_loopback(endpoint)
+        self._curve = curve
+        _check(endpoint, keys=curve is not None)
         self._peers: dict[bytes, TcpPeer] = {}
         self._waiting: set[TcpPeer] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
     async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
@@ -80,9 +95,13 @@ class TcpGateway:
         router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
         router.setsockopt(zmq.SNDHWM, FRAMES_IN_LIBZMQ)
+        if self._curve is not None:
+            self._curve.start(self._context, router)
+            self._look = self._loop.call_later(KEYS_SECONDS, self._look_at_keys)
         try:
             router.bind(self.endpoint)
         except zmq.ZMQError as error:
+            self._stop_judging()
             self._context.destroy(linger=0)
             self._socket = None
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
@@ -99,11 +118,33 @@ class TcpGateway:
         """End every link."""
         if self._socket is not None:
             self._loop.remove_reader(self._fd)
+            self._stop_judging()
             self._context.destroy(linger=200)  # before the socket is let go, which would close it without lingering
             self._socket = None
         for timer in (self._probe, self._retry):
             if timer is not None:
                 timer.cancel()
+
+    def _stop_judging(self) -> None:
+        if self._curve is not None:
+            self._curve.close()
+        if self._look is not None:
+            self._look.cancel()
+
+    def _look_at_keys(self) -> None:
+        """End the links whose key is gone, or may do something else now: they can come again."""
+        if self._curve is not None and self._curve.permits.look_again():
+            for peer in list(self._peers.values()):
+                if peer.permit is not None and self._curve.permits.get(peer.permit.public_key) != peer.permit:
+                    self._refuse(
+                        peer, NotPermitted(f"the permit of the key {peer.permit.name!r} was changed or removed")
+                    )
+        self._look = self._loop.call_later(KEYS_SECONDS, self._look_at_keys)
+
+    def _refuse(self, peer: TcpPeer, error: NotPermitted | ProtocolError) -> None:
+        log.warning("%s is disconnected: %s", peer.worker or "a stranger", error)
+        peer.send(failed(None, error))
+        peer.close(str(error))
 
     def send(self, peer: TcpPeer, frame: bytes) -> None:
         """Send one frame, or let it wait; a peer that is gone, or does not read, is disconnected."""
@@ -157,17 +198,21 @@ class TcpGateway:
             if router is None:
                 return
             try:
-                routing_id, *parts = router.recv_multipart(zmq.NOBLOCK)
+                routing_id = router.recv(zmq.NOBLOCK)
+                peer = self._peers.get(routing_id)
+                if peer is None:
+                    frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
+                    peer = self._new_peer(routing_id, frames[0])
+                    parts = [frame.bytes for frame in frames]
+                else:
+                    parts = router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
             except zmq.ZMQError as error:
                 log.error("%s: %s", self.endpoint, error)
                 return
-            peer = self._peers.get(routing_id)
-            if peer is None:
-                peer = TcpPeer(self, routing_id, max_frame_bytes=self._max_frame_bytes)
-                peer.heard_by = self._frames
-                self._peers[routing_id] = peer
+            if peer.closed:
+                continue
             if len(parts) == 1:
                 peer.heard_by.frame(peer, parts[0])
             else:
@@ -175,6 +220,20 @@ class TcpGateway:
                 peer.heard_by.malformed(peer, reason)
                 peer.send(failed(None, ProtocolError(reason)))
         self._loop.call_soon(self._read)
+
+    def _new_peer(self, routing_id: bytes, frame: Any) -> TcpPeer:
+        """A link that was not heard before; it is closed already if it is not let in."""
+        connection = TcpConnection(frame)
+        peer = TcpPeer(self, routing_id, connection, max_frame_bytes=self._max_frame_bytes)
+        peer.heard_by = self._frames
+        self._peers[routing_id] = peer
+        if routing_id[0] != 0:  # not libzmq's own, but an identity: another could take it over, with all it has
+            self._refuse(peer, ProtocolError("a worker on tcp is expected to have no identity (ZMQ_ROUTING_ID)"))
+        elif self._curve is not None:
+            peer.permit = self._curve.permit_of(frame)
+            if peer.permit is None:  # it was removed since the handshake
+                self._refuse(peer, NotPermitted("the supervisor has no permit for this key any more"))
+        return peer
 
     def _probe_all(self) -> None:
         for peer in list(self._peers.values()):
@@ -189,17 +248,18 @@ class TcpGateway:
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
 
 
-def _require_loopback(endpoint: str) -> None:
+def _check(endpoint: str, *, keys: bool) -> None:
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         raise ConfigError(f"{endpoint}: expected tcp://127.0.0.1:PORT or tcp://[::1]:PORT") from None
-    if not loopback:
+    if not loopback and not keys:
         raise ConfigError(
-            f"{endpoint}: tcp is served on loopback only: anyone who can connect can use the database; use "
-            "tcp://127.0.0.1:PORT, or an ipc:// endpoint on a shared volume"
+            f"{endpoint}: tcp is served without keys on loopback only: anyone who can connect can use the database; "
+            "make keys with `pgactor keygen` and name them in [curve], or use tcp://127.0.0.1:PORT, or an ipc:// "
+            "endpoint on a shared volume"
         )
     if port is None:
         raise ConfigError(f"{endpoint}: the port is missing")

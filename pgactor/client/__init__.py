@@ -34,5 +34,6 @@ listening.py                     aiolistening.py                   add_listener 
 channel.py                       aiochannel.py                     connects, and connects again
 connected.py                     aioconnected.py                   one link, shared by threads or tasks
 links.py                         aiolinks.py                       ipc: a plain socket; tcp: pyzmq
+dealer.py                                                          pyzmq's socket, with its keys
 heart.py                                                           the thread that renews leases
 """

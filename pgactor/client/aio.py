@@ -42,6 +42,8 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     None: no limit. label: how this worker is named in `pgactor status` and in errors. pool: which of the supervisor's
     pools; default $PGACTOR_POOL, or its first. "NAME/database" has one made of the template NAME. An endpoint may
     name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
+    server_key, key: on tcp, the supervisor's public key (several, with commas between) and this client's secret one,
+    as paths of files that `pgactor keygen` made or as texts; default $PGACTOR_SERVER_KEY and $PGACTOR_KEY.
 
     The getters (`get_size`, ...) do not wait, so they tell what is known: of the last status that was asked for, kept
     up with the client's own leases. A look at what is older than 0.2 s has it asked for anew, for the next look.
@@ -55,8 +57,10 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         request_timeout: float | None = 60.0,
         label: str | None = None,
         pool: str | None = None,
+        server_key: str | None = None,
+        key: str | None = None,
     ) -> None:
-        self._options = make_options(endpoint, connect_timeout, request_timeout, label, pool)
+        self._options = make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key)
         self._default_timeout = request_timeout
         self._closed = False
         self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from ..errors import ProtocolError
 from ..zmtp import Connection, frame_header
-from .links import RECEIVE_BYTES, dealer, handshake_succeeded, single
+from .dealer import dealer, refusal
+from .links import RECEIVE_BYTES, connect_safely, single
 from .options import Options
 from .requests import LostLink
 
@@ -63,7 +64,7 @@ class IpcLink:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            sock.connect(options.endpoint.removeprefix("ipc://"))  # on a Unix socket it never has to wait
+            connect_safely(sock, options)  # on a Unix socket it never has to wait
         except BaseException:
             sock.close()
             raise
@@ -239,11 +240,12 @@ class TcpLink:
     def _hear(self) -> None:
         """Something happened to the connection."""
         while not self._closed and self._monitor.poll(0):
-            if handshake_succeeded(self._monitor):
+            error = refusal(self._monitor)
+            if error is None:
                 if not self._ready.done():
                     self._ready.set_result(None)
             elif not self._ready.done():
-                self._ready.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, "connection refused"))
+                self._ready.set_exception(error)
                 return
             else:
                 self._lose(LostLink("the supervisor has closed the link"))

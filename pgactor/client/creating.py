@@ -29,6 +29,8 @@ def create_pool(
     connect_timeout: float = 10.0,
     request_timeout: float | None = 60.0,
     label: str | None = None,
+    server_key: str | None = None,
+    key: str | None = None,
     **connect_arguments: Any,
 ) -> Pool:
     """A `Pool` to be awaited or entered, as asyncpg's create_pool: `pool = await create_pool(endpoint)`.
@@ -46,7 +48,7 @@ def create_pool(
     - connect, connection_class, record_class, and asyncpg.connect's arguments (dsn, host, user, ...) raise
       ClientError, which tells where they belong; asyncpg's own Connection and Record, their defaults, are let pass.
 
-    endpoint, connect_timeout, request_timeout, label: see `AsyncClient`.
+    endpoint, connect_timeout, request_timeout, label, server_key, key: see `AsyncClient`.
     """
     arguments = PoolArguments(
         init_size=init_size,
@@ -64,6 +66,8 @@ def create_pool(
         "connect_timeout": connect_timeout,
         "request_timeout": request_timeout,
         "label": label,
+        "server_key": server_key,
+        "key": key,
     }
     hooks = Hooks(init, setup, reset)
     return HookedPool(endpoint, hooks=hooks, **options) if hooks else Pool(endpoint, **options)

@@ -14,10 +14,13 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ProtocolError
+from ..errors import NotPermitted, ProtocolError
+from ..ownership import check_peer, check_socket
 from ..zmtp import Connection, frame_header
+from .dealer import dealer, refusal
 from .options import Options
 from .requests import LostLink
 
@@ -67,7 +70,7 @@ class IpcLink:
         deadline = time.monotonic() + timeout
         try:
             self._socket.settimeout(max(0.001, timeout))
-            self._socket.connect(options.endpoint.removeprefix("ipc://"))
+            connect_safely(self._socket, options)
             self._socket.sendall(self._zmtp.take_output())
             while not self._zmtp.ready:
                 remaining = deadline - time.monotonic()
@@ -159,8 +162,8 @@ class TcpLink:
             self._socket.connect(options.endpoint)
             if not self._monitor.poll(max(1, int(timeout * 1000))):
                 raise TimeoutError("the supervisor did not greet in time")
-            if not handshake_succeeded(self._monitor):
-                raise ConnectionRefusedError("connection refused")
+            if (error := refusal(self._monitor)) is not None:
+                raise error
         except BaseException:
             self.close()
             raise
@@ -257,34 +260,15 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def dealer(options: Options) -> tuple[Any, Any, Any]:
-    """A context, a DEALER that does not reconnect by itself, and a monitor of its connection."""
-    import zmq
-
-    context = zmq.Context()
-    sock = context.socket(zmq.DEALER)
-    for option, value in (
-        (zmq.LINGER, 0),
-        (zmq.IPV6, "[" in options.endpoint),
-        (zmq.RECONNECT_IVL, -1),
-        (zmq.MAXMSGSIZE, options.max_frame_bytes),
-        (zmq.HEARTBEAT_IVL, 5000),
-        (zmq.HEARTBEAT_TIMEOUT, 15000),
-        (zmq.SNDHWM, 0),
-        (zmq.RCVHWM, 0),
-    ):
-        sock.setsockopt(option, value)
-    lost = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    monitor = sock.get_monitor_socket(lost | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-    return context, sock, monitor
-
-
-def handshake_succeeded(monitor: Any) -> bool:
-    """Take one event off the monitor: is it that the other side has greeted? Any other is the end of the link."""
-    import zmq
-    from zmq.utils.monitor import recv_monitor_message
-
-    return bool(recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+def connect_safely(sock: socket.socket, options: Options) -> None:
+    """Connect with the ipc endpoint. Raises OSError if nobody listens, `LostLink` if it is not who it should be."""
+    path = Path(options.endpoint.removeprefix("ipc://"))
+    try:
+        check_socket(path)
+        sock.connect(str(path))
+        check_peer(sock, path)
+    except NotPermitted as error:
+        raise LostLink(str(error), error) from None
 
 
 def single(parts: list[bytes]) -> bytes:

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from ..endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
+from .. import keys
+from ..endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, KEY_VARIABLE, POOL_VARIABLE, SERVER_KEY_VARIABLE
 from ..errors import ClientError
 from ..messages import DEFAULT_MAX_FRAME_BYTES
 
@@ -30,7 +31,8 @@ class Options(msgspec.Struct, frozen=True):
     """endpoint: ipc:///path or tcp://host:port; default $PGACTOR_ENDPOINT. connect_timeout: seconds to wait for a
     supervisor that is not there (yet). request_timeout: seconds for each statement, waiting for a backend included,
     unless the call brings its own; None: no limit. label: how this worker is named in status and errors. pool: which
-    of the supervisor's pools; "": the first."""
+    of the supervisor's pools; "": the first. server_key, key: the supervisor's public keys and this client's
+    secret one, as texts or paths of their files; "": none."""
 
     endpoint: str = msgspec.field(default_factory=_default_endpoint)
     connect_timeout: float = 10.0
@@ -38,10 +40,20 @@ class Options(msgspec.Struct, frozen=True):
     label: str = msgspec.field(default_factory=_default_label)
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     pool: str = ""
+    server_key: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         if not self.endpoint.startswith(("ipc://", "tcp://")):
             raise ClientError(f"{self.endpoint!r} is no endpoint: expected ipc:///path/to.sock or tcp://HOST:PORT")
+        if self.endpoint.startswith("tcp://") and (self.server_key or self.key):
+            if not (self.server_key and self.key):
+                raise ClientError("server_key and key are expected together: the supervisor's key and your own")
+            keys.public_keys(self.server_key)
+            keys.secret_key(self.key)
+
+    def __repr__(self) -> str:
+        return f"<Options {self.endpoint}>"  # a key may be in it
 
 
 def make_options(
@@ -50,17 +62,22 @@ def make_options(
     request_timeout: float | None,
     label: str | None,
     pool: str | None = None,
+    server_key: str | None = None,
+    key: str | None = None,
 ) -> Options:
-    """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none.
+    """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none, `ConfigError`
+    for keys that are none.
 
     The pool is the one given, else that of the endpoint (`?pool=NAME`), else $PGACTOR_POOL.
     """
     endpoint, _, query = (_default_endpoint() if endpoint is None else endpoint).partition("?")
     if query:
-        key, _, name = query.partition("=")
-        if key != "pool" or not name or "&" in name:
+        option, _, name = query.partition("=")
+        if option != "pool" or not name or "&" in name:
             raise ClientError(f"?{query} is no option of the endpoint {endpoint}: ?pool=NAME is all that is expected")
         pool = unquote(name) if pool is None else pool
     given = {"endpoint": endpoint, "label": label, "pool": os.environ.get(POOL_VARIABLE) if pool is None else pool}
+    given["server_key"] = os.environ.get(SERVER_KEY_VARIABLE) if server_key is None else server_key
+    given["key"] = os.environ.get(KEY_VARIABLE) if key is None else key
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return Options(connect_timeout=connect_timeout, request_timeout=request_timeout, **named)

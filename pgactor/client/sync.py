@@ -38,6 +38,8 @@ class Client(Statements, Copies, Sizes):
     None: no limit. label: how this worker is named in `pgactor status` and in errors. pool: which of the supervisor's
     pools; default $PGACTOR_POOL, or its first. "NAME/database" has one made of the template NAME. An endpoint may
     name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
+    server_key, key: on tcp, the supervisor's public key (several, with commas between) and this client's secret one,
+    as paths of files that `pgactor keygen` made or as texts; default $PGACTOR_SERVER_KEY and $PGACTOR_KEY.
     """
 
     def __init__(
@@ -48,8 +50,12 @@ class Client(Statements, Copies, Sizes):
         request_timeout: float | None = 60.0,
         label: str | None = None,
         pool: str | None = None,
+        server_key: str | None = None,
+        key: str | None = None,
     ) -> None:
-        self._channel = Channel(make_options(endpoint, connect_timeout, request_timeout, label, pool))
+        self._channel = Channel(
+            make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key)
+        )
         self._default_timeout = request_timeout
 
     def __enter__(self) -> Client:

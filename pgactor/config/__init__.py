@@ -13,6 +13,7 @@ import msgspec
 from ..endpoint import DEFAULT_ENDPOINT
 from ..messages import DEFAULT_MAX_FRAME_BYTES
 from .connect import ConnectSettings
+from .curve import CurveSettings
 from .hooks import HookSettings
 from .pool import PoolSettings
 from .tables import PoolTable, TemplateTable
@@ -27,12 +28,13 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Everything a supervisor is told.
 
     pools: those beside the first, by their names. templates: of pools that are made on demand.
-    endpoints: where workers connect, ipc:// and tcp:// on loopback. embedded: a folder for a PostgreSQL of the
-    supervisor's own. max_frame_bytes: the largest frame it takes. max_unsent_bytes: how much may wait for a
-    worker that does not read, before it is disconnected. heartbeat_seconds, silence_seconds: how often a tcp
-    worker must be heard, and when it counts as lost. drain_timeout_seconds: how long SIGTERM waits for work in
+    endpoints: where workers connect, ipc:// and tcp://, which without keys is on loopback. embedded: a folder for a
+    PostgreSQL of the supervisor's own. max_frame_bytes: the largest frame it takes. max_unsent_bytes: how much may
+    wait for a worker that does not read, before it is disconnected. heartbeat_seconds, silence_seconds: how often a
+    tcp worker must be heard, and when it counts as lost. drain_timeout_seconds: how long SIGTERM waits for work in
     progress. awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
-    processor it does not.
+    processor it does not. curve: keys for tcp. socket_mode, socket_group: of ipc sockets, for workers of other users;
+    given together.
     """
 
     endpoints: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_ENDPOINT])
@@ -48,6 +50,9 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     hooks: HookSettings = HookSettings()
     pools: dict[str, PoolTable] = {}
     templates: dict[str, TemplateTable] = {}
+    curve: CurveSettings = CurveSettings()
+    socket_mode: int | None = None
+    socket_group: str | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.pools, *self.templates):
@@ -60,6 +65,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         for endpoint in self.endpoints:
             if "?" in endpoint:
                 raise ValueError(f"{endpoint}: ?pool=NAME is for clients; the supervisor serves all pools")
+        if (self.socket_mode is None) != (self.socket_group is None):
+            raise ValueError("socket_mode and socket_group are expected together")
+        if self.socket_mode is not None and self.socket_mode & ~0o770:
+            raise ValueError("socket_mode is expected to be 0o660, or less: nothing for users outside of the group")
         if not self.endpoints:
             raise ValueError("endpoints is expected to name at least one endpoint")
         for name in ("max_frame_bytes", "max_unsent_bytes"):

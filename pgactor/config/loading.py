@@ -16,6 +16,7 @@ from ..config import Settings
 from ..endpoint import ENDPOINT_VARIABLE
 from ..errors import ConfigError
 from .connect import ConnectSettings
+from .curve import CurveSettings
 from .hooks import HookSettings
 from .tables import TemplateTable
 
@@ -118,7 +119,7 @@ def _explain(text: str) -> str:
     unknown = text.split("`")[1]
     known = [
         name
-        for struct in (Settings, TemplateTable, ConnectSettings, HookSettings)
+        for struct in (Settings, TemplateTable, ConnectSettings, HookSettings, CurveSettings)
         for name in struct.__struct_fields__
     ]
     near = difflib.get_close_matches(unknown, known, n=1)

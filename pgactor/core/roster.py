@@ -19,7 +19,8 @@ class Worker:
     pid: as the kernel tells it where it can (0: unknown), else as the worker does. road: 'ipc' or 'tcp'.
     silence_limit: seconds without a word after which it is lost while it holds or awaits something; None: the
     link itself tells. flying: how many of its statements are at backends that are shared now; load: for how many
-    seconds, about. link: where its replies go; the brain carries it and does not read it.
+    seconds, about. reads_only: it may not write, as the hands see to.
+    link: where its replies go; the brain carries it and does not read it.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Worker:
         "load",
         "number",
         "pid",
+        "reads_only",
         "requests",
         "road",
         "silence_limit",
@@ -47,7 +49,9 @@ class Worker:
         road: str = "ipc",
         silence_limit: float | None = None,
         link: Any = None,
+        reads_only: bool = False,
     ) -> None:
+        self.reads_only = reads_only
         self.number = number
         self.label = label
         self.pid = pid
@@ -87,11 +91,28 @@ class Roster:
     def __contains__(self, worker: Worker) -> bool:
         return worker.number in self._workers
 
-    def join(self, *, now: float, label: str, pid: int, road: str, silence_limit: float | None, link: Any) -> Worker:
+    def join(
+        self,
+        *,
+        now: float,
+        label: str,
+        pid: int,
+        road: str,
+        silence_limit: float | None,
+        link: Any,
+        reads_only: bool = False,
+    ) -> Worker:
         """A worker has said hello."""
         self._numbers += 1
         worker = Worker(
-            self._numbers, now=now, label=label, pid=pid, road=road, silence_limit=silence_limit, link=link
+            self._numbers,
+            now=now,
+            label=label,
+            pid=pid,
+            road=road,
+            silence_limit=silence_limit,
+            link=link,
+            reads_only=reads_only,
         )
         self._workers[worker.number] = worker
         return worker

@@ -359,7 +359,8 @@ def test_a_service_manager_that_does_not_hear_is_no_obstacle(
         ("tcp://127.0.0.1", ["port"]),
         ("http://127.0.0.1:80", ["http://127.0.0.1:80", "expected ipc:///path/to.sock"]),
         ("ipc:///proc/none/1.sock", ["cannot listen on ipc:///proc/none/1.sock"]),
-        ("ipc:///tmp/" + "long" * 40, ["cannot listen on", "too long"]),
+        ("ipc:///tmp/pgactor-tests/" + "long" * 40, ["cannot listen on", "too long"]),
+        ("ipc:///tmp/1.sock", ["/tmp: everybody can write in this directory"]),
     ],
 )
 def test_an_endpoint_that_cannot_be_served_is_refused(dsn: str, endpoint: str, words: list[str]) -> None:

@@ -1,0 +1,36 @@
+"""The TCP connection beneath a link. libzmq has no way to end a single one of a ROUTER's, so it is shut down here."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Any
+
+import zmq
+
+
+class TcpConnection:
+    """The connection that a frame came by. libzmq owns the descriptor, and may have closed it already; then its
+    number may be another's. So what is shut down is only what is still connected with the same peer."""
+
+    def __init__(self, frame: Any) -> None:
+        self._fd: int = frame.get(zmq.SRCFD)
+        self._peer = self._peer_now()
+
+    def end(self) -> None:
+        """Shut it down; both sides see its end."""
+        if self._peer is not None and self._peer_now() == self._peer:
+            with self._copy() as copy, suppress(OSError):
+                copy.shutdown(socket.SHUT_RDWR)
+
+    def _peer_now(self) -> object:
+        """Who is at the other end; None: nobody."""
+        try:
+            with self._copy() as copy:
+                return copy.getpeername() or None
+        except OSError:
+            return None
+
+    def _copy(self) -> socket.socket:
+        return socket.socket(fileno=os.dup(self._fd))
