@@ -294,8 +294,9 @@ def test_a_group_may_be_let_in_to_the_socket(
     folder = short_tmp / "made"
     group = grp.getgrgid(65534 if os.geteuid() == 0 else os.getegid())
     endpoint = f"ipc://{folder}/1.sock"
-    start_supervisor(endpoints=[endpoint], ipc_mode="0660", ipc_group=group.gr_name)
-    for path, mode in ((folder, 0o710), (folder / "1.sock", 0o660)):
+    variables = {"PGACTOR_SOCKET_MODE": "0660", "PGACTOR_SOCKET_GROUP": group.gr_name}
+    start_supervisor(endpoints=[endpoint], environment=variables)
+    for path, mode in ((folder, 0o750), (folder / "1.sock", 0o660)):
         found = path.stat()
         assert (stat.S_IMODE(found.st_mode), found.st_gid) == (mode, group.gr_gid)
     if os.geteuid() == 0:  # only root can try as somebody else
@@ -311,18 +312,22 @@ def test_a_group_may_be_let_in_to_the_socket(
         assert start_worker(source, endpoint, folder / "1.sock", 64999).hear() == errno.EACCES
 
 
-def test_a_group_that_cannot_be_let_in_is_refused(dsn: str, short_tmp: Path) -> None:
-    config = short_tmp / "pgactor.toml"
-    for lines, words in (
-        ('ipc_group = "no-such-group"', ["no group", "no-such-group"]),
-        ('ipc_mode = "660x"', ["ipc_mode", "0660"]),
-        ("ipc_mode = 0o660", ["ipc_mode"]),
-        ('ipc_mode = "0444"', ["ipc_mode", "0444"]),
-    ):
-        config.write_text(f"{lines}\n")
-        done = serve("--config", str(config), "--dsn", dsn, "--endpoint", f"ipc://{short_tmp}/refused.sock")
-        must_refuse(done, *words)
-        assert not (short_tmp / "refused.sock").exists()
+@pytest.mark.parametrize(
+    ("mode", "group", "words"),
+    [
+        ("0660", "no-such-group", ["no group", "no-such-group"]),
+        ("660x", "root", ["PGACTOR_SOCKET_MODE", "0660", "660x"]),
+        ("0666", "root", ["socket_mode"]),
+        ("0660", "", ["socket_mode", "socket_group"]),
+    ],
+)
+def test_a_group_that_cannot_be_let_in_is_refused(
+    dsn: str, short_tmp: Path, mode: str, group: str, words: list[str]
+) -> None:
+    endpoint = f"ipc://{short_tmp}/refused.sock"
+    done = serve("--dsn", dsn, "--endpoint", endpoint, PGACTOR_SOCKET_MODE=mode, PGACTOR_SOCKET_GROUP=group)
+    must_refuse(done, *words)
+    assert not (short_tmp / "refused.sock").exists()
 
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["in a folder", "abstract"])
