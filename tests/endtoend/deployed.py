@@ -21,12 +21,16 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.endtoend.processes import environment
+from tests.endtoend.processes import ask, environment, state_of
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = (ROOT / "workers" / "schema.sql").read_text(encoding="utf-8")
 ACCOUNTS, IN_EACH = 100, 1_000_000
 """What the schema puts in."""
+
+_CLIENTS = """
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
 
 
 class Program:
@@ -170,3 +174,24 @@ class Traffic:
 def in_flight_at(moment: float, failures: Sequence[Failure], *, after: float = 1.0) -> list[Failure]:
     """Those whose requests were under way then, and failed no later than so many seconds after."""
     return [each for each in failures if each.began <= moment <= each.ended <= moment + after]
+
+
+def connections(dsn: str) -> int:
+    """How many clients the database has, without the one that asks."""
+    number: int = ask(dsn, f"SELECT count(*) {_CLIENTS}")[0][0]
+    return number
+
+
+def waits_for_a_lock(dsn: str) -> int | None:
+    """The pid of a backend that does, None if there is none."""
+    found = ask(dsn, f"SELECT pid {_CLIENTS} AND wait_event_type = 'Lock'")
+    return found[0][0] if found else None
+
+
+def kill_holder(endpoint: str, backend: int) -> float:
+    """kill -9 of the process whose lease has this backend. Returns when that was, by the monotonic clock."""
+    state = state_of(endpoint)
+    holder = next(each for each in state.holders if each.backend_pid == backend)
+    pid = next(each.pid for each in state.workers if each.leases and str(each.pid) in holder.worker)
+    os.kill(pid, signal.SIGKILL)
+    return time.monotonic()

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import http.client
-import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pgactor import Client
-from tests.endtoend.deployed import ACCOUNTS, IN_EACH, Program, Traffic, call, in_flight_at
+from tests.endtoend.deployed import (
+    ACCOUNTS,
+    IN_EACH,
+    Program,
+    Traffic,
+    call,
+    connections,
+    in_flight_at,
+    kill_holder,
+    waits_for_a_lock,
+)
 from tests.endtoend.processes import StartSupervisor, ask, state_of
 from tests.supervising import free_port, until
 
@@ -21,12 +29,6 @@ AT_ONCE = 2.0
 """Seconds, far less than any timeout here."""
 
 KILLED = "00000000-0000-4000-8000-000000000000"
-CONNECTIONS = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
-WAITING_FOR_A_LOCK = (
-    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-)
 KINDS = {
     "sync": ("sync", "flask_app", 3, 1),
     "gthread": ("gthread", "flask_app", 2, 4),
@@ -84,10 +86,10 @@ def test_no_request_fails_but_those_of_a_killed_worker(
             until(lambda: traffic.answered > answered + 50, seconds=30)
             assert traffic.failures == []
 
-            killed_at = kill_one_that_holds_a_lease(supervisor.ipc, port)
+            killed_at = kill_one_that_holds_a_lease(supervisor.ipc, shop, port)
             answered = traffic.answered
             until(lambda: traffic.answered > answered + 50, seconds=30)
-            highest = ask(shop, CONNECTIONS)[0][0]
+            highest = connections(shop)
         until(lambda: state_of(supervisor.ipc).leased == 0)
         assert [each for each in traffic.failures if each not in in_flight_at(killed_at, traffic.failures)] == []
         assert highest <= MAX_SIZE
@@ -98,23 +100,18 @@ def test_no_request_fails_but_those_of_a_killed_worker(
     until(lambda: web_workers(supervisor.ipc) == set())
 
 
-def kill_one_that_holds_a_lease(endpoint: str, port: int) -> float:
+def kill_one_that_holds_a_lease(endpoint: str, dsn: str, port: int) -> float:
     """kill -9 of the worker whose transfer waits for a row; its lease ends at once. Returns when it was killed."""
     with ThreadPoolExecutor(1) as thread, Client(endpoint, label="blocker") as client:  # noqa: SIM117
         with client.transaction() as lease:
             lease.execute("SELECT 1 FROM accounts WHERE id = 100 FOR UPDATE")
             form: dict[str, object] = {"source": 99, "target": 100, "amount": 1, "key": KILLED}
             stuck = thread.submit(call, port, "POST", "/transfers", form)
-            backend = None
-            while backend is None:
-                backend = lease.fetchval(WAITING_FOR_A_LOCK)
-            holder = next(each for each in state_of(endpoint).holders if each.backend_pid == backend)
-            pid = next(
-                each.pid for each in state_of(endpoint).workers if each.leases and str(each.pid) in holder.worker
-            )
-            killed_at = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            until(lambda: lease.fetchval(WAITING_FOR_A_LOCK) is None, seconds=AT_ONCE)
+            until(lambda: waits_for_a_lock(dsn), seconds=30)
+            backend = waits_for_a_lock(dsn)
+            assert backend is not None
+            killed_at = kill_holder(endpoint, backend)
+            until(lambda: waits_for_a_lock(dsn) is None, seconds=AT_ONCE)
             with pytest.raises((OSError, http.client.HTTPException)):
                 stuck.result(30)
     return killed_at
