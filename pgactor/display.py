@@ -24,6 +24,8 @@ def show_status(state: PoolStatus) -> None:
         highlight=False,
     )
     console.print(_holders(state))
+    if state.leases:
+        console.print(_leases(state))
     console.print(_workers(state))
     counters = "  ".join(f"{name} {count}" for name, count in state.counters.items() if count)
     console.print(counters, highlight=False)
@@ -45,6 +47,24 @@ def _holders(state: PoolStatus) -> Table:
                 holder.lease,
                 escape(holder.statement),
             )
+    return table
+
+
+def _leases(state: PoolStatus) -> Table:
+    table = Table(title="leases", title_justify="left")
+    for name in ("lease", "held for", "worker", "pid", "label", "acquired at", "state", "statement"):
+        table.add_column(name, overflow="fold")
+    for lease in state.leases:
+        table.add_row(
+            lease.lease,
+            f"[bold red]{lease.seconds:.1f} s[/]" if lease.reported else f"{lease.seconds:.1f} s",
+            escape(lease.worker),
+            str(lease.pid or ""),
+            escape(lease.label),
+            escape(lease.where),
+            lease.state,
+            escape(lease.statement),
+        )
     return table
 
 

@@ -14,6 +14,7 @@
     ├── RequestCancelled            the worker withdrew the request
     ├── PoolError                   the pool could not serve the request; nothing was run
     │   ├── PoolTimeout             no backend came free in time                                  (retry)
+    │   ├── PoolDeadlock            all leases are held by those who wait for another one
     │   ├── QueueFull               too many requests are waiting already                         (retry)
     │   ├── DatabaseUnavailable     PostgreSQL refuses connections, and has for a while           (retry)
     │   └── PoolClosing             the supervisor is shutting down                               (retry)
@@ -116,12 +117,26 @@ class PoolError(PgactorError):
 
     code = "pool"
 
+    @property
+    def leases(self) -> list[dict[str, Any]]:
+        """Who holds what, the oldest first: for each lease what the pool's status has of it (LeaseStatus), by those
+        names. Empty where the text does not tell."""
+        found: list[dict[str, Any]] = self.facts.get("leases", [])
+        return found
+
 
 class PoolTimeout(PoolError, TimeoutError):
     """No backend came free in time. The text tells the pool's size, who waits and who holds what."""
 
     code = "pool_timeout"
     retry = True
+
+
+class PoolDeadlock(PoolError):
+    """Whoever holds a lease waits for another one, the caller too, and there can be no more. The text tells who holds
+    what. Release a lease before you acquire another, or let there be more connections than may be held so."""
+
+    code = "pool_deadlock"
 
 
 class QueueFull(PoolError):

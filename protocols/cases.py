@@ -49,6 +49,7 @@ from pgactor.messages.listening import Gap, Listen, Notification, Unlisten
 from pgactor.messages.pool import (
     Expire,
     HolderStatus,
+    LeaseStatus,
     PoolStatus,
     Resize,
     SetConnectArgs,
@@ -308,6 +309,10 @@ FROM_WORKER = (
     MessageCase("watch nothing", (Watch(TOKEN),)),
     MessageCase("acquire", (Acquire(10, EPOCH, 5.0),)),
     MessageCase("acquire with a ttl", (Acquire(11, EPOCH, None, 60.0),)),
+    MessageCase(
+        "acquire by one who tells of itself, and holds a lease meanwhile",
+        (Acquire(12, EPOCH, 5.0, None, "nightly report", "/app/jobs.py:12 in run", [TOKEN]),),
+    ),
     MessageCase("status", (Status(12, EPOCH, 2.0),)),
     MessageCase("expire", (Expire(13, EPOCH, 2.0),)),
     MessageCase("the lowest and the highest id", (Status(0, 0, None), Status(HIGHEST, HIGHEST, None))),
@@ -346,6 +351,21 @@ STATUS = PoolStatus(
     pools=["default", "replica"],
     max_queries=50_000,
     max_inactive_connection_lifetime=300.0,
+    leases=[
+        LeaseStatus(
+            "0.1",
+            0,
+            "web-1",
+            4711,
+            "nightly report",
+            "/app/jobs.py:12 in run",
+            0.25,
+            "running",
+            "select 1",
+            4242,
+            False,
+        )
+    ],
 )
 
 FROM_SUPERVISOR = (

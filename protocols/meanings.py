@@ -246,6 +246,9 @@ MESSAGES: dict[str, Meaning] = {
             **_REQUEST,
             "ttl": "Seconds that the lease lives without renewal. Greater than 0. nil: the supervisor's default.",
             "label": _LABEL,
+            "where": "The place in the worker's code that asks, for people. At most 300 characters are kept.",
+            "holds": "The leases of this link that will certainly not be released before this request is answered, "
+            "as the code that asks must first go on, see section 7. Leave out those of which that is not certain.",
         },
     ),
     "status": Meaning("request", "Ask for the state of the pool.", "`status_report`", _REQUEST),
@@ -513,6 +516,25 @@ STRUCTS: dict[str, Meaning] = {
             "pools": "The names of all pools that the supervisor has now.",
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
+            "leases": "All leases, the oldest first.",
+        },
+    ),
+    "LeaseStatus": Meaning(
+        "",
+        "One lease. A map.",
+        fields={
+            "lease": "Holder and fence, as `3.17`.",
+            "holder": "The slot that it is a lease on.",
+            "worker": "Whose it is, for people.",
+            "pid": "The worker's process; 0: not known.",
+            "label": "From `acquire`.",
+            "where": "From `acquire`.",
+            "seconds": "Since it was granted.",
+            "state": "`running` a statement, `in transaction`, `idle`, or `waiting`: its owner waits for another "
+            "lease; more may come.",
+            "statement": "The running or the last statement, shortened.",
+            "backend_pid": "The process id of its PostgreSQL backend.",
+            "reported": "It is held for longer than the supervisor's `lease_warning_seconds`.",
         },
     ),
     "HolderStatus": Meaning(
@@ -527,6 +549,7 @@ STRUCTS: dict[str, Meaning] = {
             "worker": "Who uses it, for people; empty: nobody.",
             "lease": "Holder and fence of its lease, as `3.17`; empty: none.",
             "statement": "The running or the last statement, shortened.",
+            "label": "Of the request that runs, else of the lease.",
         },
     ),
     "WorkerStatus": Meaning(

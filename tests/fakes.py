@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -18,7 +18,18 @@ from typing import Any
 import pytest
 
 from pgactor.config.pool import PoolSettings
-from pgactor.core.actions import Action, Close, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
+from pgactor.core.actions import (
+    Action,
+    Close,
+    Grant,
+    Interrupt,
+    Open,
+    Refuse,
+    ReportLease,
+    Reset,
+    Run,
+    TellLeaseEnded,
+)
 from pgactor.core.holder import Holder, HolderState
 from pgactor.core.lease import Lease
 from pgactor.core.pool import Pool
@@ -27,8 +38,8 @@ from pgactor.core.roster import Worker
 from pgactor.core.scheduler import GATHERED_SECONDS, STILL_COMING_SECONDS, Scheduler
 from pgactor.core.statement import LEAST_SECONDS, Statement, StatementTable
 from pgactor.core.waitqueue import Round, WaitQueue
-from pgactor.errors import PgactorError
-from pgactor.messages import Token
+from pgactor.errors import PgactorError, PoolDeadlock
+from pgactor.messages import Acquire, Token
 
 DONE = "done"
 """The outcome of a request whose result was given to the worker."""
@@ -140,8 +151,9 @@ class Bench:
     """A pool, a clock and a pair of hands.
 
     outcomes: the answer of each request that has one. backends: the connections that exist. past: those that did.
-    told: the leases whose owners were told of their end. opens: how many connections were ordered. sent: what was
-    sent to backends, in order.
+    told: the leases whose owners were told of their end. holds: what those who ask for a lease say they hold.
+    reported: the leases that are held for long. opens: how many connections were ordered. sent: what was sent to
+    backends, in order.
     """
 
     def __init__(self, *, seed: int = 1, now: float = 1000.0, **settings: Any) -> None:
@@ -157,6 +169,8 @@ class Bench:
         self.backends: dict[Holder, FakeBackend] = {}
         self.past: list[FakeBackend] = []
         self.told: dict[Lease, PgactorError] = {}
+        self.holds: dict[Request, set[Lease]] = {}
+        self.reported: list[Lease] = []
         self.opens = 0
         self.most_workers = 0
         self.most_slots = self.settings.max_size
@@ -236,7 +250,25 @@ class Bench:
 
     def acquire(self, worker: Worker, *, timeout: float | None = None, ttl: float = 30.0) -> Request:
         """The worker asks for a lease."""
-        return self.submit(worker, "", kind=Kind.LEASE, timeout=timeout, ttl=ttl)
+        return self.acquire_by(worker, timeout=timeout, ttl=ttl)
+
+    def acquire_by(
+        self,
+        worker: Worker,
+        *,
+        timeout: float | None = None,
+        ttl: float = 30.0,
+        holds: Sequence[Lease] = (),
+        payload: Acquire | None = None,
+    ) -> Request:
+        """The same, by a message. holds: the leases that it says it holds until it has its answer."""
+        request = self._request(worker, "", Kind.LEASE, timeout, ttl)
+        request.payload = payload
+        self.holds[request] = set(holds)
+        actions: list[Action] = []
+        self.pool.acquire(self.now, request, [lease.token for lease in holds], actions)
+        self._do(actions)
+        return request
 
     def lease(self, worker: Worker, *, ttl: float = 30.0) -> Lease:
         """The worker asks for a lease and gets it at once."""
@@ -473,6 +505,7 @@ class Bench:
         return request
 
     def _do(self, actions: list[Action]) -> None:
+        victims: list[Request] = []
         for action in actions:
             match action:
                 case Open(holder):
@@ -500,9 +533,19 @@ class Bench:
                     self._answered(request, lease)
                 case Refuse(request, error):
                     self._answered(request, error)
+                    if isinstance(error, PoolDeadlock):
+                        victims.append(request)
                 case TellLeaseEnded(lease, ended):
                     assert lease not in self.told, "an owner is told once"
                     self.told[lease] = ended
+                case ReportLease(lease):
+                    assert lease not in self.reported, "a lease is reported once"
+                    assert self.now >= lease.granted_at + self.settings.lease_warning_seconds
+                    self.reported.append(lease)
+        if victims:
+            assert all(self._stuck([victim]) for victim in victims), "whoever holds nothing is in nobody's way"
+            waiting = [*self.pool.queue.leases, *victims]
+            assert len(self._stuck(waiting)) >= self.settings.max_size, "a false alarm: somebody could release one"
         self.check()
 
     def _run(self, backend: FakeBackend, request: Request) -> None:
@@ -542,6 +585,7 @@ class Bench:
         self._check_holders()
         self._check_leases()
         self._check_requests()
+        self._check_deadlock()
         self._check_window()
         self._check_progress()
 
@@ -625,6 +669,19 @@ class Bench:
         assert len(places) == len(set(places)), "a request is in one place"
         assert set(places) == set(unanswered)
         assert all(not request.answered and request not in self.outcomes for request in unanswered)
+
+    def _stuck(self, waiting: Iterable[Request]) -> set[Lease]:
+        """The living leases that their own workers hold until one of these is answered."""
+        return {
+            lease
+            for request in waiting
+            for lease in self.holds.get(request, ())
+            if lease in self.pool.leases.all() and lease.worker is request.worker and self.now < lease.expires_at
+        }
+
+    def _check_deadlock(self) -> None:
+        stuck = self._stuck(self.pool.queue.leases)
+        assert len(stuck) < self.settings.max_size, "all leases are held by those who wait for more"
 
     def _check_window(self) -> None:
         pool, sharing = self.pool, self.pool.queue.sharing

@@ -15,7 +15,20 @@ from random import Random
 import asyncpg
 
 from ..config import Settings
-from ..core.actions import Action, Close, Disconnect, Grant, Interrupt, Open, Refuse, Reset, Run, TellLeaseEnded
+from ..core import report
+from ..core.actions import (
+    Action,
+    Close,
+    Disconnect,
+    Grant,
+    Interrupt,
+    Open,
+    Refuse,
+    ReportLease,
+    Reset,
+    Run,
+    TellLeaseEnded,
+)
 from ..core.holder import Holder
 from ..core.lease import Lease
 from ..core.pool import Pool
@@ -326,6 +339,8 @@ class Conductor:
                     self._backends[holder].close()
                 case TellLeaseEnded(lease, error):
                     lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
+                case ReportLease(lease):
+                    log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()))
                 case Disconnect(worker, reason):
                     worker.link.close(reason)
         self._watch_the_clock()

@@ -350,7 +350,7 @@ class Dialogue:
         actions: list[Action] = []
         try:
             request = Request(worker, message.id, Kind.LEASE, now, None, message, deadline, ttl)
-            self.pool.submit(now, request, actions)
+            self.pool.acquire(now, request, message.holds, actions)
         except ProtocolError as error:
             self._refuse_id(worker, error)
         self._do(actions)

@@ -14,7 +14,7 @@ from ..errors import ClientClosed
 from ..messages import IsolationLevel, Request
 from ..messages.copying import CopyIn, CopyOut
 from ..messages.pool import PoolStatus
-from . import calls, replies
+from . import acquirer, calls, replies
 from .aiochannel import AioChannel
 from .aiocopies import AsyncCopies, Pumps
 from .aiolease import AsyncLease
@@ -83,10 +83,11 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     def acquire(self, *, timeout: float | None = None, ttl: float | None = None) -> Acquiring:
         """Get a PostgreSQL session for exclusive use: `async with client.acquire() as lease`, or `await` it.
 
-        timeout: seconds to wait for one; raises `PoolTimeout`, which tells who holds what. ttl: seconds that it stays
-        yours if your process falls silent; it is renewed by itself while the event loop runs.
+        timeout: seconds to wait for one; raises `PoolTimeout`, which tells who holds what; `PoolDeadlock` at once if
+        all are held by those who wait for another one. ttl: seconds that it stays yours if your process falls silent;
+        it is renewed by itself while the event loop runs.
         """
-        return Acquiring(self, calls.check_timeout(timeout, None), ttl)
+        return Acquiring(self, calls.check_timeout(timeout, None), ttl, acquirer.place())
 
     async def release(self, lease: AsyncLease, *, timeout: float | None = None) -> None:
         """Give a lease back. One that was released already is left alone.
@@ -237,10 +238,11 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     def _call(self, method: str, request: Request) -> Coroutine[Any, Any, Pending]:
         return self._channel(method).ask(request)
 
-    async def _acquire(self, timeout: float | None, ttl: float | None) -> AsyncLease:
-        request = calls.acquire(timeout, ttl)
+    async def _acquire(self, timeout: float | None, ttl: float | None, place: str = "") -> AsyncLease:
+        channel, task = self._channel("acquire"), asyncio.current_task()
+        held = acquirer.inside(channel.leases, task)
+        request = calls.acquire(timeout, ttl, acquirer.task_name(task), place, held)
         asked_at = time.monotonic()
-        channel = self._channel("acquire")
         pending, connected = await channel.call(request)
         lease = AsyncLease(channel, connected, replies.granted(pending, request), asked_at)
         lease.owner, lease.acquire_timeout, lease.on_over = self, timeout, self._lease_over
@@ -270,21 +272,21 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
 class Acquiring:
     """A lease to be: `await` it, or enter it with `async with`, once, which releases it at the end."""
 
-    def __init__(self, client: AsyncClient, timeout: float | None, ttl: float | None) -> None:
+    def __init__(self, client: AsyncClient, timeout: float | None, ttl: float | None, place: str) -> None:
         self._client = client
-        self._timeout = timeout
-        self._ttl = ttl
+        self._asked = timeout, ttl, place
         self._lease: AsyncLease | None = None
         self._used = False
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
         self._used = True
-        return self._client._acquire(self._timeout, self._ttl).__await__()
+        return self._client._acquire(*self._asked).__await__()
 
     async def __aenter__(self) -> AsyncLease:
         if self._used or self._lease is not None:
             raise interface_error("a connection is already acquired")
-        self._lease = await self._client._acquire(self._timeout, self._ttl)
+        self._lease = await self._client._acquire(*self._asked)
+        self._lease.entered = acquirer.entering(asyncio.current_task())
         return self._lease
 
     async def __aexit__(

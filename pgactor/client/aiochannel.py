@@ -14,7 +14,7 @@ from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import LostLink
+from .requests import HeldLease, LostLink
 from .surroundings import surroundings
 
 
@@ -69,6 +69,12 @@ class AioChannel:
         """As `ask`; returns also the link by which the request went."""
         pending = await self.ask(request, within)
         return pending, pending.link
+
+    @property
+    def leases(self) -> list[HeldLease]:
+        """Those that this process holds on the link."""
+        connected = self._connected
+        return [] if connected is None or not connected.is_current else list(connected.requests.leases.values())
 
     async def connected(self, timeout: float | None) -> AioConnected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable`."""

@@ -90,9 +90,9 @@ class HookedPool(Pool):
         await super()._initialize()
         await self._hooks.begin()
 
-    async def _acquire(self, timeout: float | None, ttl: float | None) -> AsyncLease:
+    async def _acquire(self, timeout: float | None, ttl: float | None, place: str = "") -> AsyncLease:
         end = calls.until(timeout)
-        lease = await super()._acquire(timeout, ttl)
+        lease = await super()._acquire(timeout, ttl, place)
         try:
             async with asyncio.timeout(calls.remaining(end)):
                 await self._hooks.prepare(lease)

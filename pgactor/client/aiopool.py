@@ -138,8 +138,8 @@ class Pool(AsyncClient):
             self._outstanding.held(),
         )
 
-    async def _acquire(self, timeout: float | None, ttl: float | None) -> AsyncLease:
-        lease = await super()._acquire(timeout, ttl)
+    async def _acquire(self, timeout: float | None, ttl: float | None, place: str = "") -> AsyncLease:
+        lease = await super()._acquire(timeout, ttl, place)
         self._outstanding.add(lease)
         return lease
 

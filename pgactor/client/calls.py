@@ -74,11 +74,13 @@ def batch(
     return Batch(UNSENT, UNSENT, timeout, packed, atomic, isolation, readonly)
 
 
-def acquire(timeout: float | None, ttl: float | None) -> Acquire:
-    """The request of `acquire`."""
+def acquire(
+    timeout: float | None, ttl: float | None, label: str = "", where: str = "", holds: Sequence[Token] = ()
+) -> Acquire:
+    """The request of `acquire`. label, where, holds: see acquirer.py."""
     if ttl is not None and not ttl > 0:
         raise ValueError(f"ttl is expected to be greater than zero, in seconds (got {ttl!r})")
-    return Acquire(UNSENT, UNSENT, timeout, ttl)
+    return Acquire(UNSENT, UNSENT, timeout, ttl, label, where, list(holds))
 
 
 def status() -> Status:

@@ -19,7 +19,7 @@ from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import LostLink, Requests, encode_frame, not_answered
+from .requests import HeldLease, LostLink, Requests, encode_frame, not_answered
 from .surroundings import surroundings
 
 
@@ -60,6 +60,12 @@ class Channel:
             connected.withdraw(pending)
             raise not_answered(self.options)
         return pending, connected
+
+    @property
+    def leases(self) -> list[HeldLease]:
+        """Those that this process holds on the link."""
+        connected = self._connected
+        return [] if connected is None or not connected.is_current else list(connected.requests.leases.values())
 
     def connected(self, timeout: float | None) -> Connected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable`."""

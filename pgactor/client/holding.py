@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import LeaseExpired, LeaseLost
 from ..messages import Granted, Token
+from .acquirer import Entered
 from .failures import interface_error
 from .steps import TransactionSteps
 
@@ -17,7 +18,8 @@ class Holding:
 
     token: what names it. ttl: seconds that it lives without a heartbeat. backend_pid: PostgreSQL's process.
     in_transaction: whether its backend is inside a transaction. acquire_timeout: seconds that it might be waited for.
-    running: how many of its requests are unanswered. on_over: called once, when it has ended or is released.
+    running: how many of its requests are unanswered. entered: who is inside of its `with` block. on_over: called
+    once, when it has ended or is released.
 
     Its end is counted from when the last heartbeat was *sent*, so it ends here before it does in the supervisor.
     """
@@ -32,6 +34,7 @@ class Holding:
         self.released = False
         self.acquire_timeout: float | None = None
         self.running = 0
+        self.entered: Entered | None = None
         self.on_over: Callable[[Holding], None] | None = None
         self._pid = os.getpid()
         self._expires_at = asked_at + granted.waited + granted.ttl
@@ -84,6 +87,7 @@ class Holding:
             )
 
     def _over(self) -> None:
+        self.entered = None
         on_over, self.on_over = self.on_over, None
         if on_over is not None:
             on_over(self)

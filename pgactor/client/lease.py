@@ -11,7 +11,7 @@ from typing import Any
 
 from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
-from . import calls, deeds, replies
+from . import acquirer, calls, deeds, replies
 from .channel import Channel
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_elements
@@ -48,6 +48,7 @@ class Lease(Statements, Copies, Listening):
         connected.hold(self)
 
     def __enter__(self) -> Lease:
+        self.entered = acquirer.entering()
         return self
 
     def __exit__(

@@ -37,6 +37,7 @@ from ..messages.session import Notice, Opened, Prepared, Settings
 from ..messages.unions import FromSupervisor
 from ..rows import RowDecoder
 from ..version import __version__
+from .acquirer import Entered
 from .failures import exception
 from .inbox import Ears, Inbox
 from .options import ANSWER_GRACE_SECONDS, Options
@@ -58,6 +59,7 @@ class HeldLease(Protocol):
 
     token: Token
     ttl: float
+    entered: Entered | None
 
     def ended(self, error: BaseException) -> None:
         """The lease has ended without its owner's doing."""

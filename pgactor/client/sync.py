@@ -12,7 +12,7 @@ from ..errors import ClientClosed
 from ..messages import IsolationLevel, Request
 from ..messages.copying import CopyIn, CopyOut
 from ..messages.pool import PoolStatus
-from . import calls, replies
+from . import acquirer, calls, replies
 from .channel import Channel
 from .chunks import Chunk
 from .copies import Copies, Pumps
@@ -72,10 +72,12 @@ class Client(Statements, Copies, Sizes):
     def acquire(self, *, timeout: float | None = None, ttl: float | None = None) -> Lease:
         """Get a PostgreSQL session for exclusive use, to be released: `with client.acquire() as lease`.
 
-        timeout: seconds to wait for one; raises `PoolTimeout`, which tells who holds what. ttl: seconds that it stays
-        yours if your process falls silent; it is renewed by itself while the process runs.
+        timeout: seconds to wait for one; raises `PoolTimeout`, which tells who holds what; `PoolDeadlock` at once if
+        all are held by those who wait for another one. ttl: seconds that it stays yours if your process falls silent;
+        it is renewed by itself while the process runs.
         """
-        request = calls.acquire(calls.check_timeout(timeout, None), ttl)
+        place, held = acquirer.place(), acquirer.inside(self._channel.leases)
+        request = calls.acquire(calls.check_timeout(timeout, None), ttl, "", place, held)
         asked_at = time.monotonic()
         pending, connected = self._channel.call(request)
         lease = Lease(self._channel, connected, replies.granted(pending, request), asked_at)

@@ -33,6 +33,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How long a silent owner keeps its lease, unless it asks for another time."""
     max_hold_seconds: float | None = None
     """How long a lease may be held at all."""
+    lease_warning_seconds: float = 30.0
+    """A lease that is held for this long is reported in the log, once; 0: never."""
     opens_at_once: int = 4
     """How many connections may be opening at the same time."""
     reopen_backoff_seconds: float = 0.1
@@ -126,6 +128,7 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "pipeline_short_seconds",
             "pipeline_stall_seconds",
             "worker_window",
+            "lease_warning_seconds",
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is expected to be greater or equal to zero")

@@ -17,6 +17,7 @@ pace.py       how busy the machine is
 scheduler.py  which holder takes the next request
 opener.py     when to open a connection
 fleet.py      all holders: what is sent to them, when one is opened or retired
+deadlock.py   whether those who hold all leases wait for more
 desk.py       every request's way to its one answer
 leasing.py    every lease from its grant to its end
 dealing.py    brings those who wait and the holders together

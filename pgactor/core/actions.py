@@ -74,6 +74,13 @@ class TellLeaseEnded:
 
 
 @dataclass(slots=True)
+class ReportLease:
+    """Tell the operator that the lease is held for very long."""
+
+    lease: Lease
+
+
+@dataclass(slots=True)
 class Disconnect:
     """End the link of a worker that counts as lost."""
 
@@ -81,4 +88,4 @@ class Disconnect:
     reason: str
 
 
-Action = Open | Close | Reset | Run | Interrupt | Grant | Refuse | TellLeaseEnded | Disconnect
+Action = Open | Close | Reset | Run | Interrupt | Grant | Refuse | TellLeaseEnded | ReportLease | Disconnect

@@ -9,6 +9,7 @@ from ..errors import PgactorError, RequestTimeout
 from . import report
 from .actions import Action, Reset, Run
 from .deadlines import Deadlines
+from .deadlock import to_refuse
 from .desk import Desk
 from .fleet import Fleet
 from .holder import Holder, HolderEvent
@@ -43,6 +44,8 @@ class Dealing:
         if queue.sharing.count:
             self.share(now, actions)
             self._deal(now, actions)  # some may be no more, or are to travel alone
+        if queue.leases.count:
+            self._end_deadlock(now, actions)
         if self._desk.closing and not len(queue):
             self._fleet.wind_down(now, actions)
             return
@@ -212,6 +215,17 @@ class Dealing:
                     break
             else:
                 return
+
+    def _end_deadlock(self, now: float, actions: list[Action]) -> None:
+        """Refuse who waits for a lease in vain, as all that there may be are held by such."""
+        table = self._leasing.table
+        spare = len(table) - self._fleet.settings.max_size
+        while spare >= 0 and self._queue.leases.count:
+            request = to_refuse(table.living(), spare, now)
+            if request is None:
+                return
+            self._counters["refused_deadlock"] += 1
+            self._desk.withdraw(request, report.deadlock(self._fleet, len(self._queue), now), actions)
 
     def _is_late(self, now: float, request: Request, actions: list[Action]) -> bool:
         """Whether the time of a request that waits is over, and only the timer is late; then it is refused."""

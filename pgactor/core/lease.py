@@ -6,7 +6,9 @@ holder's next life. Each use of a token is checked here, against all of it and a
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterable
 
 from ..errors import LeaseError, LeaseExpired, LeaseLost
 from ..messages import Token
@@ -28,19 +30,27 @@ class Lease:
     ttl: seconds that it lives without a word of its owner; expires_at: when that ends. held_until: when it ends
     even so (max_hold). running: its statement that runs now; next: the one that came while that was being cancelled.
     touched: a statement may have left something in the session. in_transaction: the session is inside a transaction.
+    awaits: the request that its owner waits for before it releases it, see deadlock.py. label, where: for what and by
+    which line of the owner's code it was acquired, as far as that is known. warn_at: when it is to be reported as
+    held for long; reported: it has been.
     """
 
     __slots__ = (
+        "awaits",
         "expires_at",
         "granted_at",
         "held_until",
         "holder",
         "in_transaction",
+        "label",
         "next",
+        "reported",
         "running",
         "token",
         "touched",
         "ttl",
+        "warn_at",
+        "where",
         "worker",
     )
 
@@ -65,6 +75,11 @@ class Lease:
         self.next: Request | None = None
         self.touched = False
         self.in_transaction = False
+        self.awaits: Request | None = None
+        self.label = ""
+        self.where = ""
+        self.warn_at = math.inf
+        self.reported = False
         self.renew(now)
 
     def __repr__(self) -> str:
@@ -98,6 +113,10 @@ class LeaseTable:
     def all(self) -> list[Lease]:
         """The living leases, the oldest first."""
         return list(self._living.values())
+
+    def living(self) -> Iterable[Lease]:
+        """The same, to be looked at while none begins or ends."""
+        return self._living.values()
 
     def grant(
         self, now: float, holder: Holder, worker: Worker, *, ttl: float, max_hold: float | None = None

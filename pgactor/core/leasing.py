@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ..config.pool import PoolSettings
 from ..errors import LeaseError, LeaseLost, OutcomeUnknown
-from ..messages import Token
-from .actions import Action, Grant, Reset, TellLeaseEnded
+from ..messages import Acquire, Token
+from .actions import Action, Grant, ReportLease, Reset, TellLeaseEnded
 from .deadlines import Deadlines
 from .desk import Desk
 from .fleet import Fleet
@@ -35,6 +35,7 @@ class Leasing:
     ) -> None:
         self.table = LeaseTable(epoch)
         self._max_hold = settings.max_hold_seconds
+        self._warning = settings.lease_warning_seconds
         self._fleet = fleet
         self._desk = desk
         self._deadlines = deadlines
@@ -48,7 +49,11 @@ class Leasing:
         holder.leased = True
         holder.last_statement = None
         request.worker.leases[lease.token.fence] = lease
-        self._deadlines.set(lease, lease.expires_at)
+        if isinstance(request.payload, Acquire):
+            lease.label, lease.where = request.payload.label[:200], request.payload.where[:300]
+        if self._warning:
+            lease.warn_at = now + self._warning
+        self._look_again(lease)
         self._counters["leases_granted"] += 1
         self._desk.answer(request)
         actions.append(Grant(request, lease))
@@ -60,6 +65,17 @@ class Leasing:
                 self.table.check(token, worker, now).renew(now)
             except LeaseError:
                 continue  # it was told, or will be at the next use
+
+    def still_held(self, now: float, lease: Lease, actions: list[Action]) -> None:
+        """The lease's timer has come, and it has not expired."""
+        if now >= lease.warn_at and not lease.reported:
+            lease.reported = True
+            self._counters["leases_held_long"] += 1
+            actions.append(ReportLease(lease))
+        self._look_again(lease)
+
+    def _look_again(self, lease: Lease) -> None:
+        self._deadlines.set(lease, lease.expires_at if lease.reported else min(lease.expires_at, lease.warn_at))
 
     def submit(self, now: float, request: Request, token: Token) -> list[Action]:
         """A statement for a lease's backend.

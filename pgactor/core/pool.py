@@ -16,6 +16,7 @@ from . import report
 from .actions import Action, Disconnect
 from .connecting import Connecting
 from .deadlines import Deadlines
+from .deadlock import hold_up
 from .dealing import Dealing
 from .desk import Desk
 from .fleet import Fleet
@@ -116,6 +117,16 @@ class Pool:
                 self.fleet.open_more(now, self.queue.count, actions)
             else:
                 self.dealing.move_on(now, actions)
+
+    def acquire(self, now: float, request: Request, tokens: Sequence[Token], actions: list[Action]) -> None:
+        """A request for a lease. tokens: the leases that its worker holds until it is answered.
+
+        Raises `ProtocolError` if its id is in use.
+        """
+        self.submit(now, request, actions)
+        if tokens:
+            hold_up(request, tokens)
+            self.dealing.move_on(now, actions)
 
     def _has_its_share(self, worker: Worker) -> bool:
         """Whether it is not only for others that the queue is full."""
@@ -231,7 +242,7 @@ class Pool:
                         self.deadlines.set(key, key.deadline)
                 case Lease():
                     if now < key.expires_at:
-                        self.deadlines.set(key, key.expires_at)
+                        self.leasing.still_held(now, key, actions)
                     else:
                         self.counters["leases_expired"] += 1
                         self.leasing.end(now, key, expired(key, now), actions)

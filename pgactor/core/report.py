@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import DatabaseUnavailable, PoolTimeout, QueueFull
-from ..messages.pool import HolderStatus, PoolStatus, WorkerStatus
+from ..errors import DatabaseUnavailable, PoolDeadlock, PoolTimeout, QueueFull
+from ..messages.pool import HolderStatus, LeaseStatus, PoolStatus, WorkerStatus
 from ..version import __version__
+from .deadlock import is_stuck
 from .holder import Holder, HolderState
 
 if TYPE_CHECKING:
     from .fleet import Fleet
+    from .lease import Lease
     from .pool import Pool
     from .request import Request
     from .roster import Worker
@@ -31,6 +33,8 @@ COUNTERS = (
     "malformed_messages",
     "statements_pipelined",
     "statements_in_session",
+    "leases_held_long",
+    "refused_deadlock",
 )
 """What is counted from the supervisor's start."""
 
@@ -41,6 +45,12 @@ STATEMENT_LENGTH = 120
 def _shorten(statement: str) -> str:
     line = " ".join(statement[: 4 * STATEMENT_LENGTH].split())
     return line if len(line) <= STATEMENT_LENGTH else line[: STATEMENT_LENGTH - 3] + "..."
+
+
+def _label_of(request: Request | None) -> str:
+    """What the request is for, if it says so."""
+    label: str = "" if request is None else getattr(request.payload, "label", "")
+    return label
 
 
 def holder_status(holder: Holder, now: float) -> HolderStatus:
@@ -56,6 +66,31 @@ def holder_status(holder: Holder, now: float) -> HolderStatus:
         worker=str(worker) if worker is not None else "",
         lease=str(lease.token) if lease is not None else "",
         statement="" if holder.last_statement is None else _shorten(holder.last_statement.sql),
+        label=_shorten(_label_of(request) or (lease.label if lease is not None else "")),
+    )
+
+
+def lease_status(lease: Lease, now: float) -> LeaseStatus:
+    """One lease."""
+    worker, holder, last = lease.worker, lease.holder, lease.holder.last_statement
+    if is_stuck(lease, now):
+        state = "waiting"
+    elif lease.running is not None:
+        state = "running"
+    else:
+        state = "in transaction" if lease.in_transaction else "idle"
+    return LeaseStatus(
+        lease=str(lease.token),
+        holder=holder.number,
+        worker=worker.label or f"worker {worker.number}",
+        pid=worker.pid,
+        label=_shorten(lease.label),
+        where=" ".join(lease.where.split()),
+        seconds=round(now - lease.granted_at, 3),
+        state=state,
+        statement="" if last is None else _shorten(last.sql),
+        backend_pid=holder.backend_pid,
+        reported=lease.reported,
     )
 
 
@@ -94,6 +129,7 @@ def status(pool: Pool, now: float) -> PoolStatus:
         pools=[],
         max_queries=pool.settings.max_queries,
         max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
+        leases=_leases(pool.fleet, now),
     )
 
 
@@ -118,14 +154,37 @@ def _count(fleet: Fleet) -> dict[str, int]:
     }
 
 
-def _holders_in_words(holders: list[HolderStatus]) -> str:
+def _leases(fleet: Fleet, now: float) -> list[LeaseStatus]:
+    """All leases, the oldest first."""
+    living = [holder.lease for holder in fleet.holders if holder.lease is not None]
+    return [lease_status(lease, now) for lease in sorted(living, key=lambda lease: lease.token.fence)]
+
+
+def _lease_in_words(lease: LeaseStatus) -> str:
+    """For what and where it was acquired, and what it does now."""
+    state = "waiting for another lease" if lease.state == "waiting" else lease.state
+    known = [lease.label, f"acquired at {lease.where}" if lease.where else "", state]
+    return f" ({', '.join(filter(None, known))})"
+
+
+def held_long(lease: Lease, now: float) -> str:
+    """That the lease is held for very long, and by whom."""
+    status = lease_status(lease, now)
+    last = f"; its last statement: {status.statement}" if status.statement else ""
+    return f"lease {status.lease} is held for {status.seconds:.1f} s by {lease.worker}{_lease_in_words(status)}{last}"
+
+
+def _holders_in_words(holders: list[HolderStatus], leases: list[LeaseStatus]) -> str:
     lines = []
+    told = {lease.lease: _lease_in_words(lease) for lease in leases}
     for holder in holders[:20]:
         line = f"  {holder.number}: {holder.state} for {holder.seconds:.1f} s"
         if holder.worker:
             line += f" by {holder.worker}"
         if holder.lease:
-            line += f" as lease {holder.lease}"
+            line += f" as lease {holder.lease}{told[holder.lease]}"
+        elif holder.label:
+            line += f" ({holder.label})"
         if holder.statement:
             line += f": {holder.statement}"
         lines.append(line)
@@ -140,7 +199,8 @@ def _facts(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, objec
     if fleet.opener.failures:
         text += f"; PostgreSQL refuses connections: {fleet.opener.last_error}"
     holders = [holder_status(holder, now) for holder in _slots(fleet)]
-    if words := _holders_in_words([holder for holder in holders if holder.state != "vacant"]):
+    leases = _leases(fleet, now)
+    if words := _holders_in_words([holder for holder in holders if holder.state != "vacant"], leases):
         text += "\n" + words
     facts: dict[str, object] = {name: count[name] for name in ("max_size", "size", "idle", "waiting")}
     facts["holders"] = [
@@ -148,6 +208,7 @@ def _facts(fleet: Fleet, waiting: int, now: float) -> tuple[str, dict[str, objec
          "lease": h.lease, "statement": h.statement}
         for h in holders
     ]  # fmt: skip
+    facts["leases"] = [{name: getattr(lease, name) for name in LeaseStatus.__struct_fields__} for lease in leases]
     return text, facts
 
 
@@ -158,6 +219,16 @@ def pool_timeout(fleet: Fleet, waiting: int, now: float, request: Request) -> Po
     text, facts = _facts(fleet, waiting, now)
     return PoolTimeout(
         f"no backend came free within {now - request.since:.2f} s ({limit}); it was not run. {text}",
+        **facts,
+    )
+
+
+def deadlock(fleet: Fleet, waiting: int, now: float) -> PoolDeadlock:
+    """Why the request waits no more for a lease. waiting: how many requests do."""
+    text, facts = _facts(fleet, waiting, now)
+    return PoolDeadlock(
+        "deadlock: whoever holds a lease waits for another one, as this caller does within its own, and there can be "
+        f"no more; release one before acquiring the next, or let max_size be greater. {text}",
         **facts,
     )
 

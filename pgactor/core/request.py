@@ -29,12 +29,12 @@ class Kind(Enum):
 class Request(msgspec.Struct, eq=False):
     """What one worker asked for. (A msgspec.Struct is the cheapest object to make.)
 
-    payload: the message, which the brain carries and does not read. deadline: when the worker stops waiting for an
-    answer (None: never). ttl: of the lease it asks for. work: what the statement lane needs to run it, which the
-    brain does not read; None: asyncpg runs it. queue_deadline: when it stops waiting for a backend. half_time: when
-    half of that time is used up, if it has had to wait. shares: it may be sent to a backend that works for others.
-    cost: for how many seconds it is expected to keep a backend. answered: its one answer has been decided. holder:
-    the one that it runs on now. lease: the one it runs on.
+    payload: the message, of which the brain reads only what it is to tell people. deadline: when the worker stops
+    waiting for an answer (None: never). ttl: of the lease it asks for. work: what the statement lane needs to run it,
+    which the brain does not read; None: asyncpg runs it. queue_deadline: when it stops waiting for a backend.
+    half_time: when half of that time is used up, if it has had to wait. shares: it may be sent to a backend that
+    works for others. cost: for how many seconds it is expected to keep a backend. answered: its one answer has been
+    decided. holder: the one that it runs on now. lease: the one it runs on.
     """
 
     worker: Worker

@@ -144,11 +144,14 @@ class Batch(Request, tag="batch"):
 class Acquire(Request, tag="acquire"):
     """Ask for exclusive use of a backend; answered by `Granted`.
 
-    ttl: seconds that a silent owner keeps the lease; None: the supervisor's default.
+    ttl: seconds that a silent owner keeps the lease; None: the supervisor's default. where: the place in the worker's
+    code that asks. holds: leases that the worker certainly holds until this is answered.
     """
 
     ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
     label: str = ""
+    where: str = ""
+    holds: list[Token] = []
 
 
 # --- worker -> supervisor: notices --------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class PoolStatus(msgspec.Struct):
     pools: list[str] = []
     max_queries: int = 0
     max_inactive_connection_lifetime: float = 0.0
+    leases: list[LeaseStatus] = []
 
     @property
     def available(self) -> int:
@@ -54,8 +55,28 @@ class PoolStatus(msgspec.Struct):
         return self.idle
 
 
+class LeaseStatus(msgspec.Struct):
+    """One lease. holder: its connection's number. worker, pid: whose it is. label: for what it was acquired, the
+    request's label or the task's name; where: the file, line and function that did. seconds: since it was granted.
+    state: "running" a statement, "in transaction", "idle", or "waiting" for another lease. statement: the running or
+    last one. reported: it is held for more than lease_warning_seconds."""
+
+    lease: str
+    holder: int
+    worker: str
+    pid: int
+    label: str
+    where: str
+    seconds: float
+    state: str
+    statement: str = ""
+    backend_pid: int = 0
+    reported: bool = False
+
+
 class HolderStatus(msgspec.Struct):
-    """One slot of the pool. seconds: since it came into this state. statement: the running or last one."""
+    """One slot of the pool. seconds: since it came into this state. statement: the running or last one. label: of the
+    request that runs, else of its lease."""
 
     number: int
     state: str
@@ -65,6 +86,7 @@ class HolderStatus(msgspec.Struct):
     worker: str = ""
     lease: str = ""
     statement: str = ""
+    label: str = ""
 
 
 class WorkerStatus(msgspec.Struct):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pgactor.client import calls
+from pgactor.client.acquirer import Entered
 from pgactor.client.aiochannel import AioChannel
 from pgactor.client.aioconnected import AioConnected
 from pgactor.client.pending import Pending
@@ -22,6 +23,7 @@ class HeldToken:
     """A lease, as its link sees it: it would expire if it were not renewed in time."""
 
     def __init__(self, fence: int = 1, ttl: float = 30.0) -> None:
+        self.entered: Entered | None = None
         self.token = Token(7, 0, fence)
         self.ttl = ttl
         self.end: BaseException | None = None

@@ -9,6 +9,7 @@ import pytest
 
 from pgactor import wire
 from pgactor.client import calls, replies
+from pgactor.client.acquirer import Entered
 from pgactor.client.attempts import connect_limit, unavailable
 from pgactor.client.pending import Pending
 from pgactor.client.requests import LostLink, Requests, encode_frame
@@ -45,6 +46,7 @@ class HeldToken:
     """A lease, as the dialogue sees it."""
 
     def __init__(self, fence: int = 1) -> None:
+        self.entered: Entered | None = None
         self.token = Token(7, 0, fence)
         self.ttl = 30.0
         self.renewals: list[float] = []

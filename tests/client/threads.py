@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pgactor.client import calls
+from pgactor.client.acquirer import Entered
 from pgactor.client.channel import Channel
 from pgactor.client.connected import Connected
 from pgactor.client.pending import Pending
@@ -44,6 +45,7 @@ class HeldToken:
     def __init__(self, fence: int = 1, ttl: float = 30.0) -> None:
         self.token = Token(7, 0, fence)
         self.ttl = ttl
+        self.entered: Entered | None = None
         self.end: BaseException | None = None
         self.told: list[Settings | Notice] = []
 

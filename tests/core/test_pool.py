@@ -232,7 +232,7 @@ def test_the_text_of_a_pool_timeout_tells_who_holds_what() -> None:
     assert str(error).split("it was not run. ")[1].splitlines() == [
         "max_size 2, size 2, idle 0, busy 1, leased 1, resetting 0, opening 0, waiting 1",
         "  0: busy for 4.0 s by celery (pid 20): select pg_sleep(60)",
-        "  1: leased for 4.0 s by web (pid 10) as lease 1.1: update t set a = 1",
+        "  1: leased for 4.0 s by web (pid 10) as lease 1.1 (running): update t set a = 1",
     ]
     assert error.facts["holders"][1] == {
         "number": 1,

@@ -53,6 +53,7 @@ def settings_by(random: Random) -> dict[str, float | int | str | None]:
         "max_waiting": random.choice([3, 20, 200]),
         "queue_timeout_seconds": random.choice([1.0, 10.0]),
         "max_hold_seconds": random.choice([None, 4.0]),
+        "lease_warning_seconds": random.choice([0.0, 0.2, 3.0]),
         "opens_at_once": random.randint(1, 3),
         "reopen_backoff_seconds": random.choice([0.0, 0.1, 1.0]),
         "database_grace_seconds": random.choice([0.0, 3.0]),
@@ -85,6 +86,7 @@ class Walk:
             *[self.some_come_back] * 12,
             *[self.a_statement_is_diverted] * 2,
             *[self.an_owner_releases] * 2,
+            *[self.an_owner_asks_for_another] * 3,
             *[self.a_worker_withdraws] * 3,
             *[self.a_worker_is_heard] * 3,
             *[self.a_worker_joins] * 3,
@@ -190,6 +192,15 @@ class Walk:
             assert self.bench.now >= lease.expires_at
             return str(error)
         return repr(request)
+
+    def an_owner_asks_for_another(self) -> str:
+        lease = self.any_lease()
+        if lease is None:
+            return ""
+        worker = lease.worker if self.chance(0.9) else self.any_worker()
+        assert worker is not None
+        holds = [lease, *(each for each in worker.leases.values() if self.chance(0.5))]
+        return repr(self.bench.acquire_by(worker, timeout=self.any_timeout(), ttl=30.0, holds=holds))
 
     def an_owner_releases(self) -> str:
         lease = self.any_lease()
