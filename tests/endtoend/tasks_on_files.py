@@ -22,6 +22,8 @@ def on_files(folder: Path) -> dict[str, Any]:
             "polling_interval": 0.05,
         },
         "result_backend": f"file://{folder}/results",
+        "task_soft_time_limit": None,
+        "task_time_limit": None,
     }
 
 

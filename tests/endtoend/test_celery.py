@@ -133,3 +133,25 @@ def test_a_killed_process_strands_no_lease_and_its_task_is_run_again(
     must_have_succeeded(shop, [stuck, *results])
     assert stuck.result is True
     until(lambda: state_of(supervisor.ipc).leased == 0)
+
+
+@pytest.mark.parametrize("whose", ["the worker's", "the caller's"])
+def test_a_time_limit_ends_what_the_task_waits_for_in_postgresql(
+    start_supervisor: StartSupervisor, start_tasks: StartTasks, sender: Celery, shop: str, whose: str
+) -> None:
+    """Celery's threads know no time limits; the database does all the same."""
+    supervisor = start_supervisor(dsn=shop, max_size=MAX_SIZE)
+    workers, callers = (3, None) if whose == "the worker's" else (60, 3)
+    start_tasks("threads", supervisor.ipc, "--concurrency=2", f"--soft-time-limit={workers}", "--time-limit=60")
+    with Client(supervisor.ipc, label="blocker") as client, client.transaction() as lease:
+        lease.execute("SELECT 1 FROM accounts WHERE id = 100 FOR UPDATE")
+        stuck = send(sender, "transfer", 100, 99, 1, soft_time_limit=callers)
+        until(lambda: waits_for_a_lock(shop), seconds=30)
+        held = {each.backend_pid: each.label for each in state_of(supervisor.ipc).holders}
+        backend = waits_for_a_lock(shop)
+        assert backend is None or held[backend] == "workers.tasks.app.transfer"
+        with pytest.raises(Exception, match="deadline") as caught:
+            stuck.get(timeout=30, interval=0.05)
+        assert type(caught.value).__name__ == "RequestTimeout"
+        assert waits_for_a_lock(shop) is None
+    assert transfers(shop) == set()
