@@ -7,7 +7,7 @@ CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_valu
 	test_types_looked_up.py test_lost_names.py
 HAVE_NO_LANE := test_copy.py test_listen.py test_named_pools.py test_hooks.py test_sync_connection.py
 
-.PHONY: demo test check format bench soak schema compatibility clean
+.PHONY: demo test check format bench bench-gunicorn soak schema compatibility clean
 
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
@@ -37,6 +37,9 @@ schema: $(STAMP)        ## writes protocols/schema from pgactor/messages
 
 bench: $(STAMP) .venv/.bench    ## peers side by side, in one run: make bench ARGS="--scenario a --pgbouncer PATH"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-gunicorn: $(STAMP) .venv/.bench   ## 16 sync workers: pgactor with 8 connections, psycopg_pool with 32
+	$(BIN)/python -m benchmarks.gunicorn $(ARGS)
 
 soak: $(STAMP)          ## ten minutes of chaos, in which every row and every write is judged
 	$(BIN)/python -m benchmarks.soak --minutes 10 $(ARGS)

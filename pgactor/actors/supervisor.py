@@ -22,6 +22,7 @@ from .curve import Curve
 from .embedded import embedded_postgres
 from .faults import Faults
 from .ipc import IpcGateway
+from .notify import notify
 from .pools import Pools
 from .session import check_asyncpg
 from .stalls import Stalls
@@ -106,8 +107,10 @@ async def serve(settings: Settings, *, ready: Callable[[Supervisor], None] | Non
         gc.set_threshold(GC_THRESHOLD)
         if ready is not None:
             ready(supervisor)
+        notify("READY=1", f"STATUS=serving at {', '.join(supervisor.endpoints)}")
         await signals.get()
         log.info("draining")
+        notify("STOPPING=1", "STATUS=draining")
         stopping = asyncio.ensure_future(supervisor.stop())
         again = asyncio.ensure_future(signals.get())
         await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)

@@ -26,6 +26,8 @@ from .surroundings import surroundings
 class Channel:
     """All that the threads of a process share towards one endpoint."""
 
+    _connecting: threading.Lock
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.closed = False
@@ -35,7 +37,7 @@ class Channel:
     def _start_afresh(self) -> None:
         self._pid = os.getpid()
         self._connected: Connected | None = None
-        self._connecting = threading.Lock()
+        self.__dict__.pop("_connecting", None)
 
     def call(self, request: Request, within: Connected | None = None) -> tuple[Pending, Connected]:
         """Send the request and wait for its end; returns it, and the link by which it went. within: the link that it
@@ -115,7 +117,10 @@ class Channel:
         connected = self._connected
         if connected is not None and connected.is_current:
             return connected
-        if not self._connecting.acquire(timeout=max(0.0, limit.at - time.monotonic())):
+        # Made when first needed, once for all threads: gevent may have patched threading since the import or the
+        # fork, and a greenlet that waits for an older lock stops all others, the one that has the lock among them.
+        connecting = self.__dict__.setdefault("_connecting", threading.Lock())
+        if not connecting.acquire(timeout=max(0.0, limit.at - time.monotonic())):
             raise unavailable(self.options, limit, "another thread is still trying")
         try:
             connected = self._connected
@@ -125,7 +130,7 @@ class Channel:
                     connected.lose(LostLink("the client was closed"))
             return connected
         finally:
-            self._connecting.release()
+            connecting.release()
 
     def _require_open(self) -> None:
         if self.closed:

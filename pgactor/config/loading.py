@@ -25,6 +25,8 @@ _ENVIRONMENT = {
     "PGACTOR_DSN": ("connect", "dsn"),
     "PGACTOR_MIN_SIZE": ("pool", "min_size"),
     "PGACTOR_MAX_SIZE": ("pool", "max_size"),
+    "PGACTOR_SOCKET_MODE": ("socket_mode",),
+    "PGACTOR_SOCKET_GROUP": ("socket_group",),
 }
 
 
@@ -35,8 +37,8 @@ def load(
     overrides: Mapping[tuple[str, ...], Any] | None = None,
 ) -> Settings:
     """Read the settings: the file, then the environment (PGACTOR_DSN, PGACTOR_ENDPOINT, PGACTOR_MIN_SIZE,
-    PGACTOR_MAX_SIZE; of another pool PGACTOR_DSN_NAME and the like), then the overrides, given as
-    {("pool", "max_size"): 4}.
+    PGACTOR_MAX_SIZE, PGACTOR_SOCKET_MODE, PGACTOR_SOCKET_GROUP; of another pool PGACTOR_DSN_NAME and the like), then
+    the overrides, given as {("pool", "max_size"): 4}.
 
     Raises `ConfigError` that names the file and the key.
     """
@@ -50,7 +52,7 @@ def load(
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for variable, keys in _ENVIRONMENT.items():
         if value := environment.get(variable):
-            _put(tree, keys, [value] if keys == ("endpoints",) else value)
+            _put(tree, keys, _read(variable, value))
     _put_named(tree, environment)
     for keys, value in (overrides or {}).items():
         _put(tree, keys, value)
@@ -74,7 +76,7 @@ def _put_named(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
     }
     for variable in sorted(environment):  # the dsn comes first
         for prefix, keys in _ENVIRONMENT.items():
-            if keys == ("endpoints",) or not variable.startswith(f"{prefix}_") or not environment[variable]:
+            if len(keys) == 1 or not variable.startswith(f"{prefix}_") or not environment[variable]:
                 continue
             name = variable.removeprefix(f"{prefix}_")
             if keys[-1] == "dsn":
@@ -102,6 +104,17 @@ def _resolve_aliases(tree: dict[str, Any]) -> None:
         for table in tables.values() if isinstance(tables, dict) else ():
             if isinstance(table, dict) and isinstance(table.setdefault("connect", {}), dict):
                 aliases.resolve(table["connect"], table)
+
+
+def _read(variable: str, value: str) -> Any:
+    """The value of a variable that has no name of a pool in it."""
+    if variable == ENDPOINT_VARIABLE:
+        return [value]
+    if variable == "PGACTOR_SOCKET_MODE":  # octal, as chmod has it
+        if not value.isdecimal() or set(value) & {"8", "9"}:
+            raise ConfigError(f"{variable} is expected to be such as 0660, not {value!r}")
+        return int(value, 8)
+    return value
 
 
 def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:

@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.endtoend.deployed import SCHEMA
 from tests.endtoend.processes import Worker, ask
 from tests.supervising import StartSupervisor, SupervisorProcess
 
@@ -53,3 +55,15 @@ def start_worker(start_supervisor: StartSupervisor) -> Iterator[Callable[..., Wo
             return worker
 
         yield start
+
+
+@pytest.fixture
+def shop(dsn: str) -> Iterator[str]:
+    """The dsn of a database with the tables of the examples, and nobody else in it."""
+    name = f"shop_{os.getpid()}_{next(_numbers)}"
+    ask(dsn, f"create database {name}")
+    address = urlsplit(dsn)._replace(path=f"/{name}").geturl()
+    for statement in SCHEMA.split(";\n"):
+        ask(address, statement)
+    yield address
+    ask(dsn, f"drop database {name} with (force)")

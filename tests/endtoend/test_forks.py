@@ -36,6 +36,41 @@ def must_free_its_lease_at_once(worker: Worker, endpoint: str) -> None:
     assert time.monotonic() - started < AT_ONCE
 
 
+# --- gevent ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forked", [False, True], ids=["imported", "and forked"])
+def test_greenlets_share_a_client_that_is_older_than_gevents_patches(
+    shared: SupervisorProcess, start_worker: StartWorker, forked: bool
+) -> None:
+    """As in gunicorn's gevent worker, with preload_app: it patches after the fork."""
+    worker = start_worker(
+        """
+        import warnings
+        import pgactor
+        client = pgactor.Client(connect_timeout=5)
+
+        def work():
+            warnings.simplefilter("ignore")  # that ssl was imported before: nothing here uses it
+            from gevent import monkey, spawn, joinall
+            monkey.patch_all()
+            greenlets = [spawn(client.fetchval, "select $1::int", number) for number in range(20)]
+            joinall(greenlets)
+            assert [each.get() for each in greenlets] == list(range(20))
+
+        if sys.argv[1] == "True":
+            say(status_of(fork(work)))
+        else:
+            work()
+            say(0)
+        """,
+        shared.ipc,
+        forked,
+    )
+    assert worker.hear() == 0
+    worker.must_end_well()
+
+
 # --- the blocking client ----------------------------------------------------------------------------------------
 
 

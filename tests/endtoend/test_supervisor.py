@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import grp
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +20,7 @@ import pytest
 
 from pgactor import AsyncClient, Client, LeaseLost, OutcomeUnknown, PgactorError, PoolClosing, SupervisorUnavailable
 from pgactor.client import calls, replies
-from tests.endtoend.processes import StartSupervisor, ask, environment, state_of
+from tests.endtoend.processes import StartSupervisor, StartWorker, ask, environment, state_of
 from tests.supervising import SupervisorProcess, free_port, until
 
 ROADS = ["ipc", "tcp"]
@@ -282,6 +285,74 @@ def test_the_socket_is_its_owners_alone(start_supervisor: StartSupervisor, short
     assert stat.S_IMODE((folder / "1.sock").stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / "1.sock.lock").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_group_may_be_let_in_to_the_socket(
+    start_supervisor: StartSupervisor, start_worker: StartWorker, short_tmp: Path
+) -> None:
+    short_tmp.chmod(0o711)
+    folder = short_tmp / "made"
+    group = grp.getgrgid(65534 if os.geteuid() == 0 else os.getegid())
+    endpoint = f"ipc://{folder}/1.sock"
+    variables = {"PGACTOR_SOCKET_MODE": "0660", "PGACTOR_SOCKET_GROUP": group.gr_name}
+    start_supervisor(endpoints=[endpoint], environment=variables)
+    for path, mode in ((folder, 0o750), (folder / "1.sock", 0o660)):
+        found = path.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_gid) == (mode, group.gr_gid)
+    if os.geteuid() == 0:  # only root can try as somebody else
+        source = """
+        import socket
+        os.setgroups([int(sys.argv[2])])
+        os.setgid(64999)
+        os.setuid(64999)
+        with socket.socket(socket.AF_UNIX) as sock:
+            say(sock.connect_ex(sys.argv[1]))
+        """
+        assert start_worker(source, endpoint, folder / "1.sock", group.gr_gid).hear() == 0
+        assert start_worker(source, endpoint, folder / "1.sock", 64999).hear() == errno.EACCES
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "words"),
+    [
+        ("0660", "no-such-group", ["no group", "no-such-group"]),
+        ("660x", "root", ["PGACTOR_SOCKET_MODE", "0660", "660x"]),
+        ("0666", "root", ["socket_mode"]),
+        ("0660", "", ["socket_mode", "socket_group"]),
+    ],
+)
+def test_a_group_that_cannot_be_let_in_is_refused(
+    dsn: str, short_tmp: Path, mode: str, group: str, words: list[str]
+) -> None:
+    endpoint = f"ipc://{short_tmp}/refused.sock"
+    done = serve("--dsn", dsn, "--endpoint", endpoint, PGACTOR_SOCKET_MODE=mode, PGACTOR_SOCKET_GROUP=group)
+    must_refuse(done, *words)
+    assert not (short_tmp / "refused.sock").exists()
+
+
+@pytest.mark.parametrize("abstract", [False, True], ids=["in a folder", "abstract"])
+def test_the_service_manager_is_told_that_it_is_ready_and_that_it_stops(
+    start_supervisor: StartSupervisor, short_tmp: Path, abstract: bool
+) -> None:
+    name = f"{short_tmp}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{name}" if abstract else name)
+        manager.settimeout(20)
+        supervisor = start_supervisor(environment={"NOTIFY_SOCKET": f"@{name}" if abstract else name})
+        said = manager.recv(4096).decode().splitlines()
+        assert said[0] == "READY=1"
+        assert supervisor.ipc in said[1]
+        assert supervisor.stop() == 0
+        assert manager.recv(4096).decode().splitlines()[0] == "STOPPING=1"
+
+
+def test_a_service_manager_that_does_not_hear_is_no_obstacle(
+    start_supervisor: StartSupervisor, short_tmp: Path
+) -> None:
+    supervisor = start_supervisor(environment={"NOTIFY_SOCKET": f"{short_tmp}/nobody"})
+    assert state_of(supervisor.ipc).max_size == 4
+    assert supervisor.stop() == 0
+    assert "NOTIFY_SOCKET" in supervisor.log.read_text()
 
 
 @pytest.mark.parametrize(
