@@ -59,7 +59,7 @@ from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
 from . import batches, copying
 from .administration import Administration, SetArguments
-from .failures import failed
+from .failures import failed, in_one_line
 from .lane import Lane
 from .listener import Listener
 from .peer import Peer
@@ -204,7 +204,7 @@ class Dialogue:
         silence = self._settings.silence_seconds if peer.road == "tcp" else None
         peer.worker = self.pool.roster.join(
             now=self._loop.time(),
-            label=hello.label[:200],
+            label=in_one_line(hello.label),
             pid=peer.pid or hello.pid,
             road=peer.road,
             silence_limit=silence,

@@ -19,7 +19,7 @@ from ..messages import PROTOCOL_VERSION, Hello
 from . import hooks
 from .conductor import Conductor, new_epoch
 from .dialing import Dialer
-from .failures import failed
+from .failures import failed, in_one_line
 from .peer import Peer
 from .templates import Template
 
@@ -84,7 +84,7 @@ class Pools:
         try:
             dialogue = self._get(hello.pool or DEFAULT_POOL).dialogue
         except PoolError as error:
-            log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, hello.label[:200], error)
+            log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, in_one_line(hello.label), error)
             peer.send(failed(None, error))
             peer.close(str(error))
             return

@@ -135,6 +135,20 @@ def test_hello_is_answered_with_a_welcome() -> None:
     run(story())
 
 
+def test_a_workers_name_cannot_forge_lines_of_a_log_or_move_a_cursor() -> None:
+    async def story() -> None:
+        bench = Bench()
+        dialogue = Dialogue(bench.conductor, bench.stranger())
+        dialogue.say(Hello(PROTOCOL_VERSION, "web\n1970 ERROR \x1b[2J" + "x" * 500, 99))
+        worker = dialogue.peer.worker
+        assert worker is not None
+        assert worker.label.isprintable()
+        assert worker.label.startswith("web\N{REPLACEMENT CHARACTER}1970")
+        assert len(worker.label) == 200
+
+    run(story())
+
+
 def test_on_tcp_the_welcome_asks_for_heartbeats() -> None:
     async def story() -> None:
         (welcome,) = await Bench().worker(road="tcp").hears()
