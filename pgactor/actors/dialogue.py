@@ -75,6 +75,9 @@ MESSAGES_PER_TURN = 32
 MAX_BACKLOG = 4096
 """How many may wait to be heard before no more of the worker's are read."""
 
+_OF_NO_LEASE = ProtocolError(
+    "a prepared statement is a lease's: a request that gives the number of one is expected to give its lease, too"
+)
 _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 
 
@@ -281,6 +284,9 @@ class Dialogue:
             None if message.timeout is None else now + message.timeout,
         )
         if message.lease is None:
+            if type(message) is not Execute and message.statement is not None:
+                worker.link.send(failed(message.id, _OF_NO_LEASE))
+                return
             self._lane.admit(request)
             try:
                 self.pool.submit(now, request, actions)

@@ -136,6 +136,7 @@ def _without_its_name(words: str) -> str:
 
 @budget(150)
 @given(trees())
+@example({"connect": {"connect_timeout_sec": 10**400}})
 def test_tables_of_any_shape_are_settings_or_a_clear_error(tree: dict[str, Any]) -> None:
     judged("".join(f"{_text(name)} = {written(value)}\n" for name, value in tree.items()).encode())
 
