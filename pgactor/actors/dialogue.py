@@ -284,7 +284,7 @@ class Dialogue:
             None if message.timeout is None else now + message.timeout,
         )
         if message.lease is None:
-            if type(message) is not Execute and message.statement is not None:
+            if not isinstance(message, Execute) and message.statement is not None:
                 worker.link.send(failed(message.id, _OF_NO_LEASE))
                 return
             self._lane.admit(request)

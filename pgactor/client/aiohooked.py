@@ -38,14 +38,18 @@ class HookedPool(Pool):
         """As `AsyncClient.executemany`, on a lease."""
         await self._within("executemany", timeout, command, args)
 
-    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Record]:
+    async def fetch(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
+    ) -> list[Record]:
         """As `AsyncClient.fetch`, on a lease."""
-        rows: list[Record] = await self._within("fetch", timeout, query, *args)
+        rows: list[Record] = await self._within("fetch", timeout, query, *args, record_class=record_class)
         return rows
 
-    async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Record | None:
+    async def fetchrow(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
+    ) -> Record | None:
         """As `AsyncClient.fetchrow`, on a lease."""
-        row: Record | None = await self._within("fetchrow", timeout, query, *args)
+        row: Record | None = await self._within("fetchrow", timeout, query, *args, record_class=record_class)
         return row
 
     async def fetchval(self, query: str, *args: object, column: int = 0, timeout: float | None = None) -> Any:
@@ -53,10 +57,15 @@ class HookedPool(Pool):
         return await self._within("fetchval", timeout, query, *args, column=column)
 
     async def fetchmany(
-        self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+        self,
+        query: str,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: type | None = None,
     ) -> list[Record]:
         """As `AsyncClient.fetchmany`, on a lease."""
-        rows: list[Record] = await self._within("fetchmany", timeout, query, args)
+        rows: list[Record] = await self._within("fetchmany", timeout, query, args, record_class=record_class)
         return rows
 
     async def release(self, lease: AsyncLease, *, timeout: float | None = None) -> None:

@@ -670,6 +670,50 @@ def test_A20_record_class_of_prepared_statements_and_cursors(supervisor: Supervi
     asyncio.run(case())
 
 
+@pytest.mark.parametrize("base", [asyncpg.Record, pgactor.Record])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_A20_record_class_of_fetch_fetchrow_and_fetchmany(
+    dsn: str, supervisor: SupervisorProcess, base: type, hooked: bool
+) -> None:
+    def get(self: Any, name: str) -> Any:
+        return self[name]
+
+    dotted: Any = type("Dotted", (base,), {"__getattr__": get})
+
+    async def told(con: Any, record: Any) -> Any:
+        none = await con.fetchrow("select 1 where false", record_class=record)
+        (row,) = await con.fetch("select $1::int as one", 1, record_class=record, timeout=5)
+        first = await con.fetchrow("select 2 as one", record_class=record)
+        many = await con.fetchmany("select $1::int as one", [(3,), (4,)], record_class=record)
+        plain = await con.fetchrow("select 5 as one", record_class=None)
+        wrong = [
+            await seen(lambda: con.fetch("select 1", record_class=dict)),
+            await seen(lambda: con.fetchrow("select 1", record_class=int)),
+            await seen(lambda: con.fetchmany("select 1", [()], record_class="x")),
+        ]
+        return none, row.one, first.one, [each.one for each in many], dict(row), hasattr(plain, "one"), wrong
+
+    async def of_asyncpg() -> Any:
+        of_theirs: Any = type("Dotted", (asyncpg.Record,), {"__getattr__": get})
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as con:
+            return await told(con, of_theirs)
+
+    async def nothing(con: Any) -> None: ...
+
+    async def of_pgactor() -> Any:
+        async with pgactor.create_pool(supervisor.ipc, setup=nothing if hooked else None) as pool:
+            on_pool = await told(pool, dotted)
+            async with pool.acquire() as con:
+                assert await told(con, dotted) == on_pool
+            return on_pool
+
+    found = asyncio.run(of_pgactor())
+    with pgactor.Client(supervisor.ipc) as client, client.acquire() as lease:
+        assert asyncio.run(told(Blocking(lease), dotted)) == found
+    expected = asyncio.run(of_asyncpg())
+    assert found == expected
+
+
 # --- codecs -----------------------------------------------------------------------------------------------
 
 
