@@ -21,6 +21,7 @@ FLOORS = """
     __init__    __main__
     cli
     demo        display
+    contrib
     actors
     core        client
     wire        config
