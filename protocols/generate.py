@@ -21,7 +21,7 @@ import msgspec
 from pgactor import errors, messages, rows, values, wire, zmtp
 from pgactor.messages import PROTOCOL_VERSION, Token
 from pgactor.messages.pool import HolderStatus, PoolStatus, WorkerStatus
-from pgactor.messages.session import TypeInfo
+from pgactor.messages.session import TypeInfo, TypeParts
 from pgactor.messages.unions import FromSupervisor, FromWorker
 from pgactor.rows import Column, ColumnKind, RowEncoder
 
@@ -34,7 +34,7 @@ DIRECTIONS: tuple[tuple[str, Any], ...] = (
     ("from_supervisor", FromSupervisor),
 )
 _STRUCTS: dict[str, type[msgspec.Struct]] = {
-    struct.__name__: struct for struct in (Token, Column, TypeInfo, HolderStatus, WorkerStatus, PoolStatus)
+    struct.__name__: struct for struct in (Token, Column, TypeInfo, TypeParts, HolderStatus, WorkerStatus, PoolStatus)
 }
 
 

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pgactor"
 
 FLOORS = """
+    contrib
     __init__    __main__
     cli
     demo        display
-    contrib
     actors
     core        client
     wire        config
