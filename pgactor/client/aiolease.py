@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -212,14 +212,10 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         encode = await self._encoder(query) if passed else None
         if encode is None:
             return await method(self, *args, **options)
-        if method.__name__ not in OF_MANY:
-            return await method(self, query, *encode(passed), **options)
-        options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
-        if method.__name__ == "fetchmany":
-            passed = [encoded_element(encode, number, each) for number, each in enumerate(passed)]
-        else:
-            passed = _elements(encode, passed)
-        return await method(self, query, passed, **options)
+        if method.__name__ in OF_MANY:
+            passed = (passed,)
+            options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
+        return await method(self, query, *encoded_args(method.__name__, encode, passed), **options)
 
     async def _encoder(self, query: str) -> Encode | None:
         """What encodes a statement's arguments; None if they need it not."""
@@ -270,6 +266,13 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         if self.codecs.decodes:
             pending.decode = self.codecs.decoded
         return pending
+
+
+def encoded_args(method: str, encode: Encode, args: Sequence[Any]) -> Sequence[Any]:
+    """The arguments of a statement method, after the statement itself, encoded."""
+    if method == "fetchmany":
+        return ([encoded_element(encode, number, each) for number, each in enumerate(args[0])],)
+    return (_elements(encode, args[0]),) if method in OF_MANY else encode(args)
 
 
 async def _elements(encode: Encode, elements: Any) -> AsyncIterator[Any]:
