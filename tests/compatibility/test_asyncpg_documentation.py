@@ -199,8 +199,8 @@ async def test_A20_documentation_transactions_as_blocks_by_hand_and_within_each_
             await tr.start()
             try:
                 await con.execute("insert into marks values (2)")
-                raise KeyError
-            except KeyError:
+                await con.execute("select 1 / 0")
+            except asyncpg.DivisionByZeroError:
                 await tr.rollback()
             else:
                 await tr.commit()

@@ -76,7 +76,10 @@ def guided(name: str, seconds: float) -> None:
     test: Any = getattr(module, ATHERIS_TARGETS[name])
     one: Callable[[bytes], object] = test.hypothesis.fuzz_one_input
     with getattr(module, "alone", nullcontext)():
-        atheris.Setup([name, f"-max_total_time={max(1, int(seconds))}", "-rss_limit_mb=4096", "-verbosity=0"], one)
+        found = Path(".hypothesis")
+        found.mkdir(exist_ok=True)
+        limits = f"-max_total_time={max(1, int(seconds))}", "-rss_limit_mb=4096", "-len_control=0"
+        atheris.Setup([name, *limits, f"-artifact_prefix={found}/"], one)
         atheris.Fuzz()
 
 
