@@ -84,8 +84,10 @@ def _duration(connect: dict[str, Any], name: str, unit: float) -> None:
         given = connect.get(each, 0)
         if isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0:
             raise ConfigError(f"{each} is expected to be a number, greater or equal to zero")
-    value = unit * (connect.pop(seconds) + connect.pop(nanoseconds, 0) / 1e9)
-    connect[name] = value
+    try:
+        connect[name] = unit * (connect.pop(seconds) + connect.pop(nanoseconds, 0) / 1e9)
+    except OverflowError:
+        raise ConfigError(f"{seconds} and {nanoseconds} are more than a number can be") from None
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -25,6 +25,10 @@ _loose = msgspec.msgpack.Decoder()
 _NO_ID_OF_ITS_OWN = ("hello", "welcome", "cancel", "chunk", "end_of_chunks", "credit")
 """Messages whose second element is no request's id, or that of a request which is to be answered by itself."""
 
+MOST_ONE_BY_ONE = 10_000
+"""A frame with something malformed in it is read message by message only if there are no more than these: each costs
+a hundred times its bytes and more."""
+
 
 class Malformed(msgspec.Struct):
     """A message that could not be read: why, and of which request, where that much could be read."""
@@ -82,6 +86,11 @@ class FrameDecoder(Generic[M]):
             return list(self._one_by_one(frame))
 
     def _one_by_one(self, frame: bytes | memoryview) -> Iterable[M | Malformed]:
+        if _length(frame) > MOST_ONE_BY_ONE:
+            raise ProtocolError(
+                f"a frame is not a msgpack array of messages: it has more than {MOST_ONE_BY_ONE} parts, and not all "
+                "of them can be read"
+            )
         try:
             parts = _raw_parts.decode(frame)
         except Exception as error:
@@ -91,6 +100,16 @@ class FrameDecoder(Generic[M]):
                 yield self._one.decode(part)
             except Exception as error:
                 yield Malformed(_id_of(part), _reason(error))
+
+
+def _length(frame: bytes | memoryview) -> int:
+    """How many elements the frame says it has; 0 if it is no array."""
+    match bytes(frame[:1]):
+        case b"\xdc":
+            return int.from_bytes(frame[1:3])
+        case b"\xdd":
+            return int.from_bytes(frame[1:5])
+    return 0  # no array, or one of 15 at most
 
 
 def _id_of(message: msgspec.Raw) -> int | None:

@@ -72,6 +72,7 @@ from pgactor.messages.session import (
     SetCodec,
     Settings,
     TypeInfo,
+    TypeParts,
     Watch,
 )
 from pgactor.records import record
@@ -427,6 +428,24 @@ FROM_SUPERVISOR = (
     MessageCase(
         "prepared",
         (Prepared(22, 2, "__asyncpg_stmt_1__", [INT4], [("id", INT4), ("name", TEXT)]),),
+    ),
+    MessageCase(
+        "prepared: where there are codecs, with what its types are composed of",
+        (
+            Prepared(
+                27,
+                3,
+                "__asyncpg_stmt_2__",
+                [TypeInfo(16410, "pair", "composite", "public")],
+                [],
+                False,
+                [
+                    TypeParts(16410, "pair", "public", "composite", [23, 1082], ["n", "day"]),
+                    TypeParts(23, "int4", "pg_catalog", "scalar"),
+                    TypeParts(1082, "date", "pg_catalog", "scalar"),
+                ],
+            ),
+        ),
     ),
     MessageCase("described: a statement without rows", (Prepared(26, 0, "", [MOODS, INT4], [], True),)),
     MessageCase("opened", (Opened(27, 1, True),)),

@@ -354,6 +354,8 @@ MESSAGES: dict[str, Meaning] = {
             "parameters": "The types of `$1`, `$2`, …, in this order.",
             "columns": "For each column of its result, in their order, its name and type. Empty: it returns no rows.",
             "in_transaction": _IN_TRANSACTION,
+            "parts": "Of a session with codecs: what the types are composed of that are composite, ranges or of the "
+            "database's own, and what their parts are; so that whoever encodes can encode what is in them.",
         },
     ),
     "opened": Meaning(
@@ -489,6 +491,19 @@ STRUCTS: dict[str, Meaning] = {
             "name": "Its name.",
             "kind": "`scalar`, `array`, `composite`, `range` or `multirange`.",
             "schema": "The name of its schema.",
+        },
+    ),
+    "TypeParts": Meaning(
+        "",
+        "What a type of PostgreSQL is composed of. An array.",
+        fields={
+            "oid": "Its number in this database.",
+            "name": "Its name, as pg_type has it.",
+            "schema": "The name of its schema.",
+            "kind": "What it is.",
+            "parts": "The oids of an array's element, a range's or multirange's subtype, a domain's base type, a "
+            "composite type's attributes.",
+            "names": "The names of a composite type's attributes.",
         },
     ),
     "PoolStatus": Meaning(

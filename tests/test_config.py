@@ -173,6 +173,7 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
     ("setting", "words"),
     [
         ("max_size = 0", _POSITIVE),
+        ("max_size = 262144", "{} is expected to be at most 262143, PostgreSQL's own limit"),
         ("min_size = -1", _NOT_NEGATIVE),
         ("max_size = 2\nmin_size = 3", "min_size is greater than max_size"),
         ("max_lifetime_jitter = 1.1", "{} is expected to be between 0 and 1"),

@@ -6,12 +6,19 @@ lease does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
-from ..messages.session import SetCodec
+import asyncpg
+
+from ..messages.session import SetCodec, TypeParts
 from ..values import Coded
 from .session import Session
+
+FIRST_OF_USERS = 16384
+"""The oids of types of the database's own begin here."""
+
+_COMPOSED = ("composite", "range", "multirange")
 
 
 class Codecs:
@@ -48,6 +55,31 @@ class Codecs:
         if self._set:
             self._session.remove_codecs(self._set)
             self._set.clear()
+
+
+async def parts_of(session: Session, types: Iterable[asyncpg.Type]) -> list[TypeParts]:
+    """What these types are composed of, and their parts: nothing where no codec can reach into them."""
+    composed = [kind.oid for kind in types if kind.oid >= FIRST_OF_USERS or kind.kind in _COMPOSED]
+    if not (composed and session.coded):
+        return []
+    return [_parts(row) for row in await session.introspect(composed)]
+
+
+def _parts(row: Any) -> TypeParts:
+    oid, schema, name = row["oid"], row["ns"], row["name"]
+    if row["elemtype"]:
+        return TypeParts(oid, name, schema, "array", [row["elemtype"]])
+    match row["kind"]:
+        case b"c":
+            return TypeParts(
+                oid, name, schema, "composite", list(row["attrtypoids"] or ()), list(row["attrnames"] or ())
+            )
+        case b"d":
+            return TypeParts(oid, name, schema, "domain", [row["basetype"]])
+        case b"r" | b"m":
+            kind: Literal["range", "multirange"] = "range" if row["kind"] == b"r" else "multirange"
+            return TypeParts(oid, name, schema, kind, [row["range_subtype"]])
+    return TypeParts(oid, name, schema, "scalar")
 
 
 def _same(value: Any) -> Any:

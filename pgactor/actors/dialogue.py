@@ -59,7 +59,7 @@ from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
 from . import batches, copying, reading, strangers
 from .administration import Administration, SetArguments
-from .failures import failed, in_words
+from .failures import failed, in_one_line, in_words
 from .faults import tell
 from .lane import Lane
 from .limits import SMALL_BYTES, Limits
@@ -77,6 +77,9 @@ MESSAGES_PER_TURN = 32
 MAX_BACKLOG = 4096
 """How many may wait to be heard before no more of the worker's are read."""
 
+_OF_NO_LEASE = ProtocolError(
+    "a prepared statement is a lease's: a request that gives the number of one is expected to give its lease, too"
+)
 _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 
 
@@ -244,7 +247,7 @@ class Dialogue:
         peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
         silence = self._settings.silence_seconds if peer.road == "tcp" else None
         permit = peer.permit
-        label = "".join(each if each.isprintable() else "?" for each in hello.label[:200])  # it goes into the log
+        label = in_one_line(hello.label)
         peer.worker = self.pool.roster.join(
             now=self._loop.time(),
             label=label if permit is None else f"{permit.name}: {label}",
@@ -333,6 +336,9 @@ class Dialogue:
             None if message.timeout is None else now + message.timeout,
         )
         if message.lease is None:
+            if not isinstance(message, Execute) and message.statement is not None:
+                worker.link.send(failed(message.id, _OF_NO_LEASE))
+                return
             if worker.reads_only:
                 self._lane.count("read_only")
             else:

@@ -23,7 +23,7 @@ from ..messages.pool import PoolStatus
 from . import hooks
 from .conductor import Conductor, new_epoch
 from .dialing import Dialer
-from .failures import failed
+from .failures import failed, in_one_line
 from .peer import Peer
 from .permits import may_join
 from .templates import Template
@@ -91,7 +91,7 @@ class Pools:
         try:
             dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
         except (PoolError, NotPermitted) as error:
-            log.warning("pid %d (%r) was refused: %s", peer.pid or hello.pid, hello.label[:200], error)
+            log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, in_one_line(hello.label), error)
             peer.send(failed(None, error))
             peer.close(str(error))
             return

@@ -33,8 +33,15 @@ def check_asyncpg() -> None:
             asyncpg.Connection,
             (
                 *("_cancel", "_do_execute", "_drop_local_statement_cache", "_prepare", "_process_notification"),
-                *("_cleanup_stmts", "_drop_local_type_cache", "_get_statement", "_introspect_type", "_protocol"),
-                *("_stmt_exclusive_section", "_transport"),
+                *(
+                    "_cleanup_stmts",
+                    "_drop_local_type_cache",
+                    "_get_statement",
+                    "_introspect_type",
+                    "_introspect_types",
+                    "_protocol",
+                ),
+                *("_introspect_types", "_stmt_exclusive_section", "_transport"),
             ),
         ),
         (
@@ -74,6 +81,7 @@ class Session(asyncpg.Connection):
     _drop_local_type_cache: Callable[[], None]
     _cleanup_stmts: Callable[[], Awaitable[None]]
     _introspect_type: Callable[[str, str], Awaitable[Any]]
+    _introspect_types: Callable[[list[int], float | None], Awaitable[Any]]
     _get_statement: Callable[..., Awaitable[Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -268,6 +276,12 @@ class Session(asyncpg.Connection):
         """The oid of a type, whatever codecs are set. Raises ValueError if there is none."""
         oid: int = (await self._introspect_type(typename, schema))["oid"]
         return oid
+
+    async def introspect(self, oids: Iterable[int]) -> list[Any]:
+        """What asyncpg looks up of these types and of those that they are composed of, whatever codecs are set."""
+        with self._stmt_exclusive_section:
+            rows, _ = await self._introspect_types(list(oids), None)
+        return list(rows)
 
     def remove_codecs(self, types: Mapping[int, tuple[str, str]]) -> None:
         """Have these types, by oid, name and schema, as they were before a codec was set for them."""

@@ -35,7 +35,7 @@ from ..messages.session import (
     Watch,
 )
 from ..messages.unions import LeaseNotice
-from .codecs import Codecs
+from .codecs import Codecs, parts_of
 from .identifiers import quoted
 from .reports import Answer
 from .session import Session
@@ -144,7 +144,7 @@ class Tenancy:
                 statement = await session.prepare(sql, name=name)
                 shape = self._shapes.get(session.columns(statement.get_attributes()))
                 number = self._keep(self._statements, _Opened(statement, shape))
-                return self._prepared(id, number, statement), None
+                return await self._prepared(id, number, statement), None
             case Describe():
                 return await described(session, message), None
             case OpenCursor(id=id, sql=sql, args=args, statement=None):
@@ -208,14 +208,11 @@ class Tenancy:
         data = await self._pass_on(request, shape, records)
         return Rows(request.id, shape.number, None, data, self._session.is_in_transaction(), status)
 
-    def _prepared(self, id: int, number: int, statement: Any) -> Prepared:
-        return Prepared(
-            id,
-            number,
-            statement.get_name(),
-            *_types(statement.get_parameters(), statement.get_attributes()),
-            self._session.is_in_transaction(),
-        )
+    async def _prepared(self, id: int, number: int, statement: Any) -> Prepared:
+        parameters, attributes = statement.get_parameters(), statement.get_attributes()
+        parts = await parts_of(self._session, parameters) if statement.get_name() else []  # or it would be lost
+        types = _types(parameters, attributes)
+        return Prepared(id, number, statement.get_name(), *types, self._session.is_in_transaction(), parts)
 
     def _keep(self, where: dict[int, Any], what: Any) -> int:
         self._numbers += 1
@@ -286,8 +283,9 @@ def statement_of(message: TenantRequest, known: StatementTable) -> tuple[Stateme
 
 async def described(session: Session, message: Describe) -> Prepared:
     """The answer to `Describe`."""
-    types = _types(*await session.describe(message.sql))
-    return Prepared(message.id, 0, "", *types, session.is_in_transaction())
+    parameters, attributes = await session.describe(message.sql)
+    parts = await parts_of(session, [*parameters, *(attribute.type for attribute in attributes)])
+    return Prepared(message.id, 0, "", *_types(parameters, attributes), session.is_in_transaction(), parts)
 
 
 def _types(

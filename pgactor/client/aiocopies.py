@@ -12,6 +12,7 @@ from typing import Any, Unpack
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .aioconnected import AioConnected, Unsent
+from .codecs import EncodeRecord
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
@@ -85,10 +86,12 @@ class AsyncCopies:
 
 
 class Pumping:
-    """One copy under way. It stands in the place of a future: what comes for the copy sets its result."""
+    """One copy under way. It stands in the place of a future: what comes for the copy sets its result. encode: the
+    codecs' work on each record."""
 
-    def __init__(self, connected: AioConnected, pending: PendingCopy) -> None:
+    def __init__(self, connected: AioConnected, pending: PendingCopy, encode: EncodeRecord | None = None) -> None:
         self.pending = pending
+        self.encode = encode
         self._connected = connected
         self._news = asyncio.Event()
         self._scope: asyncio.Timeout | None = None  # while the caller's own code runs
@@ -160,8 +163,11 @@ class Pumping:
             await self.news()
 
 
-async def run_copy(connected: AioConnected, request: CopyOut | CopyIn, pump: Pump) -> PendingCopy:
-    """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
+async def run_copy(
+    connected: AioConnected, request: CopyOut | CopyIn, pump: Pump, encode: EncodeRecord | None = None
+) -> PendingCopy:
+    """Run the copy to its end. Raises what its sink or source raises; then it is undone. encode: the codecs' work on
+    each record."""
     if not connected.is_current:
         raise copying.link_lost()
     if (around := surroundings.get()) is not None:
@@ -173,7 +179,7 @@ async def run_copy(connected: AioConnected, request: CopyOut | CopyIn, pump: Pum
         raise unencodable(request, error)  # noqa: B904  # it has its cause
     assert isinstance(pending, PendingCopy)  # noqa: S101  # of a copy it is
     try:
-        await Pumping(connected, pending).run(pump)
+        await Pumping(connected, pending, encode).run(pump)
     except BaseException:
         connected.withdraw(pending)
         raise
@@ -256,7 +262,7 @@ def _pump_from(pieces: AsyncIterable[Any]) -> Pump:
 @asynccontextmanager
 async def _from_records(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Pump]:
     async def pump(pumping: Pumping) -> None:
-        gather = copying.Records()
+        gather = copying.Records(pumping.encode)
         if isinstance(records, AsyncIterable):
             async for record in records:
                 if (chunk := gather.add(record)) is not None:

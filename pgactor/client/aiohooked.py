@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
+from ..messages import Fetch, FetchMany, Request
+from ..messages.session import Prepared
 from ..rows import Record
-from . import calls
-from .aiolease import AsyncLease
+from . import calls, deeds, replies
+from .aiolease import AsyncLease, encoded_args
 from .aiopool import Pool
 from .hooks import Hooks
+from .pending import Pending
+from .poolcodecs import PoolCodecs
 
 
 class HookedPool(Pool):
     """A pool with `init`, `setup` or `reset` of the application's.
 
     Since these belong to a connection, every statement runs on a lease of its own, as in asyncpg.Pool; hooks that are
-    named in the supervisor's configuration do not cost that. A `batch` runs without them.
+    named in the supervisor's configuration do not cost that, nor does an `init` that sets codecs for json and other
+    texts only. A `batch` runs without them.
     """
 
     def __init__(self, endpoint: str | None = None, *, hooks: Hooks, **options: Any) -> None:
@@ -38,14 +44,18 @@ class HookedPool(Pool):
         """As `AsyncClient.executemany`, on a lease."""
         await self._within("executemany", timeout, command, args)
 
-    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Record]:
+    async def fetch(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
+    ) -> list[Record]:
         """As `AsyncClient.fetch`, on a lease."""
-        rows: list[Record] = await self._within("fetch", timeout, query, *args)
+        rows: list[Record] = await self._within("fetch", timeout, query, *args, record_class=record_class)
         return rows
 
-    async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Record | None:
+    async def fetchrow(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
+    ) -> Record | None:
         """As `AsyncClient.fetchrow`, on a lease."""
-        row: Record | None = await self._within("fetchrow", timeout, query, *args)
+        row: Record | None = await self._within("fetchrow", timeout, query, *args, record_class=record_class)
         return row
 
     async def fetchval(self, query: str, *args: object, column: int = 0, timeout: float | None = None) -> Any:
@@ -53,10 +63,15 @@ class HookedPool(Pool):
         return await self._within("fetchval", timeout, query, *args, column=column)
 
     async def fetchmany(
-        self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+        self,
+        query: str,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: type | None = None,
     ) -> list[Record]:
         """As `AsyncClient.fetchmany`, on a lease."""
-        rows: list[Record] = await self._within("fetchmany", timeout, query, args)
+        rows: list[Record] = await self._within("fetchmany", timeout, query, args, record_class=record_class)
         return rows
 
     async def release(self, lease: AsyncLease, *, timeout: float | None = None) -> None:
@@ -81,10 +96,33 @@ class HookedPool(Pool):
         finally:
             await super().release(lease)
 
-    async def _within(self, method: str, timeout: float | None, *args: Any, **options: Any) -> Any:
+    async def _within(self, method: str, timeout: float | None, query: str, *args: Any, **options: Any) -> Any:
         end = calls.until(self._limit(timeout))
+        codecs = self._hooks.codecs
+        if codecs is not None:
+            described = await self._described(codecs, query, end) if args or method != "execute" else None
+            if described is None or codecs.suffice(described):
+                encode = None if described is None else codecs.encoder(described)
+                run = getattr(super(), method)
+                given = args if encode is None else encoded_args(method, encode, args)
+                return await run(query, *given, timeout=calls.remaining(end), **options)
         async with self.acquire(timeout=calls.remaining(end)) as lease:
-            return await getattr(lease, method)(*args, timeout=calls.remaining(end), **options)
+            return await getattr(lease, method)(query, *args, timeout=calls.remaining(end), **options)
+
+    async def _described(self, codecs: PoolCodecs, query: str, end: float | None) -> Prepared:
+        described = codecs.described(query)
+        if described is None:
+            request = deeds.describe(query, calls.remaining(end), None)
+            described = replies.prepared(await self._call("describe", request), request)
+            codecs.learn(query, described)
+        return described
+
+    async def _call(self, method: str, request: Request) -> Pending:
+        pending = await super()._call(method, request)
+        codecs = self._hooks.codecs
+        if codecs is not None and isinstance(request, Fetch | FetchMany) and pending.rows is not None:
+            pending.decode = partial(codecs.decoded, pending.rows)
+        return pending
 
     async def _initialize(self) -> None:
         await super()._initialize()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
+from ..messages.session import Prepared
 from . import calls, deeds, replies
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
@@ -21,6 +22,7 @@ from .aiostatements import AsyncStatements
 from .aiotransaction import AsyncTransaction
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_element
+from .copying import columns_of
 from .failures import check_unbroken
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .pending import Pending
@@ -210,25 +212,24 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         encode = await self._encoder(query) if passed else None
         if encode is None:
             return await method(self, *args, **options)
-        if method.__name__ not in OF_MANY:
-            return await method(self, query, *encode(passed), **options)
-        options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
-        if method.__name__ == "fetchmany":
-            passed = [encoded_element(encode, number, each) for number, each in enumerate(passed)]
-        else:
-            passed = _elements(encode, passed)
-        return await method(self, query, passed, **options)
+        if method.__name__ in OF_MANY:
+            passed = (passed,)
+            options = {name: value for name, value in options.items() if name not in ("query", "command", "args")}
+        return await method(self, query, *encoded_args(method.__name__, encode, passed), **options)
 
     async def _encoder(self, query: str) -> Encode | None:
         """What encodes a statement's arguments; None if they need it not."""
         if not self.codecs:
             return None
-        parameters = self.codecs.parameters(query)
-        if parameters is None:
+        return self.codecs.encoder(await self._described(query))
+
+    async def _described(self, query: str) -> Prepared:
+        described = self.codecs.described(query)
+        if described is None:
             request = deeds.describe(query, self._default_timeout, self.token)
-            parameters = replies.prepared(await self._call("describe", request), request).parameters
-            self.codecs.learn(query, parameters)
-        return self.codecs.encoder(parameters)
+            described = replies.prepared(await self._call("describe", request), request)
+            self.codecs.learn(query, described)
+        return described
 
     def _tell(self, message: Message) -> None:
         self._connected.tell(message)
@@ -236,8 +237,11 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
     async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
         request.lease = self.token
+        encode = None
+        if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
+            encode = self.codecs.record_encoder(await self._described(columns_of(request)))
         async with pumps as pump:
-            pending = await run_copy(self._connected, request, pump)
+            pending = await run_copy(self._connected, request, pump, encode)
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)
@@ -262,6 +266,13 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         if self.codecs.decodes:
             pending.decode = self.codecs.decoded
         return pending
+
+
+def encoded_args(method: str, encode: Encode, args: Sequence[Any]) -> Sequence[Any]:
+    """The arguments of a statement method, after the statement itself, encoded."""
+    if method == "fetchmany":
+        return ([encoded_element(encode, number, each) for number, each in enumerate(args[0])],)
+    return (_elements(encode, args[0]),) if method in OF_MANY else encode(args)
 
 
 async def _elements(encode: Encode, elements: Any) -> AsyncIterator[Any]:

@@ -28,7 +28,7 @@ class AsyncPreparedStatement(PreparedFacts):
     def __init__(self, lease: AsyncLease, query: str, prepared: Prepared, record_class: type | None) -> None:
         super().__init__(lease, query, prepared)
         self._record_class = record_class
-        self.encode = lease.codecs.encoder(prepared.parameters)
+        self.encode = lease.codecs.encoder(prepared)
 
     @guarded
     def cursor(self, *args: object, prefetch: int | None = None, timeout: float | None = None) -> AsyncCursorFactory:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ..messages.session import TypeInfo
+from ..messages.session import Prepared, TypeInfo
 from ..rows import Record
 from ..values import Coded
+from .encoders import Encoder, Encoders, with_bounds
 from .failures import data_error, interface_error
 
 FORMATS = ("text", "binary", "tuple")
@@ -15,6 +16,9 @@ _REMEMBERED = 256
 
 Encode = Callable[..., list[Any]]
 """Arguments -> encoded ones; `place`: where they are, for the error."""
+
+EncodeRecord = Callable[[Sequence[Any]], list[Any]]
+"""The values of a record to copy -> encoded ones. As in asyncpg, what an encoder raises is raised as it is."""
 
 
 class Codec(NamedTuple):
@@ -40,7 +44,7 @@ class Codecs:
     def __init__(self) -> None:
         self._codecs: dict[str, Codec] = {}
         self._decoders: dict[str, Callable[[Any], Any]] = {}  # also of those that are no more: results may yet come
-        self._parameters: dict[str, Sequence[TypeInfo]] = {}
+        self._described: dict[str, Prepared] = {}
 
     def __bool__(self) -> bool:
         return bool(self._codecs)
@@ -56,19 +60,19 @@ class Codecs:
 
     # --- arguments ----------------------------------------------------------------------------------------
 
-    def parameters(self, sql: str) -> Sequence[TypeInfo] | None:
+    def described(self, sql: str) -> Prepared | None:
         """The types of a statement's parameters, where they are known."""
-        return self._parameters.get(sql)
+        return self._described.get(sql)
 
-    def learn(self, sql: str, parameters: Sequence[TypeInfo]) -> None:
+    def learn(self, sql: str, described: Prepared) -> None:
         """They are known now."""
-        if len(self._parameters) >= _REMEMBERED:
-            self._parameters.clear()
-        self._parameters[sql] = parameters
+        if len(self._described) >= _REMEMBERED:
+            self._described.clear()
+        self._described[sql] = described
 
-    def encoder(self, parameters: Iterable[TypeInfo]) -> Encode | None:
-        """What encodes arguments for parameters of these types; None if none of them has a codec."""
-        encoders = [self._encoder(kind) for kind in parameters]
+    def encoder(self, described: Prepared) -> Encode | None:
+        """What encodes arguments for the statement's parameters; None if nothing in them has a codec."""
+        encoders = self._encoders(described, described.parameters)
         if not any(encoders):
             return None
 
@@ -81,13 +85,26 @@ class Codecs:
 
         return encode
 
-    def _encoder(self, kind: TypeInfo) -> Callable[[Any], Any] | None:
-        codec = self._codecs.get(f"{kind.schema}.{kind.name}")
-        if codec is not None:
-            return codec.encode
-        if kind.kind == "array" and (element := self._codecs.get(f"{kind.schema}.{kind.name.removesuffix('[]')}")):
-            return lambda value: _each(element.encode, value)
-        return None
+    def record_encoder(self, described: Prepared) -> EncodeRecord | None:
+        """What encodes records for the statement's columns; None if nothing in them has a codec."""
+        encoders = self._encoders(described, [kind for _, kind in described.columns])
+        if not any(encoders):
+            return None
+
+        def encode(record: Sequence[Any]) -> list[Any]:
+            encoded = list(record)
+            for at, one in enumerate(encoders[: len(encoded)]):
+                if one is not None and encoded[at] is not None:
+                    encoded[at] = one(encoded[at])
+            return encoded
+
+        return encode
+
+    def _encoders(self, described: Prepared, types: Sequence[TypeInfo]) -> list[Encoder | None]:
+        codecs = {name: codec.encode for name, codec in self._codecs.items()}
+        whole = frozenset(name for name, codec in self._codecs.items() if codec.format == "tuple")
+        made = Encoders(codecs, whole, described.parts)
+        return [made.of(kind) for kind in types]
 
     # --- results ------------------------------------------------------------------------------------------
 
@@ -108,6 +125,8 @@ class Codecs:
             if all(new is old for new, old in zip(found, value, strict=True)):
                 return value
             return type(value)(found)  # a Record's class takes its values, too
+        if hasattr(value, "isempty") and not value.isempty:
+            return with_bounds(value, self._decode(value.lower), self._decode(value.upper))
         return value
 
 
@@ -116,12 +135,6 @@ def check_format(format: str, allowed: Sequence[str] = FORMATS) -> None:
     if format not in allowed:
         expected = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
         raise interface_error(f"invalid `format` argument, expected {expected}, got {format!r}")
-
-
-def _each(encode: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_each(encode, each) for each in value]
-    return None if value is None else encode(value)
 
 
 def encoded_element(encode: Encode, number: int, element: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
+from .codecs import EncodeRecord
 from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
@@ -90,10 +91,14 @@ class Copies:
 
 
 class Pumping:
-    """One copy under way. until: when its time is over, by the monotonic clock."""
+    """One copy under way. until: when its time is over, by the monotonic clock. encode: the codecs'
+    work on each record."""
 
-    def __init__(self, connected: Connected, pending: PendingCopy, until: float | None) -> None:
+    def __init__(
+        self, connected: Connected, pending: PendingCopy, until: float | None, encode: EncodeRecord | None = None
+    ) -> None:
         self.pending = pending
+        self.encode = encode
         self._connected = connected
         self._until = until
 
@@ -156,8 +161,11 @@ class Pumping:
             self.news()
 
 
-def run_copy(connected: Connected, request: CopyOut | CopyIn, pump: Pump) -> PendingCopy:
-    """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
+def run_copy(
+    connected: Connected, request: CopyOut | CopyIn, pump: Pump, encode: EncodeRecord | None = None
+) -> PendingCopy:
+    """Run the copy to its end. Raises what its sink or source raises; then it is undone. encode: the codecs' work on
+    each record."""
     if not connected.is_current:
         raise copying.link_lost()
     if (around := surroundings.get()) is not None:
@@ -170,7 +178,7 @@ def run_copy(connected: Connected, request: CopyOut | CopyIn, pump: Pump) -> Pen
         raise unencodable(request, error)  # noqa: B904  # it has its cause
     assert isinstance(pending, PendingCopy)  # noqa: S101  # of a copy it is
     try:
-        Pumping(connected, pending, calls.until(request.timeout)).run(pump)
+        Pumping(connected, pending, calls.until(request.timeout), encode).run(pump)
     except BaseException:
         connected.withdraw(pending)
         raise
@@ -245,7 +253,7 @@ def _pump_from(pieces: Iterable[Any]) -> Pump:
 @contextmanager
 def _from_records(records: Any) -> Iterator[Pump]:
     def pump(pumping: Pumping) -> None:
-        gather = copying.Records()
+        gather = copying.Records(pumping.encode)
         with _each_of(records) as each:
             for record in each:
                 pumping.keep_time()

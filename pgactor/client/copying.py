@@ -6,7 +6,7 @@ The options are asyncpg's, and are PostgreSQL's own: https://www.postgresql.org/
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from typing import Any, TypedDict
@@ -188,7 +188,9 @@ class Pieces:
 class Records:
     """Gathers records into chunks. Those of a batch are encoded at once, where nothing in them needs packing."""
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[Sequence[Any]], list[Any]] | None = None) -> None:
+        """encode: the codecs' work on the values of each."""
+        self._encode = encode
         self._batch: list[Any] = []
         self._batch_size = 1
         self._encoded = bytearray()
@@ -197,6 +199,8 @@ class Records:
 
     def add(self, record: Any) -> bytes | None:
         """Take in a record; the chunk, if it is full. Raises what tells that it is no record, or cannot be sent."""
+        if self._encode is not None:
+            record = self._encode(record if isinstance(record, Sequence) else _indexed(record))
         self._batch.append(record)
         if len(self._batch) < self._batch_size:
             return None
@@ -239,6 +243,17 @@ class Records:
         except UnicodeEncodeError as error:
             raise unencodable_argument(packed, error, f" in record #{number}") from error
         self._count += 1
+
+
+def columns_of(request: CopyIn) -> str:
+    """A statement whose columns are those that are copied to."""
+    columns, schema = request.options.get("columns"), request.options.get("schema_name")
+    table = _quoted(request.table) if schema is None else f"{_quoted(schema)}.{_quoted(request.table)}"
+    return f"SELECT {', '.join(map(_quoted, columns)) if columns else '*'} FROM {table}"  # noqa: S608  # quoted
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _table(name: str) -> str:

@@ -42,7 +42,7 @@ def move_cursor(cursor: int, count: int, timeout: float | None, lease: Token) ->
     return MoveCursor(UNSENT, UNSENT, timeout, cursor, _count(count), lease)
 
 
-def describe(sql: str, timeout: float | None, lease: Token) -> Describe:
+def describe(sql: str, timeout: float | None, lease: Token | None) -> Describe:
     """The request for the types of a statement's parameters."""
     return Describe(UNSENT, UNSENT, timeout, calls._sql(sql), lease)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..errors import ClientError
 from .aiolease import AsyncLease
 from .holding import METHODS
+from .poolcodecs import PoolCodecs
 
 Hook = Callable[[Any], Awaitable[Any]]
 
@@ -17,13 +18,15 @@ CODECS = ("set_type_codec", "set_builtin_type_codec", "reset_type_codec")
 
 class Hooks:
     """init: called once, with a `Blueprint`. setup: called with each lease, before it is given to its user. reset:
-    called with each lease when it comes back, after what is open was rolled back."""
+    called with each lease when it comes back, after what is open was rolled back. codecs: those that `init` has set,
+    if the pool's statements need no lease for them."""
 
     def __init__(self, init: Hook | None, setup: Hook | None, reset: Hook | None) -> None:
         for name, hook in (("init", init), ("setup", setup), ("reset", reset)):
             if hook is not None and not callable(hook):
                 raise ClientError(f"create_pool({name}={hook!r}): expected a coroutine function")
         self.reset = reset
+        self.codecs: PoolCodecs | None = None
         self._init = init
         self._setup = setup
         self._blueprint = Blueprint()
@@ -35,6 +38,8 @@ class Hooks:
         """Call `init`."""
         if self._init is not None:
             await self._init(self._blueprint)
+        if self._setup is None and self.reset is None:
+            self.codecs = PoolCodecs.of(self._blueprint.steps)
 
     async def prepare(self, lease: AsyncLease) -> None:
         """Make a lease what `init` and `setup` want it to be."""

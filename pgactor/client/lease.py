@@ -11,12 +11,14 @@ from typing import Any
 
 from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
+from ..messages.session import Prepared
 from . import acquirer, calls, deeds, replies
 from .channel import Channel
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_elements
 from .connected import Connected
 from .copies import Copies, Pumps, run_copy
+from .copying import columns_of
 from .cursor import Cursor
 from .failures import check_unbroken, interface_error
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
@@ -217,12 +219,15 @@ class Lease(Statements, Copies, Listening):
         """What encodes a statement's arguments; None if they need it not."""
         if not self.codecs:
             return None
-        parameters = self.codecs.parameters(query)
-        if parameters is None:
+        return self.codecs.encoder(self._described(query))
+
+    def _described(self, query: str) -> Prepared:
+        described = self.codecs.described(query)
+        if described is None:
             request = deeds.describe(query, self._default_timeout, self.token)
-            parameters = replies.prepared(self._call("describe", request), request).parameters
-            self.codecs.learn(query, parameters)
-        return self.codecs.encoder(parameters)
+            described = replies.prepared(self._call("describe", request), request)
+            self.codecs.learn(query, described)
+        return described
 
     def _tell(self, message: Message) -> None:
         if self._connected.is_current:
@@ -231,8 +236,11 @@ class Lease(Statements, Copies, Listening):
     def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
         request.lease = self.token
+        encode = None
+        if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
+            encode = self.codecs.record_encoder(self._described(columns_of(request)))
         with pumps as pump:
-            pending = run_copy(self._connected, request, pump)
+            pending = run_copy(self._connected, request, pump, encode)
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)

@@ -21,10 +21,16 @@ def check_record_class(wanted: type | None) -> None:
 
 def as_class(records: list[Record], wanted: type | None) -> list[Any]:
     """The records as ones of this class: a subclass of pgactor.Record, or of asyncpg.Record; no object can be made
-    of the latter, so what it defines is taken over."""
+    of the latter, so what it defines is taken over. None: as they are."""
     if wanted is None or not records or (not issubclass(wanted, Record) and wanted.__mro__[1] is tuple):
-        return list(records)
+        return records
     return list(map(_class_of(type(records[0]), wanted), records))
+
+
+def first_of(records: list[Record], wanted: type | None) -> Record | None:
+    """The first of them as one of this class; None if there is none."""
+    found: list[Record] = as_class(records, wanted)
+    return found[0] if found else None
 
 
 @lru_cache(256)

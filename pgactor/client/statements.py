@@ -12,6 +12,7 @@ from ..rows import Record
 from . import calls, replies
 from .chunks import Chunk, chunked
 from .pending import Pending
+from .recordclass import as_class, check_record_class, first_of
 
 
 class Statements:
@@ -46,15 +47,21 @@ class Statements:
         else:
             self._execute_chunks(command, chain([first], chunks), end)
 
-    def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[Record]:
-        """Run a statement and return its rows."""
+    def fetch(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
+    ) -> list[Record]:
+        """Run a statement and return its rows. record_class: of them, a subclass of pgactor.Record or asyncpg's."""
+        check_record_class(record_class)
         request = calls.fetch(query, args, self._limit(timeout), self._token())
-        return replies.rows(self._call("fetch", request), request)
+        return as_class(replies.rows(self._call("fetch", request), request), record_class)
 
-    def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Record | None:
-        """Run a statement and return its first row, or None."""
+    def fetchrow(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
+    ) -> Record | None:
+        """Run a statement and return its first row, or None. record_class: as of `fetch`."""
+        check_record_class(record_class)
         request = calls.fetch(query, args, self._limit(timeout), self._token(), limit=1)
-        return replies.first_row(self._call("fetchrow", request), request)
+        return first_of(replies.rows(self._call("fetchrow", request), request), record_class)
 
     def fetchval(self, query: str, *args: object, column: int = 0, timeout: float | None = None) -> Any:
         """Run a statement and return a value of its first row, or None. column: its index in the row."""
@@ -62,11 +69,18 @@ class Statements:
         return replies.first_value(self._call("fetchval", request), request, column)
 
     def fetchmany(
-        self, query: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+        self,
+        query: str,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: type | None = None,
     ) -> list[Record]:
-        """Run a statement once for each sequence of arguments and return all rows; all of it happens, or nothing."""
+        """Run a statement once for each sequence of arguments and return all rows; all of it happens, or nothing.
+        record_class: as of `fetch`."""
+        check_record_class(record_class)
         request = calls.fetchmany(query, args, self._limit(timeout), self._token())
-        return replies.rows(self._call("fetchmany", request), request)
+        return as_class(replies.rows(self._call("fetchmany", request), request), record_class)
 
     def notify(self, channel: str, payload: str = "", *, timeout: float | None = None) -> None:
         """Send a notification to whoever listens to the channel, when the transaction it is part of is committed. The

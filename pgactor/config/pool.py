@@ -81,8 +81,6 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
         Raises ValueError for sizes that cannot be.
         """
-        if max_size > MOST_CONNECTIONS:
-            raise ValueError(f"max_size is expected to be at most {MOST_CONNECTIONS}, PostgreSQL's own limit")
         least = min(self.min_size, max(max_size, 0)) if min_size is None else min_size
         first = None if self.init_size is None else min(max(self.init_size, least), max(max_size, 0))
         return msgspec.structs.replace(self, max_size=max_size, min_size=least, init_size=first)
@@ -100,6 +98,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def __post_init__(self) -> None:
         if self.max_size <= 0:
             raise ValueError("max_size is expected to be greater than zero")
+        if self.max_size > MOST_CONNECTIONS:
+            raise ValueError(f"max_size is expected to be at most {MOST_CONNECTIONS}, PostgreSQL's own limit")
         if self.min_size < 0:
             raise ValueError("min_size is expected to be greater or equal to zero")
         if self.min_size > self.max_size:

@@ -111,15 +111,29 @@ class TypeInfo(msgspec.Struct, array_like=True, frozen=True):
     schema: str
 
 
+class TypeParts(msgspec.Struct, array_like=True, frozen=True):
+    """What a type is composed of. parts: the oids of its element, subtype, base type or attributes, by its kind; the
+    names are the attributes'."""
+
+    oid: int
+    name: str
+    schema: str
+    kind: Literal["scalar", "array", "composite", "domain", "range", "multirange"]
+    parts: list[int] = []
+    names: list[str] = []
+
+
 class Prepared(Reply, tag="prepared"):
     """The statement is prepared. statement: its number, among those of the lease. name: PostgreSQL's name for it.
-    parameters, columns: their types, the latter with their names."""
+    parameters, columns: their types, the latter with their names. parts: what those are composed of that are not
+    PostgreSQL's own scalars, and what their parts are; told where the lease has codecs of its own."""
 
     statement: int
     name: str
     parameters: list[TypeInfo]
     columns: list[tuple[str, TypeInfo]]
     in_transaction: bool = False
+    parts: list[TypeParts] = []  # noqa: RUF012
 
 
 class Opened(Reply, tag="opened"):

@@ -24,8 +24,10 @@ from pgactor.messages import (
     Cancel,
     Done,
     Execute,
+    ExecuteMany,
     Failed,
     Fetch,
+    FetchMany,
     Granted,
     Heartbeat,
     Hello,
@@ -131,6 +133,36 @@ def test_hello_is_answered_with_a_welcome() -> None:
         (welcome,) = await bench.worker().hears()
         assert isinstance(welcome, Welcome)
         assert (welcome.version, welcome.epoch, welcome.heartbeat_seconds) == (PROTOCOL_VERSION, EPOCH, 0.0)
+
+    run(story())
+
+
+@pytest.mark.parametrize("kind", [Fetch, ExecuteMany, FetchMany])
+def test_the_number_of_a_prepared_statement_without_a_lease_is_refused_and_nothing_run(kind: type) -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.instantly = True
+        worker = bench.worker()
+        answer = await worker.ask(kind(1, EPOCH, None, "select 1", [], statement=5))
+        assert isinstance(answer, Failed)
+        assert (answer.id, answer.code) == (1, "protocol")
+        assert "expected to give its lease" in answer.message
+        assert not any("select 1" in session.history for session in bench.sessions)
+        assert isinstance(await worker.ask(fetch(1)), Rows), "its id is free"
+
+    run(story())
+
+
+def test_a_workers_name_cannot_forge_lines_of_a_log_or_move_a_cursor() -> None:
+    async def story() -> None:
+        bench = Bench()
+        dialogue = Dialogue(bench.conductor, bench.stranger())
+        dialogue.say(Hello(PROTOCOL_VERSION, "web\n1970 ERROR \x1b[2J" + "x" * 500, 99))
+        worker = dialogue.peer.worker
+        assert worker is not None
+        assert worker.label.isprintable()
+        assert worker.label.startswith("web\N{REPLACEMENT CHARACTER}1970")
+        assert len(worker.label) == 200
 
     run(story())
 

@@ -670,6 +670,50 @@ def test_A20_record_class_of_prepared_statements_and_cursors(supervisor: Supervi
     asyncio.run(case())
 
 
+@pytest.mark.parametrize("base", [asyncpg.Record, pgactor.Record])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_A20_record_class_of_fetch_fetchrow_and_fetchmany(
+    dsn: str, supervisor: SupervisorProcess, base: type, hooked: bool
+) -> None:
+    def get(self: Any, name: str) -> Any:
+        return self[name]
+
+    dotted: Any = type("Dotted", (base,), {"__getattr__": get})
+
+    async def told(con: Any, record: Any) -> Any:
+        none = await con.fetchrow("select 1 where false", record_class=record)
+        (row,) = await con.fetch("select $1::int as one", 1, record_class=record, timeout=5)
+        first = await con.fetchrow("select 2 as one", record_class=record)
+        many = await con.fetchmany("select $1::int as one", [(3,), (4,)], record_class=record)
+        plain = await con.fetchrow("select 5 as one", record_class=None)
+        wrong = [
+            await seen(lambda: con.fetch("select 1", record_class=dict)),
+            await seen(lambda: con.fetchrow("select 1", record_class=int)),
+            await seen(lambda: con.fetchmany("select 1", [()], record_class="x")),
+        ]
+        return none, row.one, first.one, [each.one for each in many], dict(row), hasattr(plain, "one"), wrong
+
+    async def of_asyncpg() -> Any:
+        of_theirs: Any = type("Dotted", (asyncpg.Record,), {"__getattr__": get})
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as con:
+            return await told(con, of_theirs)
+
+    async def nothing(con: Any) -> None: ...
+
+    async def of_pgactor() -> Any:
+        async with pgactor.create_pool(supervisor.ipc, setup=nothing if hooked else None) as pool:
+            on_pool = await told(pool, dotted)
+            async with pool.acquire() as con:
+                assert await told(con, dotted) == on_pool
+            return on_pool
+
+    found = asyncio.run(of_pgactor())
+    with pgactor.Client(supervisor.ipc) as client, client.acquire() as lease:
+        assert asyncio.run(told(Blocking(lease), dotted)) == found
+    expected = asyncio.run(of_asyncpg())
+    assert found == expected
+
+
 # --- codecs -----------------------------------------------------------------------------------------------
 
 
@@ -753,6 +797,83 @@ def test_A20_binary_and_tuple_codecs(same: Same) -> None:
             told += [await con.fetchval("select array_agg(c) from unnest($1::lease_complex[]) c", [1j, 2j])]
         finally:
             await con.execute("drop type lease_complex")
+        return told
+
+    same(case)
+
+
+def test_A20_codecs_reach_into_composites_ranges_domains_and_arrays_of_them(same: Same) -> None:
+    async def case(con: Any) -> Any:
+        told: list[Any] = []
+        await con.execute(
+            """
+            drop schema if exists lease_nested cascade; create schema lease_nested;
+            set search_path to lease_nested, public;
+            create type tagged as (id uuid, d date, note text);
+            create type inner_range as range (subtype = uuid);
+            create type outer_type as (one tagged, many tagged[], span inner_range);
+            create domain some_uuid as uuid; create domain some_tagged as tagged;
+            create table kept (id uuid, t tagged, u some_uuid, r inner_range, many uuid[]);
+            """
+        )
+        try:
+            await con.set_type_codec(
+                "uuid",
+                schema="pg_catalog",
+                encoder=lambda number: int(number).to_bytes(16),
+                decoder=lambda data: int.from_bytes(bytes(data)),
+                format="binary",
+            )
+            await con.set_type_codec(
+                "date",
+                schema="pg_catalog",
+                encoder=lambda day: (day - 1,),
+                decoder=lambda day: day[0] + 1,
+                format="tuple",
+            )
+            one, two = (1, 10, "a"), {"id": 2, "note": "b"}
+            for sql, argument in (
+                ("select $1::tagged", one),
+                ("select $1::tagged", [3, None, None]),
+                ("select $1::tagged", two),
+                ("select $1::tagged", (None, None, None)),
+                ("select $1::tagged[]", [one, two, None, (5, 6, "c")]),
+                ("select $1::tagged[]", ((7, 8, "d"),)),
+                ("select $1::outer_type", (one, [two, one], (1, 9))),
+                ("select $1::outer_type", {"many": [], "span": asyncpg.Range(3, None)}),
+                ("select $1::inner_range", (1, 2)),
+                ("select $1::inner_range", asyncpg.Range(4, 8, upper_inc=True)),
+                ("select $1::inner_range", asyncpg.Range(empty=True)),
+                ("select $1::inner_range[]", [(1, 2), asyncpg.Range(3, 4)]),
+                ("select $1::some_uuid", 12),
+                ("select $1::some_tagged", one),
+                ("select $1::daterange", (100, 200)),
+                ("select $1::daterange", asyncpg.Range(100, 200)),
+                ("select $1::uuid[]", [[1, 2], [3, 4]]),
+                ("select $1::uuid[]", (5, None)),
+                ("select $1::tagged", (1, 2)),
+                ("select $1::tagged", {"nothing": 1}),
+                ("select $1::tagged", 5),
+                ("select $1::tagged", ("x", 1, "y")),
+                ("select $1::inner_range", "x"),
+            ):
+                told += [await seen(partial(con.fetchval, sql, argument))]
+                statement = await con.prepare(sql)
+                told += [await seen(partial(statement.fetchval, argument))]
+            told += [await con.fetchval("select row(1, $1::tagged)", one), await con.fetchval("select null::tagged")]
+            records = [(1, one, 2, asyncpg.Range(1, 5), [6, 7]), (None, two, None, None, None)]
+            options = {"schema_name": "lease_nested"}
+            told += [await con.copy_records_to_table("kept", records=records, **options)]
+            told += [await con.copy_records_to_table("kept", records=[([8], 9)], columns=["many", "id"], **options)]
+            told += [
+                await seen(lambda: con.copy_records_to_table("kept", records=[("x",)], columns=["id"], **options))
+            ]
+            told += [portrait(await con.fetch("select * from kept"))]
+            await con.executemany("insert into kept (t, r) values ($1, $2)", [(one, (1, 2)), (two, None)])
+            told += [portrait(await con.fetch("select t, r from kept where r is not null"))]
+        finally:
+            await con.reset_type_codec("uuid", schema="pg_catalog")
+            await con.execute("set search_path to default; drop schema lease_nested cascade")
         return told
 
     same(case)

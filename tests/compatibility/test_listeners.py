@@ -364,6 +364,54 @@ def test_B6_channel_payload_and_pid_of_psqlpy_s_listener_are_those_of_a_note(
     asyncio.run(story())
 
 
+def test_B6_what_its_iteration_and_its_callbacks_tell_and_several_channels(
+    dsn: str, supervisor: SupervisorProcess, channel: str
+) -> None:
+    """The listener: one connection for several channels, each callback's and iteration's notes in order."""
+    psqlpy = pytest.importorskip("psqlpy")
+
+    async def story() -> None:
+        names = [re.sub(r"\W", "_", channel) + suffix for suffix in ("_a", "_b")]
+        theirs: list[tuple[str, str]] = []
+        ours: list[tuple[str, str]] = []
+
+        async def callback(connection: Any, payload: str, channel: str, pid: int) -> None:
+            theirs.append((channel, payload))
+
+        pool = psqlpy.ConnectionPool(dsn=dsn)
+        listener = pool.listener()
+        other = await asyncpg.connect(dsn)
+        try:
+            for name in names:
+                await listener.add_callback(name, callback)
+            await listener.startup()
+            listener.listen()
+            async with (
+                asyncio.timeout(20),
+                pgactor.create_pool(supervisor.ipc) as client,
+                client.listen(*names) as subscription,
+            ):
+                for name in names:
+                    await _until_listening(other, name)
+                for number in range(10):
+                    await other.execute("select pg_notify($1, $2)", names[number % 2], str(number))
+                async for note in subscription:
+                    ours.append((note.channel, note.payload))
+                    if len(ours) == 10:
+                        break
+                while len(theirs) < 10:
+                    await asyncio.sleep(0.01)
+                assert ours == [(names[number % 2], str(number)) for number in range(10)]
+                assert sorted(theirs) == sorted(ours)
+        finally:
+            listener.abort_listen()
+            await listener.shutdown()
+            pool.close()
+            await other.close()
+
+    asyncio.run(story())
+
+
 async def _until_listening(connection: Any, channel: str) -> None:
     """Until psqlpy's LISTEN has arrived, which it does not tell of."""
     sql = """select count(*) from pg_stat_activity

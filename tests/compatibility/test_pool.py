@@ -561,6 +561,67 @@ async def test_A6_codecs_that_init_sets_apply_everywhere_in_the_pool(sides: Side
     assert await sides.tell(story) == ({"a": [1]}, {"b": 2})
 
 
+@pytest.mark.parametrize("typename", ["json", "jsonb"])
+async def test_A6_json_codecs_of_the_pool_cost_no_lease_and_do_all_they_do_with_one(
+    sides: Sides, typename: str
+) -> None:
+    import json
+
+    def encode(value: Any) -> str:
+        if value == "bad":
+            raise ValueError("cannot encode this")
+        return json.dumps(value)
+
+    async def init(con: Any) -> None:
+        await con.set_type_codec(typename, schema="pg_catalog", encoder=encode, decoder=json.loads)
+
+    async def of_many() -> Any:
+        yield ([1],)
+
+    async def story(side: Side) -> Any:
+        async with side.pool(init=init) as pool:
+            found = [
+                await pool.fetch(f"select $1::{typename} as a, 1 as n, null::{typename}", {"a": [1, None]}),
+                await pool.fetchrow(f"select array[$1::{typename}, null] as a, $2::int", [1], 2),
+                await pool.fetchval(f"select $1::{typename}[]", [{"b": 1}, None, (1, 2)]),
+                await pool.fetchval(f"select '{{\"x\": [true]}}'::{typename}"),
+                await pool.fetchmany(f"select $1::{typename} as j", [([1],), ({},), (None,)]),
+                await pool.execute(f"select $1::{typename}", {"c": 1}),
+                await pool.execute("select 1; select 2"),
+                await pool.executemany(f"select $1::{typename}", [({},), ([],)]),
+                await pool.executemany(f"select $1::{typename}", [([1],)] if side.is_asyncpg else of_many()),
+                await error_of(lambda: pool.fetch(f"select $1::{typename}", "bad")),
+                await error_of(lambda: pool.executemany(f"select $1::{typename}", [(1,), ("bad",)])),
+                await error_of(lambda: pool.fetch(f"selec $1::{typename}", {})),
+                await error_of(lambda: pool.fetch(f"select $1::{typename}")),
+            ]
+            if side.is_asyncpg:
+                return found
+            before = (await pool.status()).counters
+            await pool.fetchval(f"select $1::{typename}", {"again": 1})
+            assert (await pool.status()).counters["leases_granted"] == before["leases_granted"]
+            return found
+
+    await sides.tell(story)
+
+
+async def test_A6_json_inside_of_what_is_not_plain_is_decoded_too_on_a_lease(sides: Sides) -> None:
+    import json
+
+    async def init(con: Any) -> None:
+        await con.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+    async def story(side: Side) -> Any:
+        async with side.pool(init=init) as pool:
+            return [
+                await pool.fetchval("select row(1, '[2]'::json)"),
+                await pool.fetchval("select array[row('{}'::json)]"),
+                await pool.fetch("select 1 as n, current_date is null as no"),
+            ]
+
+    assert (await sides.tell(story))[0] == (1, [2])
+
+
 # --- A7 shortcuts -------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ from pgactor import AsyncClient, Client
 from pgactor.actors.dialing import Dialer
 from pgactor.actors.session import Session
 from pgactor.config.loading import connect_settings
-from pgactor.errors import ConfigError, NotPermitted
+from pgactor.contrib.namedparameters import positional
+from pgactor.errors import ClientError, ConfigError, NotPermitted
 from tests.faults.postgres_servers import server_folder
 from tests.supervising import StartSupervisor, until
 from tests.tls_postgres import USER, Server
@@ -488,6 +489,49 @@ async def test_B3_rows_values_and_many_at_once(
             assert await ours.fetchval("select count(*) from b3") == 0, "all or nothing"
         finally:
             await connection.execute("drop table b3")
+
+
+async def test_B3_a_batch_of_sql_text_is_an_execute_without_arguments_all_or_nothing(
+    server: Server, start_supervisor: StartSupervisor, here: dict[str, Any]
+) -> None:
+    """execute_batch is our execute without arguments: all of the text, or nothing."""
+    theirs = of_psqlpy(host="127.0.0.1", **here)
+    async with (
+        AsyncClient(start_supervisor(dsn=server.dsn(), max_size=2).ipc) as ours,
+        theirs.acquire() as connection,
+    ):
+        count = "select count(*) from b3_batch"
+        make = "create table b3_batch (n int); insert into b3_batch values (1); insert into b3_batch values (2);"
+        fail = "insert into b3_batch values (3); select 1/0; insert into b3_batch values (4)"
+        for run, error in (
+            (connection.execute_batch, psqlpy.exceptions.Error),
+            (ours.execute, asyncpg.DivisionByZeroError),
+        ):
+            await run(make)
+            try:
+                with pytest.raises(error, match="division by zero"):
+                    await run(fail)
+                assert await ours.fetchval(count) == 2, "none of it"
+            finally:
+                await run("drop table b3_batch")
+
+
+async def test_B3_named_parameters(server: Server, start_supervisor: StartSupervisor, here: dict[str, Any]) -> None:
+    """Named parameters: in literals ours leaves them alone, and refuses values without a place."""
+    theirs = of_psqlpy(host="127.0.0.1", **here)
+    async with (
+        AsyncClient(start_supervisor(dsn=server.dsn(), max_size=2).ipc) as ours,
+        theirs.acquire() as connection,
+    ):
+        sql, given = "select $(a)p::text as x, $(b-c)p::text as y, $(a)p::text as z", {"a": "1", "b-c": "2"}
+        rewritten, args = positional(sql, given)
+        assert [dict(row) for row in await ours.fetch(rewritten, *args)] == (
+            await connection.fetch(sql, given)
+        ).result()
+        with pytest.raises(psqlpy.exceptions.Error, match="with name <b-c>"):
+            await connection.fetch(sql, {"a": "1"})
+        with pytest.raises(ClientError, match=r"parameter \$\(b-c\)p, and no value"):
+            positional(sql, {"a": "1"})
 
 
 # --- B4: recycling -------------------------------------------------------------------------------------------

@@ -191,6 +191,21 @@ def test_a_frame_is_refused_as_a_whole_if_it(frame: bytes) -> None:
     assert not isinstance(caught.value, MessageTooLarge)
 
 
+@pytest.mark.parametrize("count", [wire.MOST_ONE_BY_ONE, wire.MOST_ONE_BY_ONE + 1, 100_000])
+def test_a_frame_of_a_great_many_things_that_are_no_messages_is_refused_before_each_of_them_is(count: int) -> None:
+    frames, frame = wire.worker_frames(CAP), wire.array_header(count) + b"\xc0" * count
+    if count <= wire.MOST_ONE_BY_ONE:
+        assert all(isinstance(each, wire.Malformed) for each in frames.decode(frame))
+    else:
+        with pytest.raises(ProtocolError, match="more than 10000 parts"):
+            frames.decode(frame)
+
+
+def test_a_frame_of_a_great_many_good_messages_is_read() -> None:
+    count = 2 * wire.MOST_ONE_BY_ONE
+    assert len(wire.worker_frames(CAP).decode(wire.encode([Bye()] * count))) == count
+
+
 def test_a_frame_may_be_as_large_as_the_cap_and_no_larger() -> None:
     frame = wire.encode([Fetch(1, 2, None, "x" * 1000)])
     assert len(wire.worker_frames(len(frame)).decode(frame)) == 1
