@@ -151,7 +151,7 @@ class Bench:
     """A pool, a clock and a pair of hands.
 
     outcomes: the answer of each request that has one. backends: the connections that exist. past: those that did.
-    told: the leases whose owners were told of their end. holds: what those who ask for a lease say they hold.
+    told: the leases whose owners were told of their end. awaited: for which request the holder of each lease waits.
     reported: the leases that are held for long. opens: how many connections were ordered. sent: what was sent to
     backends, in order.
     """
@@ -169,7 +169,7 @@ class Bench:
         self.backends: dict[Holder, FakeBackend] = {}
         self.past: list[FakeBackend] = []
         self.told: dict[Lease, PgactorError] = {}
-        self.holds: dict[Request, set[Lease]] = {}
+        self.awaited: dict[Lease, Request] = {}
         self.reported: list[Lease] = []
         self.opens = 0
         self.most_workers = 0
@@ -264,7 +264,9 @@ class Bench:
         """The same, by a message. holds: the leases that it says it holds until it has its answer."""
         request = self._request(worker, "", Kind.LEASE, timeout, ttl)
         request.payload = payload
-        self.holds[request] = set(holds)
+        for lease in holds:
+            if lease.worker is worker and lease in self.pool.leases.all():
+                self.awaited[lease] = request
         actions: list[Action] = []
         self.pool.acquire(self.now, request, [lease.token for lease in holds], actions)
         self._do(actions)
@@ -671,13 +673,9 @@ class Bench:
         assert all(not request.answered and request not in self.outcomes for request in unanswered)
 
     def _stuck(self, waiting: Iterable[Request]) -> set[Lease]:
-        """The living leases that their own workers hold until one of these is answered."""
-        return {
-            lease
-            for request in waiting
-            for lease in self.holds.get(request, ())
-            if lease in self.pool.leases.all() and lease.worker is request.worker and self.now < lease.expires_at
-        }
+        """The living leases that their holders keep until one of these is answered."""
+        requests, living = set(waiting), self.pool.leases.all()
+        return {each for each in living if self.awaited.get(each) in requests and self.now < each.expires_at}
 
     def _check_deadlock(self) -> None:
         stuck = self._stuck(self.pool.queue.leases)

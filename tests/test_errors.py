@@ -27,6 +27,7 @@ CODES = {
     "pool_timeout": "PoolTimeout",
     "protocol": "ProtocolError",
     "queue_full": "QueueFull",
+    "pool_deadlock": "PoolDeadlock",
     "request_cancelled": "RequestCancelled",
     "request_timeout": "RequestTimeout",
     "supervisor_unavailable": "SupervisorUnavailable",

@@ -18,7 +18,8 @@ from .request import Request
 
 
 def hold_up(request: Request, tokens: Iterable[Token]) -> None:
-    """The request has come, and its worker holds these leases until it is answered. Of others' it cannot say so."""
+    """The request has come, and its worker holds these leases until it is answered. Of others' it cannot say so; of
+    several requests that say so of one lease, the last counts."""
     leases = request.worker.leases
     for token in tokens:
         lease = leases.get(token.fence)
@@ -37,10 +38,11 @@ def to_refuse(leases: Iterable[Lease], spare: int, now: float) -> Request | None
     be, as in a pool that was made smaller: so many may be not stuck."""
     last: Request | None = None
     for lease in leases:
-        if not is_stuck(lease, now):
+        request = lease.awaits
+        if request is None or not is_stuck(lease, now):
             spare -= 1
             if spare < 0:
                 return None
-        elif last is None or (lease.awaits is not None and lease.awaits.since >= last.since):
-            last = lease.awaits
+        elif last is None or request.since >= last.since:
+            last = request
     return last

@@ -41,6 +41,15 @@ def test_the_last_to_come_is_refused_and_what_it_gives_back_serves_the_first() -
     assert lease_of(bench, waiting).worker is first.worker
 
 
+def test_it_is_the_last_to_come_whoever_holds_the_older_lease() -> None:
+    bench = Bench.ready(2)
+    first, second = (bench.lease(bench.worker()) for _ in range(2))
+    waiting = bench.acquire_by(second.worker, holds=[second])
+    bench.advance(0.1)
+    assert isinstance(bench.error(bench.acquire_by(first.worker, holds=[first])), PoolDeadlock)
+    assert waiting not in bench.outcomes
+
+
 def test_a_lease_that_nobody_says_is_held_up_may_be_released_by_anybody() -> None:
     bench = Bench.ready(2)
     first, second = (bench.lease(bench.worker()) for _ in range(2))

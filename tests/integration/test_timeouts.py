@@ -112,7 +112,8 @@ def test_whoever_waits_in_vain_is_told_who_holds_what(client: Driven, other: Dri
     assert "(the request's own timeout); it was not run" in text
     assert "max_size 1, size 1, idle 0, busy 0, leased 1" in text
     assert "by the-other (pid " in text
-    assert f"as lease {token}: select 'the statement that the holder ran last'" in text
+    assert f"as lease {token} (acquired at " in text
+    assert "idle): select 'the statement that the holder ran last'" in text
     facts = caught.value.facts
     assert (facts["max_size"], facts["size"], facts["idle"]) == (1, 1, 0)
     (holder,) = facts["holders"]
