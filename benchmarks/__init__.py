@@ -12,6 +12,7 @@ cases.py       the scenarios: who, how many, how much
 measure.py     one run of one peer in one case
 fresh.py       the first row of a fresh process
 copying.py     COPY beside asyncpg's own, a program of its own: python -m benchmarks.copying
+deaths.py      how soon what a killed worker held is another's, a program of its own: python -m benchmarks.deaths
 rounds.py      who runs next to whom, and the ratios of neighbours
 results.py     figures, and the file they are kept in
 table.py       them, to be read

@@ -43,11 +43,10 @@ def test_a_killed_worker_leaves_nothing(scene: Scene, kind: str, state: str) -> 
     scene.must_be_as_before()
 
 
-@pytest.mark.parametrize("way", ["exit", "_exit"])
 @AWAKE
-def test_a_worker_that_exits_without_close_leaves_nothing(scene: Scene, kind: str, state: str, way: str) -> None:
+def test_a_worker_that_exits_without_close_leaves_nothing(scene: Scene, kind: str, state: str) -> None:
     worker = scene.worker(kind, state)
-    worker.tell(way)
+    worker.tell("exit")
     worker.must_end()
     scene.must_be_free(seconds=AT_ONCE)
     scene.must_be_as_before()
