@@ -9,7 +9,6 @@ import pytest
 import zmq
 
 from pgactor import Client, QueueFull
-from pgactor.config.pool import PoolSettings
 from tests.supervising import StartSupervisor, SupervisorProcess
 
 MEGABYTE = 1 << 20
@@ -115,10 +114,3 @@ def test_waiting_for_leases_counts_too(start_supervisor: StartSupervisor) -> Non
         assert {replies[1][2], replies[2][2]} == {"pool_timeout"}
     finally:
         flooder.close()
-
-
-@pytest.mark.parametrize("name", ["max_requests_per_worker", "max_bytes_per_worker", "max_leases_per_worker"])
-def test_a_limit_below_zero_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        msgspec.convert({name: -1}, PoolSettings)
-    assert getattr(msgspec.convert({name: 0}, PoolSettings), name) == 0
