@@ -150,19 +150,24 @@ def test_what_stands_behind_a_silent_statement_is_unknown_if_it_was_sent_and_nev
     supervisor = serve_through(serve, postgres, proxy, "on", max_size=1, pool=DEEP)
     client = open_client(supervisor, "async-ipc")
     keep = "select keep($1)"
-    train(client, keep, -1)
-    proxy.blacken(requests=False, new=False)
-    calls = together(client, *[("fetchval", keep, n, {"timeout": 20 if n else 0.5}) for n in range(8)])
-    with takes_at_most(AMPLE):
-        got = results(calls)
-    assert isinstance(got[0], RequestTimeout)
-    unknown = [n for n, each in enumerate(got) if isinstance(each, OutcomeUnknown)]
-    assert unknown
-    assert all(n in unknown or each == n for n, each in enumerate(got[1:], 1)), got
-    assert client.fetchval("select 7", timeout=5) == 7
-    written = [row["n"] for row in admin.fetch("select n from sent where n >= 0 order by n")]
-    assert written == sorted(set(written))
-    assert set(range(1, 8)) - set(unknown) <= set(written)
+    unknown: list[int] = []
+    for first in range(0, 80, 8):
+        train(client, keep, -1)
+        proxy.blacken(requests=False, new=False)
+        sent = range(first, first + 8)
+        with takes_at_most(AMPLE):
+            got = results(together(client, *[("fetchval", keep, n, {"timeout": 20 if n % 8 else 0.5}) for n in sent]))
+        assert isinstance(got[0], RequestTimeout)
+        unknown += [n for n, each in zip(sent, got, strict=True) if isinstance(each, OutcomeUnknown)]
+        done = [n for n in sent if n % 8 and n not in unknown]
+        assert [each for each in got if isinstance(each, int)] == done, got
+        written = [row["n"] for row in admin.fetch("select n from sent where n >= 0 order by n")]
+        assert written == sorted(set(written)), "nothing ran twice"
+        assert set(done) <= set(written)
+        proxy.heal()
+        if unknown:  # on a busy machine they may all have waited, as nothing is sent behind what is slow
+            return
+    raise AssertionError("none was ever sent behind the one that was silent")
 
 
 @pytest.mark.parametrize(("recycling", "lane"), [("reset", "on"), ("reset", "off"), ("verified", "on")])

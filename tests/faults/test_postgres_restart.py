@@ -134,8 +134,8 @@ def test_under_load_a_restart_costs_what_was_in_flight_and_nothing_is_lost_or_do
             before = len(load.stored)
             until(lambda: len(load.stored) > before + 100 or load.strange)  # noqa: B023  # called at once
             attempts, lost = len(proxy.attempts), clients[0].status().counters["connections_lost"]
-            postgres.stop(mode)
             down = time.monotonic()
+            postgres.stop(mode)
             until(lambda: clients[0].status().database.startswith("failing: "))
             until(lambda: len(proxy.attempts) >= attempts + 8)  # noqa: B023
             assert clients[0].status().counters["connections_lost"] > lost
@@ -149,8 +149,9 @@ def test_under_load_a_restart_costs_what_was_in_flight_and_nothing_is_lost_or_do
     with connected(postgres.dsn(), loop_thread) as db:
         load.check(Counter(row["number"] for row in db.fetch(f"select number from {load_table}")))
     for attempts, seconds in storms:
-        # one at a time, 0.025 to 0.05 s after the first failure, then 0.05 to 0.1, 0.1 to 0.2, 0.2 to 0.4 ...
-        assert attempts <= 4 + 4 + seconds / 0.2
+        # One at a time, 0.025 to 0.05 s after the first failure, then 0.05 to 0.1, 0.1 to 0.2, 0.2 to 0.4 ..., beside
+        # four at most before the first failure, four if one still succeeds amid the shutdown, and four at the end.
+        assert attempts <= 12 + 4 + seconds / 0.2
 
 
 def test_who_listens_is_told_of_the_gap_and_hears_again(
@@ -162,8 +163,8 @@ def test_who_listens_is_told_of_the_gap_and_hears_again(
         client.notify("restarts", "before")
         notes = iter(subscription.target)
         assert next(notes).payload == "before"
-        postgres.stop()
         attempts, down = len(proxy.attempts), time.monotonic()
+        postgres.stop()
         until(lambda: len(proxy.attempts) >= attempts + 3)
         postgres.start()
         seconds = time.monotonic() - down
