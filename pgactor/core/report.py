@@ -35,8 +35,8 @@ COUNTERS = (
 """What is counted from the supervisor's start."""
 
 TOLD_SECONDS = 0.05
-"""How old the state may be that an error tells: in an overload thousands are refused at once, and to find out the state
-for each of them would cost more than to serve them."""
+"""How old the state may be that an error tells: in an overload thousands are refused at once, and to find out the
+state for each of them would cost more than to serve them."""
 
 STATEMENT_LENGTH = 120
 """How many characters of a statement are shown."""
