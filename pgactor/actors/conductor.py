@@ -326,6 +326,7 @@ class Conductor:
     def _forget(self, backend: Backend) -> None:
         if self._backends.get(backend.holder) is backend:
             del self._backends[backend.holder]
+            self.dialogue.litter.add()
 
     def _tell(self, lease: Lease, notice: LeaseNotice) -> None:
         """What a lease's worker has to say to its session, without an answer."""

@@ -64,6 +64,7 @@ from .faults import tell
 from .lane import Lane
 from .limits import SMALL_BYTES, Limits
 from .listener import Listener
+from .litter import Litter
 from .peer import Peer
 from .tenancy import TenantRequest, statement_of
 
@@ -118,6 +119,7 @@ class Dialogue:
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self.pool = pool
         self.cancelled: Callable[[Worker, int], None] = lambda _, __: None
+        self.litter = Litter()
         self.pool_name = DEFAULT_POOL
         self.pool_names: Callable[[], list[str]] = lambda: [self.pool_name]
         self.add_to_status: Callable[[PoolStatus], None] = lambda _: None
@@ -217,6 +219,7 @@ class Dialogue:
 
     def disconnected(self, peer: Peer, reason: str) -> None:
         """A worker's link has ended."""
+        self.litter.add()
         if peer.worker is not None:
             try:
                 self._listener.leave(peer)

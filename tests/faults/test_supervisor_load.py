@@ -6,6 +6,7 @@ The long measured runs are `python -m benchmarks --scenario g` and `python -m be
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import time
 from collections import Counter
@@ -15,7 +16,9 @@ import psutil
 import pytest
 
 from pgactor import AsyncClient, Client, OutcomeUnknown, PoolTimeout, QueueFull, RequestTimeout
-from pgactor.actors import peer
+from pgactor.actors import litter, peer
+from pgactor.actors.session import Session
+from pgactor.actors.supervisor import GC_THRESHOLD
 from pgactor.client.aiolinks import IpcLink
 from tests.endtoend.processes import Worker, state_of
 from tests.faults.inprocess import in_process
@@ -212,3 +215,27 @@ def test_a_flood_of_connections_that_say_nothing_keeps_nobody_waiting(start_supe
             sock.close()
         until(lambda: len(list(Path(f"/proc/{supervisor.pid}/fd").iterdir())) < 60)
         assert len(state_of(supervisor.ipc).workers) == 2
+
+
+async def test_connections_that_have_ended_do_not_gather_in_memory(
+    dsn: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litter, "ENOUGH", 10)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        async with in_process(dsn, short_tmp, pool={"max_size": 1}) as supervisor:
+            for _ in range(30):
+                async with AsyncClient(supervisor.endpoints[0]) as client:
+                    await client.fetchval("select 1")
+                    await client.expire_connections()
+            async with asyncio.timeout(20):
+                while how_many(Session) > 12:
+                    await asyncio.sleep(0.1)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def how_many(cls: type) -> int:
+    """Of these there are in memory."""
+    return sum(type(each) is cls for each in gc.get_objects())
