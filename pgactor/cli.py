@@ -56,6 +56,11 @@ _pool = click.option(
     multiple=True,
     help=f"Where workers connect; may be repeated.  [env var: {ENDPOINT_VARIABLE}; default: {DEFAULT_ENDPOINT}]",
 )
+@click.option(
+    "--takeover",
+    is_flag=True,
+    help="Take over from the supervisor that serves the endpoints now, without a request lost.",
+)
 @click.option("--min-size", type=int, help="Connections to keep open.  [env var: PGACTOR_MIN_SIZE]")
 @click.option("--max-size", type=int, help="Connections at most.  [env var: PGACTOR_MAX_SIZE]")
 @click.option(
@@ -71,6 +76,7 @@ def serve(
     endpoints: tuple[str, ...],
     min_size: int | None,
     max_size: int | None,
+    takeover: bool,
     log_level: str,
 ) -> None:
     """Run the supervisor. Prints a line that begins with `pgactor ready` once it accepts requests."""
@@ -85,8 +91,9 @@ def serve(
         ("pool", "min_size"): min_size,
         ("pool", "max_size"): max_size,
     }
+    overrides = {keys: value for keys, value in given.items() if value is not None}
     try:
-        settings = load(path, overrides={keys: value for keys, value in given.items() if value is not None})
+        settings = load(path, overrides=overrides)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
@@ -96,7 +103,11 @@ def serve(
         sys.stdout.flush()
 
     try:
-        _run(lambda: run_supervisor(settings, ready=ready))
+        _run(
+            lambda: run_supervisor(
+                settings, ready=ready, load=lambda: load(path, overrides=overrides), take_over=takeover
+            )
+        )
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
@@ -154,6 +165,42 @@ def status(as_json: bool, endpoint: str, pool: str | None) -> None:
             show_status(state)
 
     _fail_clearly(run)
+
+
+_pools = click.option(
+    "--pool", "pools", metavar="NAME", multiple=True, help="Which of its pools; may be repeated; default: all."
+)
+
+
+@cli.command()
+@click.option("--timeout", type=float, help="Seconds to wait until nothing runs; default: for ever.")
+@_endpoint
+@_pools
+def pause(timeout: float | None, endpoint: str, pools: tuple[str, ...]) -> None:
+    """Let new requests wait, and return when nothing runs and no lease is held. `resume` undoes it."""
+    from .client.operator import pause
+
+    _fail_clearly(lambda: pause(endpoint, list(pools) or None, timeout, connect_timeout=CONNECT_SECONDS))
+
+
+@cli.command()
+@_endpoint
+@_pools
+def resume(endpoint: str, pools: tuple[str, ...]) -> None:
+    """Serve again what `pause` has kept waiting."""
+    from .client.operator import resume
+
+    _fail_clearly(lambda: resume(endpoint, list(pools) or None, connect_timeout=CONNECT_SECONDS))
+
+
+@cli.command()
+@_endpoint
+@_pools
+def drain(endpoint: str, pools: tuple[str, ...]) -> None:
+    """Have the supervisor finish and end, as SIGTERM does; with --pool: have those pools finish and end."""
+    from .client.operator import drain
+
+    _fail_clearly(lambda: drain(endpoint, list(pools) or None, connect_timeout=CONNECT_SECONDS))
 
 
 @cli.command()

@@ -11,6 +11,7 @@ from ..errors import ConfigError, NotPermitted
 from ..messages import Done, Failed
 from ..messages.pool import Resize, SetConnectArgs
 from .failures import failed
+from .peer import Peer
 
 SetArguments = Callable[[str | None, Mapping[str, Any]], None]
 """Takes the dsn and the other connect arguments; raises `ConfigError` for those that cannot be."""
@@ -39,6 +40,12 @@ class Administration:
         except (ConfigError, NotPermitted, ValueError) as error:
             return failed(message.id, error)
         return Done(message.id)
+
+    def check_operator(self, peer: Peer) -> None:
+        """Raises `NotPermitted` for who may not operate the pool: whoever may send the process a signal may in any
+        case."""
+        if not peer.is_owner:
+            self._check(peer.road)
 
     def _check(self, road: str) -> None:
         may = self._pool.settings.workers_may_administer

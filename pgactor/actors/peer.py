@@ -44,7 +44,8 @@ class Frames(Protocol):
 class Peer(ABC):
     """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
 
-    worker: who said hello on it. shapes: the numbers of those it was told, the first told first.
+    worker: who said hello on it. is_owner: whether it is known to be a process of this process's user, or of root.
+    shapes: the numbers of those it was told, the first told first.
     backlog: its messages that are read and not heard yet."""
 
     road: str
@@ -53,6 +54,7 @@ class Peer(ABC):
     def __init__(self, *, max_frame_bytes: int) -> None:
         self.worker: Worker | None = None
         self.pid = 0
+        self.is_owner = False
         self.shapes: dict[int, None] = {}
         self.closed = False
         self.said_goodbye = False
@@ -172,6 +174,11 @@ class Peer(ABC):
 
     def resume_reading(self) -> None:  # noqa: B027
         """Read them again."""
+
+    def finish(self) -> None:
+        """Write what has gathered, as the last: what comes is not heard any more."""
+        self.flush()
+        self.closed = True
 
     def abort(self, reason: str) -> None:
         """End the link, with what was not sent."""

@@ -65,7 +65,9 @@ class TcpGateway:
         self._probe: asyncio.TimerHandle | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
-    async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
+    async def start(
+        self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int, take_over: bool = False
+    ) -> None:
         """Listen. Raises `ConfigError` if the address cannot be used or is in use."""
         self._frames = frames
         self._max_frame_bytes = max_frame_bytes

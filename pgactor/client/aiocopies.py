@@ -11,10 +11,11 @@ from typing import Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
-from .aioconnected import AioConnected, Unsent
+from .aioconnected import AioConnected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
+from .requests import Unsent
 
 Pump = Callable[["Pumping"], Awaitable[None]]
 """Moves the data of a copy between its link and its sink or source."""

@@ -7,10 +7,11 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from .. import wire
-from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError
+from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, PoolClosing, ProtocolError
 from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
@@ -32,6 +33,7 @@ from ..messages import (
 )
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit
 from ..messages.listening import Gap, Notification, Unlisten
+from ..messages.operating import Moved
 from ..messages.pool import StatusReport
 from ..messages.session import Notice, Opened, Prepared, Settings
 from ..messages.unions import FromSupervisor
@@ -53,6 +55,10 @@ class LostLink(ConnectionError):
         self.reason = reason
 
 
+class Unsent(Exception):
+    """The request was not run: it may be sent again, by another link."""
+
+
 class HeldLease(Protocol):
     """A lease as its owner's side holds it."""
 
@@ -70,7 +76,10 @@ class HeldLease(Protocol):
 
 
 class Requests:
-    """The dialogue on one link, from hello to its end."""
+    """The dialogue on one link, from hello to its end.
+
+    moved: another supervisor serves the endpoint now: what is new is for another link. `on_moved` was called then.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -82,6 +91,9 @@ class Requests:
         self.ears = Ears()
         self._waits = 0
         self.epoch = 0
+        self.moved = False
+        self.on_moved: Callable[[], None] = lambda: None
+        self._over = False  # the supervisor is no more: what it has not answered was not run
         self._shapes: dict[int, RowDecoder] = {}
         self._frames = wire.supervisor_frames(max(options.max_frame_bytes, 1024))
 
@@ -108,6 +120,11 @@ class Requests:
         if self.pending.pop(pending.id, None) is None:
             return None
         return Cancel(pending.id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody needs the link for what was begun on it."""
+        return not self.pending and not self.leases
 
     def heartbeat(self, now: float) -> Heartbeat:
         """The renewal of all leases, counted from now, when it is sent."""
@@ -181,6 +198,18 @@ class Requests:
             case Failed(id=None):
                 reason = exception(message)
                 raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
+            case Failed(code=PoolClosing.code) if self.moved and message.id in self.pending:
+                pending = self.pending.pop(message.id)
+                pending.error = Unsent(message.message)
+                ended.append(pending)
+            case Moved(over=over):
+                if not self.moved:
+                    self.moved = True
+                    self.on_moved()
+                    ended += self.ears.wake()
+                if over:
+                    self._over = True
+                    raise LostLink("another supervisor has taken its place")
             case Done() | Failed() | StatusReport() | Granted() | Prepared() | Opened():
                 pending = self.pending.pop(message.id, None) if message.id is not None else None
                 if pending is not None:
@@ -242,7 +271,10 @@ class Requests:
         ended = list(self.pending.values())
         self.pending.clear()
         for pending in ended:
-            if pending.reply is None and pending.error is None:
+            if pending.reply is None and pending.error is None and self._over:
+                copies = isinstance(pending, PendingCopy)
+                pending.error = LeaseLost(f"the lease has ended: {cause}") if copies else Unsent(str(cause))
+            elif pending.reply is None and pending.error is None:
                 pending.error = OutcomeUnknown(
                     f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
                     "the request may have taken effect"

@@ -34,7 +34,7 @@ class Leasing:
         epoch: int,
     ) -> None:
         self.table = LeaseTable(epoch)
-        self._max_hold = settings.max_hold_seconds
+        self.max_hold = settings.max_hold_seconds
         self._fleet = fleet
         self._desk = desk
         self._deadlines = deadlines
@@ -43,7 +43,7 @@ class Leasing:
     def grant(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to whoever asks for a lease."""
         holder.apply(HolderEvent.GRANT, now)
-        lease = self.table.grant(now, holder, request.worker, ttl=request.ttl, max_hold=self._max_hold)
+        lease = self.table.grant(now, holder, request.worker, ttl=request.ttl, max_hold=self.max_hold)
         holder.lease = lease
         holder.leased = True
         holder.last_statement = None
