@@ -99,7 +99,9 @@ def serve(
 
     def ready(supervisor: Supervisor) -> None:
         sizes = "".join(f", {name} {table.max_size}" for name, table in settings.pools.items())
-        click.echo(f"pgactor ready at {', '.join(supervisor.endpoints)} (max_size {settings.pool.max_size}{sizes})")
+        place = f", in the place of pid {supervisor.predecessor}" if supervisor.predecessor else ""
+        where = ", ".join(supervisor.endpoints)
+        click.echo(f"pgactor ready at {where} (max_size {settings.pool.max_size}{sizes}){place}")
         sys.stdout.flush()
 
     try:

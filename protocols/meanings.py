@@ -35,6 +35,7 @@ _STATEMENT = "The number of one of the lease's prepared statements, to be run in
 _ITS_LEASE = "The lease."
 _COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
+_POOLS = "Which of the supervisor's pools, by their names. nil: all that it has now."
 _IN_TRANSACTION = "Whether the lease's backend is inside a transaction now. false without a lease."
 
 MESSAGES: dict[str, Meaning] = {
@@ -235,6 +236,35 @@ MESSAGES: dict[str, Meaning] = {
             "arguments": "Keyword arguments of `asyncpg.connect`.",
         },
     ),
+    "pause": Meaning(
+        "request",
+        "Give no request a backend from now on. What runs goes on to its end, and so do leases.",
+        "`done` without a command tag, when nothing runs and nothing is leased; `failed` at the end of the timeout "
+        "(the pause goes on), or where the supervisor does not permit it",
+        {**_REQUEST, "pools": _POOLS},
+    ),
+    "resume": Meaning(
+        "request",
+        "Undo `pause`.",
+        "`done` without a command tag; `failed` where the supervisor does not permit it",
+        {**_REQUEST, "pools": _POOLS},
+    ),
+    "drain": Meaning(
+        "request",
+        "Let what is here end, take nothing new, and end.",
+        "`done` without a command tag, when that begins; `failed` where the supervisor does not permit it",
+        {**_REQUEST, "pools": "The pools that are to end, by their names. nil: the supervisor."},
+    ),
+    "take_over": Meaning(
+        "request",
+        "From another supervisor: it is to take this one's place. Nothing happens yet.",
+        "`held` at once, which is no answer; `done` without a command tag, when all is given away; `failed` where it "
+        "cannot be",
+        _REQUEST,
+    ),
+    "taken_over": Meaning(
+        "notice", "From another supervisor, after `take_over`: it listens at the endpoints now. Hand over."
+    ),
     "acquire": Meaning(
         "request",
         "Ask for exclusive use of a backend.",
@@ -423,6 +453,19 @@ MESSAGES: dict[str, Meaning] = {
         "Notifications of these channels may have been missed: the pool's listening connection was lost, and a new "
         "one listens now.",
         fields={"channels": "Those of this link that it is true of."},
+    ),
+    "moved": Meaning(
+        "notice",
+        "Another supervisor listens at the endpoint now. What is new belongs on a new link.",
+        fields={"over": "This supervisor is no more: whatever it has not answered on this link was not run."},
+    ),
+    "held": Meaning(
+        "notice",
+        "To another supervisor, after `take_over`: what this one has.",
+        fields={
+            "connections": "How many connections it has yet, or may open, by its pools' names. It only falls.",
+            "endpoints": "Where it listens. Told the first time.",
+        },
     ),
     "notice": Meaning(
         "notice",

@@ -38,8 +38,8 @@ class IpcPeer(Peer, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=ENOUGH_BYTES, low=ENOUGH_BYTES // 4)
-        self.pid = _peer_pid(transport.get_extra_info("socket"))
-        self.is_owner = _peer_uid(transport.get_extra_info("socket")) in (0, os.geteuid())
+        self.pid = peer_pid(transport.get_extra_info("socket"))
+        self.is_owner = peer_uid(transport.get_extra_info("socket")) in (0, os.geteuid())
         self._transport.write(self._zmtp.take_output())
 
     def data_received(self, data: bytes) -> None:
@@ -137,6 +137,11 @@ class IpcGateway:
         except OSError as error:
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
 
+    async def claim_again(self) -> None:
+        """Listen at the path again, if another supervisor has taken it. Raises OSError."""
+        if not self._is_at(self.path, self._inode):
+            await self.claim()
+
     async def claim(self) -> None:
         """Listen at the path from now on, with the lock, whoever did before: links that are made afterwards are made
         here, and at no moment to nobody. Raises OSError."""
@@ -217,7 +222,7 @@ class IpcGateway:
             return False
 
 
-def _peer_uid(sock: socket.socket) -> int:
+def peer_uid(sock: socket.socket) -> int:
     """The user of the process at the other end; -1 if the kernel does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return -1
@@ -226,7 +231,7 @@ def _peer_uid(sock: socket.socket) -> int:
     return uid
 
 
-def _peer_pid(sock: socket.socket) -> int:
+def peer_pid(sock: socket.socket) -> int:
     """The pid of the process at the other end, as this process sees it; 0 if the kernel does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return 0

@@ -19,6 +19,7 @@ from ..messages import DEFAULT_MAX_FRAME_BYTES, PROTOCOL_VERSION, Done, Failed, 
 from ..messages.operating import Held, TakenOver, TakeOver
 from ..version import __version__
 from ..zmtp import Connection, frame_header
+from .ipc import peer_pid
 
 log = logging.getLogger("pgactor.predecessor")
 
@@ -37,6 +38,7 @@ class Predecessor(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.endpoints: list[str] = []
+        self.pid = 0
         self.held: Callable[[Mapping[str, int]], None] = lambda _: None
         self._zmtp = Connection("DEALER", max_message_bytes=DEFAULT_MAX_FRAME_BYTES)
         self._frames = wire.supervisor_frames(DEFAULT_MAX_FRAME_BYTES)
@@ -93,6 +95,7 @@ class Predecessor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.pid = peer_pid(transport.get_extra_info("socket"))
         self._transport.write(self._zmtp.take_output())
 
     def data_received(self, data: bytes) -> None:

@@ -2,8 +2,8 @@
 
 The other asks by `TakeOver`, is told what there is (`Held`), listens at the endpoints in this one's place, and says
 so (`TakenOver`). From then on the workers are sent there (`Moved`), new requests are refused unrun, and what has
-begun here ends here. Each connection that is closed is told of before the other may open one for it. When none is left,
-the last links are ended, and this process is.
+begun here ends here. Each connection that is closed is told of before the other may open one for it. When none is
+left, the last links are ended, and this process is.
 
 If the other one dies before that, this one listens at the endpoints again and goes on.
 """
@@ -14,11 +14,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from .. import wire
 from ..errors import PgactorError, PoolClosing, ProtocolError
 from ..messages import Done
 from ..messages.operating import Held, Moved, TakenOver
+from .conductor import Conductor
 from .failures import failed
 from .peer import Peer
 from .pools import Pools
@@ -28,12 +30,15 @@ log = logging.getLogger("pgactor.succession")
 LINGER_SECONDS = 1.0
 """How long workers have to end the last links by themselves; one that is idle and blocking does not."""
 
+FLUSH_SECONDS = 0.05
+"""What libzmq is given to send the last messages."""
+
 LOOK_SECONDS = 0.01
 
 
 class Succession:
     """The link to the other supervisor, from its request on. handed_over: is called when all is given away. claim:
-    listens at the endpoints again."""
+    listens at the endpoints again, where that is needed. close_tcp: lets go of the ports, which two cannot share."""
 
     def __init__(
         self,
@@ -42,12 +47,14 @@ class Succession:
         *,
         max_frame_bytes: int,
         claim: Callable[[], Awaitable[None]],
+        close_tcp: Callable[[], None],
         handed_over: Callable[[], None],
     ) -> None:
         self._pools = pools
         self._endpoints = endpoints
         self._frames = wire.worker_frames(max_frame_bytes)
         self._claim = claim
+        self._close_tcp = close_tcp
         self._handed_over = handed_over
         self._loop = asyncio.get_running_loop()
         self._peer: Peer | None = None
@@ -89,12 +96,12 @@ class Succession:
         if self._peer is None:
             return  # it has all that there was
         self._peer = None
+        log.warning("the supervisor that was taking over is gone: this one goes on")
         if self._handing is not None:
-            log.warning("the supervisor that was taking over is gone: this one goes on")
             self._handing.cancel()
             self._handing = None
             self._pools.take_back()
-            self._claiming = self._loop.create_task(self._claim_again())
+        self._claiming = self._loop.create_task(self._claim_again())
 
     def malformed(self, peer: Peer | None, reason: str) -> None:
         """It said what cannot be understood."""
@@ -123,21 +130,33 @@ class Succession:
 
     async def _give_all_away(self) -> None:
         conductors = list(self._pools.conductors.values())
-        await asyncio.gather(*(conductor.handed_over() for conductor in conductors))
+        ports = self._loop.create_task(self._leave_tcp(conductors))
+        try:
+            await asyncio.gather(*(conductor.handed_over() for conductor in conductors))
+            await ports
+        finally:
+            ports.cancel()
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
         successor, self._peer = self._peer, None
         if successor is not None:
             successor.send(Done(self._request))
             successor.flush()
-        links = [worker.link for conductor in conductors for worker in conductor.pool.roster.all()]
-        for link in links:
-            link.send(Moved(over=True))
-            link.finish()
+        _end(conductors, "ipc")
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while any(len(conductor.pool.roster) for conductor in conductors):  # noqa: ASYNC110  # nobody tells
+                while _links(conductors, "ipc"):  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(LOOK_SECONDS)
         self._handed_over()
+
+    async def _leave_tcp(self, conductors: list[Conductor]) -> None:
+        """Let go of the ports as soon as nobody there holds or awaits anything: till then nobody can dial the other
+        supervisor by them."""
+        while any(link.worker.engaged for link in _links(conductors, "tcp")):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(0)
+        if _end(conductors, "tcp"):
+            await asyncio.sleep(FLUSH_SECONDS)
+        self._close_tcp()
 
     async def _claim_again(self) -> None:
         try:
@@ -150,3 +169,18 @@ class Succession:
         for task in (self._handing, self._claiming):
             if task is not None:
                 task.cancel()
+
+
+def _links(conductors: list[Conductor], road: str) -> list[Any]:
+    """Those of workers that come by this road."""
+    workers = [worker for conductor in conductors for worker in conductor.pool.roster.all()]
+    return [worker.link for worker in workers if worker.road == road]
+
+
+def _end(conductors: list[Conductor], road: str) -> bool:
+    """Tell their workers that nothing comes any more; whether there are any."""
+    links = _links(conductors, road)
+    for link in links:
+        link.send(Moved(over=True))
+        link.finish()
+    return bool(links)

@@ -87,14 +87,20 @@ class Supervisor:
         self.endpoints = [gateway.endpoint for gateway in self._gateways]
         self._succession = Succession(
             self._pools,
-            self.endpoints,
+            list(dict.fromkeys((*self.settings.endpoints, *self.endpoints))),
             max_frame_bytes=self.settings.max_frame_bytes,
             claim=self._claim,
+            close_tcp=self._close_tcp,
             handed_over=lambda: self._order(None),
         )
         if self._predecessor is not None:
             self._predecessor.take(self._pools.lend)
         self._pools.start()
+
+    @property
+    def predecessor(self) -> int:
+        """The process of the supervisor in whose place it serves; 0: there was none."""
+        return 0 if self._predecessor is None else self._predecessor.pid
 
     def reload(self, load: Callable[[], Settings]) -> None:
         """Go by the settings that it loads now. Those that cannot be are refused, all of them."""
@@ -117,7 +123,7 @@ class Supervisor:
     async def _claim(self) -> None:
         for gateway in self._gateways:
             if isinstance(gateway, IpcGateway):
-                await gateway.claim()
+                await gateway.claim_again()
 
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""
@@ -130,6 +136,11 @@ class Supervisor:
         await self._pools.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
         self._close_gateways()
+
+    def _close_tcp(self) -> None:
+        for gateway in self._gateways:
+            if isinstance(gateway, TcpGateway):
+                gateway.close()
 
     def _close_gateways(self) -> None:
         for gateway in self._gateways:
