@@ -552,6 +552,7 @@ STRUCTS: dict[str, Meaning] = {
             "pools": "The names of all pools that the supervisor has now.",
             "max_queries": "After so many requests a connection is replaced; 0: never.",
             "max_inactive_connection_lifetime": "After so many seconds an idle connection is closed; 0: never.",
+            "paused": "Whether no request gets a backend, by `pause`.",
         },
     ),
     "HolderStatus": Meaning(

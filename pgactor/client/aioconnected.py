@@ -195,7 +195,7 @@ class AioConnected:
         """Renew the lease until it is dropped."""
         if self.requests.lost is not None:
             raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
-        self.requests.leases[lease.token.fence] = lease
+        self.requests.hold(lease)
         within = self._beat_interval()
         self._next_beat = min(self._next_beat, time.monotonic() + within)
         if self._timer is not None and within < SWEEP_SECONDS:

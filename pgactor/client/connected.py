@@ -225,7 +225,7 @@ class Connected:
         with self._lock:
             if self.requests.lost is not None:
                 raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
-            self.requests.leases[lease.token.fence] = lease
+            self.requests.hold(lease)
         try:
             self._heart.watch(lease.ttl / 3)
         except BaseException:  # no thread can be started: nobody gets the lease, and nobody may renew it

@@ -85,6 +85,7 @@ class Requests:
         self.options = options
         self.welcome: Welcome | None = None
         self.leases: dict[int, HeldLease] = {}
+        self.granted: set[int] = set()  # fences of leases on their way to their owners
         self.lost: BaseException | None = None
         self.pending: dict[int, Pending] = {}
         self.begun = 0  # how many, and the next one's id
@@ -124,7 +125,7 @@ class Requests:
     @property
     def is_idle(self) -> bool:
         """Whether nobody needs the link for what was begun on it."""
-        return not self.pending and not self.leases
+        return not (self.pending or self.leases or self.granted)
 
     def heartbeat(self, now: float) -> Heartbeat:
         """The renewal of all leases, counted from now, when it is sent."""
@@ -198,21 +199,18 @@ class Requests:
             case Failed(id=None):
                 reason = exception(message)
                 raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
-            case Failed(code=PoolClosing.code) if self.moved and message.id in self.pending:
-                pending = self.pending.pop(message.id)
-                pending.error = Unsent(message.message)
-                ended.append(pending)
-            case Moved(over=over):
-                if not self.moved:
-                    self.moved = True
-                    self.on_moved()
-                    ended += self.ears.wake()
-                if over:
-                    self._over = True
-                    raise LostLink("another supervisor has taken its place")
-            case Done() | Failed() | StatusReport() | Granted() | Prepared() | Opened():
+            case Done() | Failed() | StatusReport() | Prepared() | Opened():
                 pending = self.pending.pop(message.id, None) if message.id is not None else None
                 if pending is not None:
+                    if self.moved and type(message) is Failed and message.code == PoolClosing.code:
+                        pending.error = Unsent(message.message)
+                    else:
+                        pending.reply = message
+                    ended.append(pending)
+            case Granted():
+                pending = self.pending.pop(message.id, None)
+                if pending is not None:
+                    self.granted.add(message.lease.fence)
                     pending.reply = message
                     ended.append(pending)
                 else:
@@ -236,6 +234,14 @@ class Requests:
                 if isinstance(pending, PendingCopy):
                     pending.credit += more
                     ended.append(pending)
+            case Moved(over=over):
+                if not self.moved:
+                    self.moved = True
+                    self.on_moved()
+                    ended += self.ears.wake()
+                if over:
+                    self._over = True
+                    raise LostLink("another supervisor has taken its place")
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch
@@ -260,9 +266,15 @@ class Requests:
         else:
             pending.parts += rows
 
-    @staticmethod
-    def unwanted(reply: Reply) -> list[Release]:
+    def hold(self, lease: HeldLease) -> None:
+        """The lease has come to its owner."""
+        self.granted.discard(lease.token.fence)
+        self.leases[lease.token.fence] = lease
+
+    def unwanted(self, reply: Reply) -> list[Release]:
         """What to give back of a reply that nobody takes."""
+        if isinstance(reply, Granted):
+            self.granted.discard(reply.lease.fence)
         return [Release(reply.lease)] if isinstance(reply, Granted) else []
 
     def lose(self, cause: BaseException) -> list[Pending]:

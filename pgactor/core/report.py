@@ -94,6 +94,7 @@ def status(pool: Pool, now: float) -> PoolStatus:
         pools=[],
         max_queries=pool.settings.max_queries,
         max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
+        paused=pool.desk.paused,
     )
 
 

@@ -23,7 +23,8 @@ class PoolStatus(msgspec.Struct):
     """The state of the pool at one moment; `counters` rise from the supervisor's start.
 
     pool: its name. pools: the names of all pools that the supervisor has now. init_size, max_queries,
-    max_inactive_connection_lifetime: settings, beside min_size and max_size.
+    max_inactive_connection_lifetime: settings, beside min_size and max_size. paused: whether no request gets a
+    connection, by `Pause`.
     """
 
     version: str
@@ -47,6 +48,7 @@ class PoolStatus(msgspec.Struct):
     pools: list[str] = []
     max_queries: int = 0
     max_inactive_connection_lifetime: float = 0.0
+    paused: bool = False
 
     @property
     def available(self) -> int:
