@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.actions import Action
 from ..core.pool import Pool
-from ..errors import ConfigError, NotPermitted
+from ..errors import ConfigError, NotPermitted, PoolClosing
 from ..messages import Done, Failed
 from ..messages.pool import Resize, SetConnectArgs
 from .failures import failed
@@ -31,13 +31,15 @@ class Administration:
         """The answer to the message, which came by this road."""
         try:
             self._check(road)
+            if self._pool.closing:
+                raise PoolClosing("the supervisor is shutting down; try again shortly")
             if isinstance(message, Resize):
                 self._do(self._pool.resize(now, message.max_size, message.min_size))
             elif self._set_connect_args is None:
                 raise NotPermitted("the connect arguments of this pool cannot be changed")
             else:
                 self._set_connect_args(message.dsn, message.arguments)
-        except (ConfigError, NotPermitted, ValueError) as error:
+        except (ConfigError, NotPermitted, PoolClosing, ValueError) as error:
             return failed(message.id, error)
         return Done(message.id)
 

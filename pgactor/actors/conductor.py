@@ -167,8 +167,8 @@ class Conductor:
     def hand_over(self, tell: Callable[[int], None]) -> None:
         """Another supervisor serves the workers from now on: let what is here end. tell: is told how many connections
         are kept yet, whenever they have become fewer."""
-        self._told_of = tell
-        self._kept = -1
+        if not self.pool.closing:  # else it is drained for good
+            self._told_of, self._kept = tell, -1
         for worker in self.pool.roster.all():
             worker.link.send(Moved())
         self._do(self.pool.drain(self._loop.time()))
@@ -179,9 +179,10 @@ class Conductor:
 
     def take_back(self) -> None:
         """The other supervisor is gone: serve again."""
-        self._told_of = None
-        self._drained.clear()
-        self._do(self.pool.operating.reopen(self._loop.time()))
+        if self._told_of is not None:
+            self._told_of = None
+            self._drained.clear()
+            self._do(self.pool.operating.reopen(self._loop.time()))
 
     def in_transaction(self, token: Token | None) -> bool:
         """Whether the lease's backend is inside a transaction: a statement that is refused leaves it as it was."""

@@ -104,6 +104,11 @@ class Pools:
         return found
 
     @property
+    def draining(self) -> bool:
+        """Whether all of them are to end."""
+        return self._draining
+
+    @property
     def lent(self) -> bool:
         """Whether another supervisor has connections of these pools, or may have."""
         return self._held is None or any(self._held.values())
@@ -124,8 +129,9 @@ class Pools:
             conductor.hand_over(partial(tell, name))
 
     def take_back(self) -> None:
-        """It is gone: serve them again."""
+        """It is gone: serve them again, with what is kept; `lend({})` gives back the rest."""
         self._moved = self._draining = False
+        self._held = {name: conductor.pool.fleet.elsewhere for name, conductor in self.conductors.items()}
         for conductor in self.conductors.values():
             conductor.take_back()
 

@@ -26,7 +26,7 @@ log = logging.getLogger("pgactor.predecessor")
 ANSWER_SECONDS = 10.0
 """How long the other one may take to answer at all."""
 
-GONE_SECONDS = 5.0
+GONE_SECONDS = 2.0
 """How long PostgreSQL may take to end the sessions of a supervisor that was killed."""
 
 _ID = 1

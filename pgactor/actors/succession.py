@@ -24,6 +24,7 @@ from .conductor import Conductor
 from .failures import failed
 from .peer import Peer
 from .pools import Pools
+from .predecessor import GONE_SECONDS
 
 log = logging.getLogger("pgactor.succession")
 
@@ -62,6 +63,7 @@ class Succession:
         self._kept: dict[str, int] = {}
         self._handing: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
+        self._regaining: asyncio.TimerHandle | None = None
 
     # --- what the other one says --------------------------------------------------------------------------
 
@@ -71,8 +73,8 @@ class Succession:
         if self._peer is not None:
             error = PoolClosing("another supervisor is taking over already")
         elif self._pools.lent:
-            error = PoolClosing("this supervisor has not all connections of the one before it yet; try again later")
-        elif any(conductor.pool.closing for conductor in self._pools.conductors.values()):
+            error = PoolClosing("this supervisor has not all connections of another one yet; try again later")
+        elif self._pools.draining:
             error = PoolClosing("the supervisor is shutting down")
         if error is not None:
             peer.send(failed(request, error))
@@ -101,6 +103,7 @@ class Succession:
             self._handing.cancel()
             self._handing = None
             self._pools.take_back()
+            self._regaining = self._loop.call_later(GONE_SECONDS, self._pools.lend, {})
         self._claiming = self._loop.create_task(self._claim_again())
 
     def malformed(self, peer: Peer | None, reason: str) -> None:
@@ -166,7 +169,7 @@ class Succession:
 
     def close(self) -> None:
         """The supervisor ends in another way."""
-        for task in (self._handing, self._claiming):
+        for task in (self._handing, self._claiming, self._regaining):
             if task is not None:
                 task.cancel()
 

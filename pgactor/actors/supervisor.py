@@ -104,6 +104,9 @@ class Supervisor:
 
     def reload(self, load: Callable[[], Settings]) -> None:
         """Go by the settings that it loads now. Those that cannot be are refused, all of them."""
+        if self._pools.draining:
+            log.warning("nothing is reloaded: this supervisor is about to end")
+            return
         try:
             new = load()
             if self.settings.embedded is not None:

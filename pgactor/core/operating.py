@@ -95,7 +95,7 @@ class Operating:
         return max(fleet.limit, fleet.alive)
 
     def reopen(self, now: float) -> list[Action]:
-        """The drain was for another supervisor, which is gone: serve again, with all that max_size allows."""
+        """The drain was for another supervisor, which is gone: serve again, with what was kept."""
         pool = self._pool
         pool.desk.closing = pool.fleet.winding_down = False
-        return self.lend(now, 0)
+        return self.lend(now, pool.fleet.elsewhere)

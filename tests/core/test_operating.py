@@ -231,6 +231,8 @@ def test_a_hand_over_that_came_to_nothing_is_undone() -> None:
     assert bench.pool.operating.give_up() == 1
     assert isinstance(bench.outcomes[bench.submit(worker)], PoolClosing)
     bench._do(bench.pool.operating.reopen(bench.now))
+    assert not bench.opening(), "the other one's connections may be there yet"
+    bench.lend(0)
     bench.open_all()
     assert bench.runs(bench.submit(worker))
     assert len(bench.in_state(HolderState.LEASED)) == 1

@@ -468,7 +468,7 @@ def test_a_second_takeover_waits_for_the_end_of_the_first(start_supervisor: Star
         new = ending(take_over(old))
         third = take_over(new, wait=False)
         assert third.process.wait(SOON) == 1
-        assert "not all connections of the one before it yet" in third.log.read_text()
+        assert "not all connections of another one yet" in third.log.read_text()
         lease.release()
         assert old.process.wait(SOON) == 0
         assert client.fetchval("select 1") == 1
