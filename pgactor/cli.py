@@ -63,6 +63,11 @@ _pool = click.option(
 )
 @click.option("--server-key", help="For tcp outside of loopback: the file that `pgactor keygen server` made.")
 @click.option("--client-keys", help="The directory of the keys that clients may have; see `pgactor keygen client`.")
+@click.option(
+    "--takeover",
+    is_flag=True,
+    help="Take over from the supervisor that serves the endpoints now, without a request lost.",
+)
 @click.option("--min-size", type=int, help="Connections to keep open.  [env var: PGACTOR_MIN_SIZE]")
 @click.option("--max-size", type=int, help="Connections at most.  [env var: PGACTOR_MAX_SIZE]")
 @click.option(
@@ -80,6 +85,7 @@ def serve(
     client_keys: str | None,
     min_size: int | None,
     max_size: int | None,
+    takeover: bool,
     log_level: str,
 ) -> None:
     """Run the supervisor. Prints a line that begins with `pgactor ready` once it accepts requests."""
@@ -97,18 +103,25 @@ def serve(
         ("pool", "min_size"): min_size,
         ("pool", "max_size"): max_size,
     }
+    overrides = {keys: value for keys, value in given.items() if value is not None}
     try:
-        settings = load(path, overrides={keys: value for keys, value in given.items() if value is not None})
+        settings = load(path, overrides=overrides)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
     def ready(supervisor: Supervisor) -> None:
         sizes = "".join(f", {name} {table.max_size}" for name, table in settings.pools.items())
-        click.echo(f"pgactor ready at {', '.join(supervisor.endpoints)} (max_size {settings.pool.max_size}{sizes})")
+        place = f", in the place of pid {supervisor.predecessor}" if supervisor.predecessor else ""
+        where = ", ".join(supervisor.endpoints)
+        click.echo(f"pgactor ready at {where} (max_size {settings.pool.max_size}{sizes}){place}")
         sys.stdout.flush()
 
     try:
-        _run(lambda: run_supervisor(settings, ready=ready))
+        _run(
+            lambda: run_supervisor(
+                settings, ready=ready, load=lambda: load(path, overrides=overrides), take_over=takeover
+            )
+        )
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
@@ -166,6 +179,42 @@ def status(as_json: bool, endpoint: str, pool: str | None) -> None:
             show_status(state)
 
     _fail_clearly(run)
+
+
+_pools = click.option(
+    "--pool", "pools", metavar="NAME", multiple=True, help="Which of its pools; may be repeated; default: all."
+)
+
+
+@cli.command()
+@click.option("--timeout", type=float, help="Seconds to wait until nothing runs; default: for ever.")
+@_endpoint
+@_pools
+def pause(timeout: float | None, endpoint: str, pools: tuple[str, ...]) -> None:
+    """Let new requests wait, and return when nothing runs and no lease is held. `resume` undoes it."""
+    from .client.operator import pause
+
+    _fail_clearly(lambda: pause(endpoint, list(pools) or None, timeout, connect_timeout=CONNECT_SECONDS))
+
+
+@cli.command()
+@_endpoint
+@_pools
+def resume(endpoint: str, pools: tuple[str, ...]) -> None:
+    """Serve again what `pause` has kept waiting."""
+    from .client.operator import resume
+
+    _fail_clearly(lambda: resume(endpoint, list(pools) or None, connect_timeout=CONNECT_SECONDS))
+
+
+@cli.command()
+@_endpoint
+@_pools
+def drain(endpoint: str, pools: tuple[str, ...]) -> None:
+    """Have the supervisor finish and end, as SIGTERM does; with --pool: have those pools finish and end."""
+    from .client.operator import drain
+
+    _fail_clearly(lambda: drain(endpoint, list(pools) or None, connect_timeout=CONNECT_SECONDS))
 
 
 @cli.command()

@@ -20,7 +20,8 @@ def show_status(state: PoolStatus) -> None:
         console.print(f"pool {escape(state.pool)} of {escape(', '.join(state.pools))}", highlight=False)
     console.print(
         f"max_size {state.max_size}  size {state.size}  idle {state.idle}  busy {state.busy}  leased {state.leased}  "
-        f"resetting {state.resetting}  opening {state.opening}  [bold]waiting {state.waiting}[/]",
+        f"resetting {state.resetting}  opening {state.opening}  [bold]waiting {state.waiting}[/]"
+        f"{'  [bold]paused[/]' if state.paused else ''}",
         highlight=False,
     )
     if state.stalls:

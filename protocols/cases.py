@@ -46,6 +46,7 @@ from pgactor.messages import (
 )
 from pgactor.messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from pgactor.messages.listening import Gap, Listen, Notification, Unlisten
+from pgactor.messages.operating import Drain, Held, Moved, Pause, Resume, TakenOver, TakeOver
 from pgactor.messages.pool import (
     Expire,
     HolderStatus,
@@ -322,6 +323,12 @@ FROM_WORKER = (
     MessageCase("release", (Release(TOKEN),)),
     MessageCase("cancel", (Cancel(1),)),
     MessageCase("bye", (Bye(),)),
+    MessageCase("pause", (Pause(49, EPOCH, 5.0),)),
+    MessageCase("pause of two pools", (Pause(50, EPOCH, None, ["default", "replica"]),)),
+    MessageCase("resume", (Resume(51, EPOCH, 5.0),)),
+    MessageCase("drain", (Drain(52, EPOCH, 5.0),)),
+    MessageCase("take_over", (TakeOver(53, EPOCH, None),)),
+    MessageCase("taken_over", (TakenOver(),)),
     MessageCase("an empty frame", ()),
     MessageCase("a frame of three messages", (FETCH_USERS, Cancel(1), Acquire(14, EPOCH, 5.0))),
     MessageCase("a frame of sixteen messages", tuple(Cancel(number) for number in range(16))),
@@ -472,6 +479,9 @@ FROM_SUPERVISOR = (
         "notification of a lease's own session, without a payload", (Notification("Grüße", "", 4242, TOKEN),)
     ),
     MessageCase("gap", (Gap(["orders", "Grüße"]),)),
+    MessageCase("moved", (Moved(),)),
+    MessageCase("moved for good", (Moved(True),)),
+    MessageCase("held", (Held({"default": 4, "replica": 0}, ["ipc:///run/pgactor/main.sock"]),)),
     MessageCase(
         "notice",
         (

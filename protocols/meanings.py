@@ -36,6 +36,7 @@ _LABEL = "What it is for, in the application's words, for people to read. At mos
 _ITS_LEASE = "The lease."
 _COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
+_POOLS = "Which of the supervisor's pools, by their names. nil: all that it has now."
 _IN_TRANSACTION = "Whether the lease's backend is inside a transaction now. false without a lease."
 
 MESSAGES: dict[str, Meaning] = {
@@ -238,6 +239,35 @@ MESSAGES: dict[str, Meaning] = {
             "arguments": "Keyword arguments of `asyncpg.connect`.",
         },
     ),
+    "pause": Meaning(
+        "request",
+        "Give no request a backend from now on. What runs goes on to its end, and so do leases.",
+        "`done` without a command tag, when nothing runs and nothing is leased; `failed` at the end of the timeout "
+        "(the pause goes on), or where the supervisor does not permit it",
+        {**_REQUEST, "pools": _POOLS},
+    ),
+    "resume": Meaning(
+        "request",
+        "Undo `pause`.",
+        "`done` without a command tag; `failed` where the supervisor does not permit it",
+        {**_REQUEST, "pools": _POOLS},
+    ),
+    "drain": Meaning(
+        "request",
+        "Let what is here end, take nothing new, and end.",
+        "`done` without a command tag, when that begins; `failed` where the supervisor does not permit it",
+        {**_REQUEST, "pools": "The pools that are to end, by their names. nil: the supervisor."},
+    ),
+    "take_over": Meaning(
+        "request",
+        "From another supervisor: it is to take this one's place. Nothing happens yet.",
+        "`held` at once, which is no answer; `done` without a command tag, when all is given away; `failed` where it "
+        "cannot be",
+        _REQUEST,
+    ),
+    "taken_over": Meaning(
+        "notice", "From another supervisor, after `take_over`: it listens at the endpoints now. Hand over."
+    ),
     "acquire": Meaning(
         "request",
         "Ask for exclusive use of a backend.",
@@ -433,6 +463,19 @@ MESSAGES: dict[str, Meaning] = {
         "one listens now.",
         fields={"channels": "Those of this link that it is true of."},
     ),
+    "moved": Meaning(
+        "notice",
+        "Another supervisor listens at the endpoint now. What is new belongs on a new link.",
+        fields={"over": "This supervisor is no more: whatever it has not answered on this link was not run."},
+    ),
+    "held": Meaning(
+        "notice",
+        "To another supervisor, after `take_over`: what this one has.",
+        fields={
+            "connections": "How many connections it has yet, or may open, by its pools' names. It only falls.",
+            "endpoints": "Where it listens. Told the first time.",
+        },
+    ),
     "notice": Meaning(
         "notice",
         "PostgreSQL has said something in the lease's session (NoticeResponse), and the worker watches it.",
@@ -536,6 +579,7 @@ STRUCTS: dict[str, Meaning] = {
             "stalls": "How often its event loop stood still.",
             "longest_stall_seconds": "For how long at most.",
             "last_stall": "For how long the last time, and where, in words.",
+            "paused": "Whether no request gets a backend, by `pause`.",
         },
     ),
     "LeaseStatus": Meaning(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from pgactor.config.pool import PoolSettings
@@ -464,6 +465,29 @@ class Bench:
         self._too_many = len(self.backends)
         self._do(actions)
 
+    def pause(self) -> None:
+        """No request gets a backend from now on."""
+        self.pool.operating.pause()
+        self.check()
+
+    def resume(self) -> None:
+        """They get one again."""
+        self._do(self.pool.operating.resume(self.now))
+
+    def configure(self, **settings: Any) -> None:
+        """The pool is given other settings."""
+        actions = self.pool.operating.configure(self.now, msgspec.structs.replace(self.settings, **settings))
+        self.settings = self.pool.settings
+        self.most_slots = max(self.most_slots, self.settings.max_size)
+        self._too_many = len(self.backends)
+        self._do(actions)
+
+    def lend(self, elsewhere: int) -> None:
+        """Another supervisor has so many connections."""
+        actions = self.pool.operating.lend(self.now, elsewhere)
+        self._too_many = len(self.backends)
+        self._do(actions)
+
     def drain(self) -> None:
         """The supervisor stops when all work is done."""
         self._do(self.pool.drain(self.now))
@@ -514,7 +538,8 @@ class Bench:
                     assert holder not in self.backends, "a holder has one connection at a time"
                     self.backends[holder] = FakeBackend(holder, holder.incarnation)
                     self.opens += 1
-                    assert len(self.backends) <= self.pool.settings.max_size, "nothing is opened beyond max_size"
+                    assert len(self.backends) <= self.pool.fleet.limit, "nothing is opened beyond max_size"
+                    assert not self.pool.desk.paused, "nothing is opened in a pause"
                 case Close(holder):
                     self.backends[holder].closing = True
                     self.backends[holder].interrupted.update(self.backends[holder].flight)
@@ -564,6 +589,7 @@ class Bench:
             assert request.lease in self.pool.leases.all()
         else:
             self._assert_clean(backend)
+            assert not self.pool.desk.paused or not request.shares, "nobody is sent off in a pause"
         backend.flight.append(request)
         self.sent.append(request)
 
@@ -612,9 +638,9 @@ class Bench:
             assert list(holder.flight) == backend.flight
             assert backend.interrupted <= set(backend.flight)
         scheduler = self.scheduler
-        assert fleet.alive == len(self.backends) <= max(self.settings.max_size, self._too_many)
-        self._too_many = fleet.alive if fleet.alive > self.settings.max_size else 0  # it only falls
-        assert fleet.shrinking == (fleet.alive > self.settings.max_size)
+        assert fleet.alive == len(self.backends) <= max(fleet.limit, self._too_many)
+        self._too_many = fleet.alive if fleet.alive > fleet.limit else 0  # it only falls
+        assert fleet.shrinking == (fleet.alive > fleet.limit)
         if fleet.shrinking and fleet.surplus > 0:
             spared = (HolderState.IDLE, HolderState.OPENING)
             assert not any(holder.state in spared for holder in pool.holders), "those too many are closed first"
@@ -696,6 +722,9 @@ class Bench:
 
     def _check_progress(self) -> None:
         pool, fleet, scheduler, queue = self.pool, self.pool.fleet, self.scheduler, self.pool.queue
+        if pool.desk.paused:
+            assert not pool.closing
+            return
         first = first_of(queue.sharing, self.now)
         if first is not None:
             assert not len(scheduler), "nobody who shares waits while a backend is idle"
@@ -721,7 +750,7 @@ class Bench:
         assert fleet.winding_down == (pool.closing and not len(pool.queue))
         if fleet.winding_down:
             assert not len(scheduler)
-        elif fleet.alive < max(self.settings.min_size, bool(len(pool.queue))):
+        elif fleet.alive < min(fleet.limit, max(self.settings.min_size, bool(len(pool.queue)))):
             assert fleet.opener.opening or fleet.opener in pool.deadlines, "what is missing is opened in time"
 
 

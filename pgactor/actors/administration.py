@@ -7,11 +7,12 @@ from typing import Any
 
 from ..core.actions import Action
 from ..core.pool import Pool
-from ..errors import ConfigError, NotPermitted
+from ..errors import ConfigError, NotPermitted, PoolClosing
 from ..messages import Done, Failed
 from ..messages.pool import Expire, Resize, SetConnectArgs
 from .failures import failed
 from .faults import tell
+from .peer import Peer
 from .permits import Permit
 
 SetArguments = Callable[[str | None, Mapping[str, Any]], None]
@@ -33,7 +34,9 @@ class Administration:
     ) -> Done | Failed:
         """The answer to the message, which came by this road. permit: that of the worker's key, if it has one."""
         try:
-            self._check(road, permit, message)
+            self._check(road, permit, may_all=isinstance(message, Expire))
+            if self._pool.closing:
+                raise PoolClosing("the supervisor is shutting down; try again shortly")
             if isinstance(message, Expire):
                 self._do(self._pool.expire_connections(now))
             elif isinstance(message, Resize):
@@ -42,20 +45,27 @@ class Administration:
                 raise NotPermitted("the connect arguments of this pool cannot be changed")
             else:
                 self._set_connect_args(message.dsn, message.arguments)
-        except (ConfigError, NotPermitted, ValueError) as error:
+        except (ConfigError, NotPermitted, PoolClosing, ValueError) as error:
             return failed(message.id, error)
         except Exception as error:
             tell(f"{type(message).__name__} could not be done, and its worker is told", error)
             return failed(message.id, error)
         return Done(message.id)
 
-    def _check(self, road: str, permit: Permit | None, message: Resize | SetConnectArgs | Expire) -> None:
+    def check_operator(self, peer: Peer) -> None:
+        """Raises `NotPermitted` for who may not operate the pool: whoever may send the process a signal may in any
+        case."""
+        if not peer.is_owner:
+            self._check(peer.road, peer.permit)
+
+    def _check(self, road: str, permit: Permit | None, *, may_all: bool = False) -> None:
+        """may_all: it is for everybody whose key does not forbid it."""
         may = self._pool.settings.workers_may_administer
         if permit is not None and not permit.may_administer:
             raise NotPermitted(
                 f"the key {permit.name!r} may not administer the pool; may_administer = true in its file permits it"
             )
-        if isinstance(message, Expire) or (permit is not None and may is None):
+        if may_all or (permit is not None and may is None):
             return
         if not (road == "ipc" if may is None else may):
             setting = "on ipc only" if may is None else "to nobody"

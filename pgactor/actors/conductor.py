@@ -37,6 +37,7 @@ from ..core.request import Kind, Request
 from ..core.roster import Worker
 from ..errors import ConfigError, LeaseError, SupervisorUnavailable
 from ..messages import Batch, Done, Granted, LeaseEnded, Message, Results, Rows, Token
+from ..messages.operating import Moved
 from ..messages.unions import LeaseNotice
 from . import batches
 from .administration import SetArguments
@@ -107,6 +108,8 @@ class Conductor:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._drained: asyncio.Event = asyncio.Event()
+        self._told_of: Callable[[int], None] | None = None  # how many connections are kept yet, in a hand-over
+        self._kept = -1
         self.pool = Pool(settings.pool, epoch=epoch, random=Random(), started_at=self._loop.time())  # noqa: S311
         self._lane = Lane(settings, self._shapes, self.pool.counters, self.pool.scheduler.pace)
         self._listener = Listener(settings.pool, connect=connect, counters=self.pool.counters)
@@ -179,6 +182,49 @@ class Conductor:
             self.dialogue.dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
         await self._listener.close()
         await self._end_backends()
+
+    def pause(self) -> None:
+        """Give no request a backend from now on."""
+        self.pool.operating.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._do(self.pool.operating.resume(self._loop.time()))
+
+    def configure(self, settings: Settings, *, renew: bool) -> None:
+        """Go by other settings. renew: replace every connection, as they come back."""
+        self._settings = settings
+        self.dialogue.configure(settings)
+        self._listener.configure(settings.pool)
+        now = self._loop.time()
+        self._do(self.pool.operating.configure(now, settings.pool))
+        if renew:
+            self._do(self.pool.expire_connections(now))
+            self._listener.renew()
+
+    def lend(self, elsewhere: int) -> None:
+        """Another supervisor has so many of the pool's connections."""
+        self._do(self.pool.operating.lend(self._loop.time(), elsewhere))
+
+    def hand_over(self, tell: Callable[[int], None]) -> None:
+        """Another supervisor serves the workers from now on: let what is here end. tell: is told how many connections
+        are kept yet, whenever they have become fewer."""
+        if not self.pool.closing:  # else it is drained for good
+            self._told_of, self._kept = tell, -1
+        for worker in self.pool.roster.all():
+            worker.link.send(Moved())
+        self._do(self.pool.drain(self._loop.time()))
+
+    async def handed_over(self) -> None:
+        """Wait until all is given away."""
+        await self._drained.wait()
+
+    def take_back(self) -> None:
+        """The other supervisor is gone: serve again."""
+        if self._told_of is not None:
+            self._told_of = None
+            self._drained.clear()
+            self._do(self.pool.operating.reopen(self._loop.time()))
 
     def in_transaction(self, token: Token | None) -> bool:
         """Whether the lease's backend is inside a transaction: a statement that is refused leaves it as it was."""
@@ -346,7 +392,17 @@ class Conductor:
             except Exception as error:  # which is not to keep the others from being carried out
                 contain(action, self._backends, error)
         self._watch_the_clock()
-        if self.pool.closing and self.pool.drained:
+        if self.pool.closing:
+            self._wind_up()
+
+    def _wind_up(self) -> None:
+        """The pool is to end: see how far it has come."""
+        if self._told_of is not None:
+            kept = self.pool.operating.give_up()
+            if kept != self._kept:
+                self._kept = kept
+                self._told_of(kept)
+        if self.pool.drained:
             self._drained.set()
 
     def _carry_out(self, action: Action) -> None:

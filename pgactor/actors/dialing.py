@@ -56,6 +56,10 @@ class Dialer:
         those that cannot be; then nothing has changed."""
         self._destination = find(connect_settings(dsn, arguments))
 
+    def dial(self, settings: ConnectSettings) -> None:
+        """Open later sessions by these settings. Raises `ConfigError`, as `set_arguments`."""
+        self._destination = find(settings)
+
     async def open(self) -> Session:
         """Open a session. Raises asyncpg's errors and OSErrors, `Unreachable` among them."""
         destination = self._destination

@@ -42,6 +42,7 @@ from ..messages import (
 from ..messages import Request as AnyRequest
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from ..messages.listening import Listen, Unlisten
+from ..messages.operating import Drain, OperatorRequest, Pause, Resume, TakeOver
 from ..messages.pool import Expire, PoolStatus, Resize, SetConnectArgs, Status, StatusReport
 from ..messages.session import (
     CloseCursor,
@@ -89,8 +90,9 @@ class Dialogue:
 
     do: carries out what the brain decides. tell: takes what a lease's worker says to its session. in_transaction:
     whether a lease's backend is inside a transaction. set_connect_args: replaces the connect arguments of new
-    connections. cancelled: is told of requests that are withdrawn, by their workers and ids. pool_name: the pool's.
-    pool_names: those of all pools of the supervisor. add_to_status: adds what is known of the supervisor.
+    connections. cancelled: is told of requests that are withdrawn, by their workers and ids. operate: carries out
+    what concerns more than this pool. pool_name: the pool's. pool_names: those of all pools of the supervisor.
+    add_to_status: adds what is known of the supervisor.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Dialogue:
         in_transaction: Callable[[Token | None], bool],
         set_connect_args: SetArguments | None = None,
     ) -> None:
-        self._administration = Administration(pool, set_connect_args, do=do)
+        self.administration = Administration(pool, set_connect_args, do=do)
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._resets = settings.pool.resets_always
@@ -120,6 +122,7 @@ class Dialogue:
         self.pool = pool
         self.cancelled: Callable[[Worker, int], None] = lambda _, __: None
         self.litter = Litter()
+        self.operate: Callable[[Peer, OperatorRequest], None] = lambda _, __: None
         self.pool_name = DEFAULT_POOL
         self.pool_names: Callable[[], list[str]] = lambda: [self.pool_name]
         self.add_to_status: Callable[[PoolStatus], None] = lambda _: None
@@ -134,6 +137,10 @@ class Dialogue:
         peer.backlog.clear()
         peer.send(failed(None, error))
         peer.close(str(error))
+
+    def configure(self, settings: Settings) -> None:
+        """Go by other settings."""
+        self._settings = settings
 
     def frame(self, peer: Peer, frame: bytes) -> None:
         """A frame of messages from a worker."""
@@ -304,10 +311,12 @@ class Dialogue:
             case Chunk() | EndOfChunks() | Credit():
                 copying.hear(worker, message)
             case Expire() | Resize() | SetConnectArgs():
-                answer = self._administration.hear(now, worker.road, peer.permit, message)
+                answer = self.administration.hear(now, worker.road, peer.permit, message)
                 if isinstance(message, Expire) and isinstance(answer, Done):
                     self._listener.renew()
                 peer.send(answer)
+            case Pause() | Resume() | Drain() | TakeOver():
+                self.operate(peer, message)
             case Listen(lease=None):
                 self._listener.listen(peer, message)
             case Unlisten(lease=None):

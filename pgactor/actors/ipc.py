@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -39,7 +40,8 @@ class IpcPeer(Peer, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=ENOUGH_BYTES, low=ENOUGH_BYTES // 4)
-        self.pid = _peer_pid(transport.get_extra_info("socket"))
+        self.pid = peer_pid(transport.get_extra_info("socket"))
+        self.is_owner = peer_uid(transport.get_extra_info("socket")) in (0, os.geteuid())
         self._transport.write(self._zmtp.take_output())
 
     def data_received(self, data: bytes) -> None:
@@ -95,6 +97,11 @@ class IpcPeer(Peer, asyncio.Protocol):
         self.closed = True
         self._transport.abort()
 
+    def finish(self) -> None:
+        super().finish()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
     def close(self, reason: str) -> None:
         self.flush()
         self.closed = True
@@ -111,28 +118,55 @@ class IpcGateway:
         self._group = group
         self.path = Path(endpoint.removeprefix("ipc://"))
         self._lock: int | None = None
-        self._bound = False
+        self._inode = 0
+        self._accept: Callable[[], IpcPeer]
         self._server: asyncio.Server | None = None
 
-    async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
-        """Listen. Raises `ConfigError` if the path cannot be used or another supervisor uses it."""
+    async def start(
+        self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int, take_over: bool = False
+    ) -> None:
+        """Listen. take_over: in the place of the supervisor that does, which knows of it. Raises `ConfigError` if the
+        path cannot be used or another supervisor uses it."""
+
+        def accept() -> IpcPeer:
+            return IpcPeer(frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes)
+
+        self._accept = accept
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(mode=0o700, parents=True)
                 self._share(self.path.parent, 0o750)
             check_directory(self.path.parent, shared=self._mode is not None)
-            self._take_lock()
-            check_old_socket(self.path)
-            self.path.unlink(missing_ok=True)
-            listener = self._bind()
+            if not take_over:
+                self._take_lock()
+                check_old_socket(self.path)
+                self.path.unlink(missing_ok=True)
+            await self.claim()
         except OSError as error:
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror or error}") from None
 
-        def accept() -> IpcPeer:
-            return IpcPeer(frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes)
+    async def claim_again(self) -> None:
+        """Listen at the path again, if another supervisor has taken it. Raises OSError."""
+        if not self._is_at(self.path, self._inode):
+            await self.claim()
 
+    async def claim(self) -> None:
+        """Listen at the path from now on, with the lock, whoever did before: links that are made afterwards are made
+        here, and at no moment to nobody. Raises OSError."""
+        mine = self.path.with_name(f".{os.getpid()}")
+        mine.unlink(missing_ok=True)
+        listener = self._bind(mine)
+        self.stop_listening()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(accept, sock=listener, backlog=1024)
+        self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=1024)
+        try:
+            mine.rename(self.path)
+        except OSError:
+            mine.unlink()
+            raise
+        self._inode = self.path.stat().st_ino
+        if self._lock is None or not self._is_at(self._lock_path, os.fstat(self._lock).st_ino):
+            self._replace_lock()
 
     def stop_listening(self) -> None:
         """Take no new links."""
@@ -143,22 +177,21 @@ class IpcGateway:
         """Remove the socket and give the endpoint free."""
         self.stop_listening()
         if self._lock is not None:
-            if self._bound:  # else what is there is not ours
+            if self._is_at(self.path, self._inode):  # else it is another supervisor's
                 self.path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
-    def _bind(self) -> socket.socket:
+    def _bind(self, path: Path) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.setblocking(False)
             previous = os.umask(0o177)
             try:
-                listener.bind(str(self.path))
+                listener.bind(str(path))
             finally:
                 os.umask(previous)
-            self._bound = True
-            self._share(self.path, self._mode or 0o600)
+            self._share(path, self._mode or 0o600)
         except BaseException:
             listener.close()
             raise
@@ -174,18 +207,54 @@ class IpcGateway:
             path.chmod(mode)
 
     def _take_lock(self) -> None:
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             raise ConfigError(
-                f"another supervisor serves {self.endpoint} already; stop it, or choose another endpoint"
+                f"another supervisor serves {self.endpoint} already; stop it, take over from it (--takeover), or "
+                "choose another endpoint"
             ) from None
+        if self._is_at(self._lock_path, os.fstat(lock).st_ino):
+            self._lock = lock
+        else:  # it was replaced meanwhile, by a supervisor that takes over
+            os.close(lock)
+            self._take_lock()
+
+    def _replace_lock(self) -> None:
+        """Put a lock that is held already in the place of the one that another supervisor holds: so there is no
+        moment without."""
+        mine = self.path.with_name(f".{os.getpid()}.lock")
+        lock = os.open(mine, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine.rename(self._lock_path)
+        if self._lock is not None:
+            os.close(self._lock)
         self._lock = lock
 
+    @property
+    def _lock_path(self) -> Path:
+        return Path(f"{self.path}.lock")
 
-def _peer_pid(sock: socket.socket) -> int:
+    @staticmethod
+    def _is_at(path: Path, inode: int) -> bool:
+        try:
+            return path.stat().st_ino == inode
+        except FileNotFoundError:
+            return False
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user of the process at the other end; -1 if the kernel does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return -1
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid: int = struct.unpack("3i", credentials)[1]
+    return uid
+
+
+def peer_pid(sock: socket.socket) -> int:
     """The pid of the process at the other end, as this process sees it; 0 if the kernel does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return 0

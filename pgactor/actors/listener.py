@@ -76,6 +76,10 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
         self._hear(())
 
+    def configure(self, settings: PoolSettings) -> None:
+        """Go by other settings."""
+        self._settings = settings
+
     # --- what workers want --------------------------------------------------------------------------------
 
     def listen(self, peer: Peer, message: Listen) -> None:

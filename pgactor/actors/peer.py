@@ -48,7 +48,7 @@ class Peer(ABC):
 
     worker: who said hello on it. given_up: somebody did, and was lost by silence. shapes: the numbers of those it was
     told, the first told first. backlog: its messages that are read and not heard yet. permit: what its key may do;
-    None: it needs none."""
+    None: it needs none. is_owner: whether it is known to be a process of this process's user, or of root."""
 
     road: str
     heard_by: Frames
@@ -57,6 +57,7 @@ class Peer(ABC):
         self.worker: Worker | None = None
         self.permit: Permit | None = None
         self.pid = 0
+        self.is_owner = False
         self.shapes: dict[int, None] = {}
         self.closed = False
         self.said_goodbye = False
@@ -185,6 +186,11 @@ class Peer(ABC):
 
     def resume_reading(self) -> None:  # noqa: B027
         """Read them again."""
+
+    def finish(self) -> None:
+        """Write what has gathered, as the last: what comes is not heard any more."""
+        self.flush()
+        self.closed = True
 
     def abort(self, reason: str) -> None:
         """End the link, with what was not sent."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from .. import wire
 from ..config import DEFAULT_POOL, Settings
+from ..config.pool import MOST_CONNECTIONS
 from ..config.tables import PoolTable
 from ..core.pool import Pool
 from ..errors import NotPermitted, PoolClosing, PoolError, ProtocolError
 from ..messages import PROTOCOL_VERSION, Hello
+from ..messages.operating import Moved, OperatorRequest
 from ..messages.pool import PoolStatus
 from . import hooks
 from .conductor import Conductor, new_epoch
@@ -26,6 +29,7 @@ from .dialing import Dialer
 from .failures import failed, in_one_line
 from .peer import Peer
 from .permits import may_join
+from .reloading import Changes, changes
 from .templates import Template
 
 log = logging.getLogger("pgactor.pools")
@@ -48,6 +52,10 @@ class Pools:
         self._several = bool(settings.pools or settings.templates)
         self._loop = asyncio.get_running_loop()
         self._draining = False
+        self._moved = False  # another supervisor serves the workers
+        self._held: Mapping[str, int] | None = {}  # what another one has of each; None: not told yet
+        self._dialers: dict[str, Dialer] = {}
+        self.operate: Callable[[Peer, OperatorRequest], None] = lambda _, __: None
         self._closing: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._templates = {name: Template(name, table) for name, table in settings.templates.items()}
@@ -77,6 +85,62 @@ class Pools:
         await asyncio.gather(*(conductor.drain(seconds) for conductor in self.conductors.values()))
         await asyncio.gather(*self._closing)
 
+    # --- operating ----------------------------------------------------------------------------------------
+
+    def named(self, names: Sequence[str] | None) -> dict[str, Conductor]:
+        """Those of these names; None: all. Raises `PoolError` for a name that there is none of."""
+        if names is None:
+            return dict(self.conductors)
+        if unknown := [name for name in names if name not in self.conductors]:
+            there = ", ".join(self.conductors)
+            raise PoolError(f"the supervisor has no pool {unknown[0][:200]!r} now; it has: {there}")
+        return {name: self.conductors[name] for name in names}
+
+    def reload(self, new: Settings) -> Changes:
+        """Go by other settings, as far as that may be. Raises `ConfigError` for those that cannot be; then nothing
+        has changed."""
+        running = {name: conductor.pool.settings for name, conductor in self.conductors.items()}
+        found = changes(self._settings, new, running)
+        self._settings = found.settings
+        for name, (settings, connect, renew) in found.pools.items():
+            if renew:
+                self._dialers[name].dial(connect)
+            full = msgspec.structs.replace(self._settings, pool=settings, connect=connect)
+            self.conductors[name].configure(full, renew=renew)
+        return found
+
+    @property
+    def draining(self) -> bool:
+        """Whether all of them are to end."""
+        return self._draining
+
+    @property
+    def lent(self) -> bool:
+        """Whether another supervisor has connections of these pools, or may have."""
+        return self._held is None or any(self._held.values())
+
+    def lend(self, held: Mapping[str, int] | None) -> None:
+        """Another supervisor has so many connections of each pool, by its name; None: it is not told yet."""
+        self._held = held
+        for name, conductor in self.conductors.items():
+            conductor.lend(self._elsewhere(name))
+
+    def _elsewhere(self, name: str) -> int:
+        return MOST_CONNECTIONS if self._held is None else self._held.get(name, 0)
+
+    def hand_over(self, tell: Callable[[str, int], None]) -> None:
+        """Another supervisor serves the workers. tell: is told how many connections a pool keeps yet."""
+        self._moved = self._draining = True
+        for name, conductor in self.conductors.items():
+            conductor.hand_over(partial(tell, name))
+
+    def take_back(self) -> None:
+        """It is gone: serve them again, with what is kept; `lend({})` gives back the rest."""
+        self._moved = self._draining = False
+        self._held = {name: conductor.pool.fleet.elsewhere for name, conductor in self.conductors.items()}
+        for conductor in self.conductors.values():
+            conductor.take_back()
+
     # --- what the gateways hear ---------------------------------------------------------------------------
 
     def frame(self, peer: Peer, frame: bytes) -> None:
@@ -87,6 +151,10 @@ class Pools:
             hello = None  # the dialogue will say so
         if hello is None or hello.version != PROTOCOL_VERSION:
             self._first.frame(peer, frame)
+            return
+        if self._moved:  # it was on its way here when another supervisor took over
+            peer.send(Moved(over=True))
+            peer.close("another supervisor listens at the endpoint now")
             return
         try:
             dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
@@ -137,6 +205,7 @@ class Pools:
         table = template.table_for(part)
         self._make_room(template)
         conductor = self.conductors[name] = self._conductor(name, self._settings_of(table), template.name)
+        conductor.lend(self._elsewhere(name))
         log.info("pool %s is opened", name)
         conductor.start()
         return conductor
@@ -151,7 +220,7 @@ class Pools:
             settings = msgspec.structs.replace(
                 settings, pool=msgspec.structs.replace(settings.pool, reset_every_statement=True)
             )
-        dialer = Dialer(settings.connect, called)
+        dialer = self._dialers[name] = Dialer(settings.connect, called)
         conductor = Conductor(
             settings,
             connect=dialer.open,
@@ -160,10 +229,14 @@ class Pools:
             hooks=called,
             name=name if self._several else "",
         )
+        conductor.dialogue.operate = self._operate
         conductor.dialogue.pool_name = name
         conductor.dialogue.pool_names = lambda: list(self.conductors)
         conductor.dialogue.add_to_status = self._add_to_status
         return conductor
+
+    def _operate(self, peer: Peer, message: OperatorRequest) -> None:
+        self.operate(peer, message)
 
     # --- those of templates -------------------------------------------------------------------------------
 
@@ -186,6 +259,7 @@ class Pools:
 
     def _close(self, name: str) -> None:
         log.info("pool %s is closed: no worker is connected to it", name)
+        del self._dialers[name]
         self._end(self.conductors.pop(name).drain(self._settings.drain_timeout_seconds))
 
     def _end(self, ending: Coroutine[Any, Any, None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,9 +24,13 @@ from .embedded import embedded_postgres
 from .faults import Faults
 from .ipc import IpcGateway
 from .notify import notify
+from .operation import Operation
+from .peer import Peer
 from .pools import Pools
+from .predecessor import Predecessor
 from .session import check_asyncpg
 from .stalls import Stalls
+from .succession import Succession
 from .tcp import TcpGateway
 
 log = logging.getLogger("pgactor.supervisor")
@@ -37,25 +42,45 @@ GC_THRESHOLD = 50_000
 
 
 class Supervisor:
-    """The pools and their endpoints, from start to drain."""
+    """The pools and their endpoints, from start to drain.
 
-    def __init__(self, settings: Settings) -> None:
+    order: is called with SIGTERM when an operator wants it to drain and end, with None when another supervisor has
+    taken over all.
+    """
+
+    def __init__(self, settings: Settings, *, order: Callable[[int | None], None] = lambda _: None) -> None:
         self.settings = settings
+        self._order = order
+        self._predecessor: Predecessor | None = None
+        self._succession: Succession
+        self._operation: Operation
         self.endpoints: list[str] = []
         self._gateways: list[IpcGateway | TcpGateway] = []
         self._pools: Pools
         self._faults = Faults(lambda brain, reason: self._pools.restart(brain, reason))
         self._stalls: Stalls
 
-    async def start(self) -> None:
-        """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served, or a
-        hook not be imported."""
+    async def start(self, *, take_over: bool = False) -> None:
+        """Listen and open the first connections. take_over: from the supervisor that listens at the endpoints, if
+        there is one. Raises `ConfigError` if an endpoint cannot be served, or a hook not be imported."""
         check_asyncpg()
         self._loop = asyncio.get_running_loop()
         self._stalls = Stalls(self.settings.stall_seconds)
         self._pools = Pools(self.settings, add_to_status=self._add_to_status)
         self._loop.set_exception_handler(self._faults)
+        self._operation = Operation(
+            self._pools,
+            end=lambda: self._order(signal.SIGTERM),
+            hand_over=self._hand_over,
+            drain_seconds=lambda: self.settings.drain_timeout_seconds,
+        )
+        self._pools.operate = self._operation.hear
+        if take_over:
+            self._predecessor = await Predecessor.find(self.settings.endpoints)
+        before = self._predecessor.endpoints if self._predecessor is not None else []
         try:
+            if self._predecessor is not None:
+                self._pools.lend(None)
             for endpoint in self.settings.endpoints:
                 gateway = _gateway(endpoint, self.settings)
                 self._gateways.append(gateway)
@@ -63,11 +88,24 @@ class Supervisor:
                     self._pools,
                     max_frame_bytes=self.settings.max_frame_bytes,
                     max_unsent_bytes=self.settings.max_unsent_bytes,
+                    take_over=endpoint in before,
                 )
         except BaseException:
             self._close_gateways()
+            if self._predecessor is not None:
+                self._predecessor.close()
             raise
         self.endpoints = [gateway.endpoint for gateway in self._gateways]
+        self._succession = Succession(
+            self._pools,
+            list(dict.fromkeys((*self.settings.endpoints, *self.endpoints))),
+            max_frame_bytes=self.settings.max_frame_bytes,
+            claim=self._claim,
+            close_tcp=self._close_tcp,
+            handed_over=lambda: self._order(None),
+        )
+        if self._predecessor is not None:
+            self._predecessor.take(self._pools.lend)
         self._pools.start()
         self._stalls.start()
 
@@ -77,8 +115,43 @@ class Supervisor:
         status.longest_stall_seconds = round(self._stalls.longest_seconds, 3)
         status.last_stall = self._stalls.last
 
+    @property
+    def predecessor(self) -> int:
+        """The process of the supervisor in whose place it serves; 0: there was none."""
+        return 0 if self._predecessor is None else self._predecessor.pid
+
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """Go by the settings that it loads now. Those that cannot be are refused, all of them."""
+        if self._pools.draining:
+            log.warning("nothing is reloaded: this supervisor is about to end")
+            return
+        try:
+            new = load()
+            if self.settings.embedded is not None:
+                new = with_dsn(new, self.settings.connect.dsn or "")
+            found = self._pools.reload(new)
+        except ConfigError as error:
+            log.error("the configuration is refused, and nothing has changed: %s", error)
+            return
+        self.settings = found.settings
+        log.info("reloaded: %s", ", ".join(found.made) or "nothing has changed")
+        for name in found.left:
+            log.warning("%s is different now, but only a restart can change it: it stays as it was", name)
+
+    def _hand_over(self, peer: Peer, request: int) -> None:
+        self._succession.begin(peer, request)
+
+    async def _claim(self) -> None:
+        for gateway in self._gateways:
+            if isinstance(gateway, IpcGateway):
+                await gateway.claim_again()
+
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""
+        self._operation.close()
+        self._succession.close()
+        if self._predecessor is not None:
+            self._predecessor.close()
         for gateway in self._gateways:
             gateway.stop_listening()
         await self._pools.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
@@ -86,29 +159,48 @@ class Supervisor:
         self._close_gateways()
         self._stalls.stop()
 
+    def _close_tcp(self) -> None:
+        for gateway in self._gateways:
+            if isinstance(gateway, TcpGateway):
+                gateway.close()
+
     def _close_gateways(self) -> None:
         for gateway in self._gateways:
             gateway.close()
 
 
-async def serve(settings: Settings, *, ready: Callable[[Supervisor], None] | None = None) -> None:
-    """Run a supervisor until SIGTERM or SIGINT, then drain; a second signal stops at once."""
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[Supervisor], None] | None = None,
+    load: Callable[[], Settings] | None = None,
+    take_over: bool = False,
+) -> None:
+    """Run a supervisor until SIGTERM or SIGINT, then drain; a second signal stops at once. load: gives the settings
+    anew, at SIGHUP. take_over: from the supervisor that serves now. Another one may take over from this one, which
+    ends it as well."""
     loop = asyncio.get_running_loop()
-    signals: asyncio.Queue[int] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    signals: asyncio.Queue[int | None] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if load is not None else ())):
         loop.add_signal_handler(number, signals.put_nowait, number)
     with ExitStack() as stack:
         if settings.embedded is not None:
             dsn = stack.enter_context(embedded_postgres(settings.embedded or None))
             settings = with_dsn(settings, dsn)
-        supervisor = Supervisor(settings)
-        await supervisor.start()
+        supervisor = Supervisor(settings, order=signals.put_nowait)
+        await supervisor.start(take_over=take_over)
         gc.freeze()  # what is here stays; and of what comes, nearly nothing is cyclic
         gc.set_threshold(GC_THRESHOLD)
         if ready is not None:
             ready(supervisor)
-        notify("READY=1", f"STATUS=serving at {', '.join(supervisor.endpoints)}")
-        await signals.get()
+        notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving at {', '.join(supervisor.endpoints)}")
+        while (order := await signals.get()) == signal.SIGHUP:
+            if load is not None:
+                supervisor.reload(load)
+        if order is None:
+            log.info("another supervisor has taken over")
+            await supervisor.stop(seconds=0)
+            return
         log.info("draining")
         notify("STOPPING=1", "STATUS=draining")
         stopping = asyncio.ensure_future(supervisor.stop())

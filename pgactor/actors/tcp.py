@@ -10,6 +10,8 @@ import asyncio
 import ipaddress
 import logging
 from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +37,8 @@ KEYS_SECONDS = 1.0
 """How often it is looked whether keys have come or gone."""
 MOST_GIVEN_UP = 1024
 """Of how many links that were given up it is remembered."""
+BIND_SECONDS = 0.03
+"""How often it is looked whether the supervisor before this one has let go of the port."""
 
 
 class TcpPeer(Peer):
@@ -83,9 +87,13 @@ class TcpGateway:
         self._probe: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._socket: zmq.Socket[bytes] | None = None
+        self._binding: asyncio.Task[None] | None = None
 
-    async def start(self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int) -> None:
-        """Listen. Raises `ConfigError` if the address cannot be used or is in use."""
+    async def start(
+        self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int, take_over: bool = False
+    ) -> None:
+        """Listen. take_over: as soon as the supervisor that does has let go of the port. Raises `ConfigError` if the
+        address cannot be used or is in use."""
         self._frames = frames
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
@@ -108,6 +116,12 @@ class TcpGateway:
             self._stop_judging()
             self._context.destroy(linger=0)
             self._socket = None
+            if take_over and error.errno == zmq.EADDRINUSE:
+                again = partial(
+                    self.start, frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes
+                )
+                self._binding = self._loop.create_task(self._start_later(partial(again, take_over=True)))
+                return
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
         self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._fd = int(router.getsockopt(zmq.FD))
@@ -115,11 +129,20 @@ class TcpGateway:
         self._loop.call_soon(self._read)
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
 
+    async def _start_later(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """libzmq cannot share a port: it is tried again shortly."""
+        await asyncio.sleep(BIND_SECONDS)
+        await start()
+        if self._socket is not None:
+            log.info("listening on %s, too", self.endpoint)
+
     def stop_listening(self) -> None:
         """New links are let in all the same, and their requests refused: to unbind would end those that are here."""
 
     def close(self) -> None:
         """End every link."""
+        if self._binding is not None:
+            self._binding.cancel()
         if self._socket is not None:
             self._loop.remove_reader(self._fd)
             self._stop_judging()

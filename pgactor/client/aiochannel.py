@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 
 from ..errors import ClientClosed, LeaseLost
-from ..messages import Bye, Request
+from ..messages import Request
 from . import aiolinks
-from .aioconnected import AioConnected, Unsent
+from .aioconnected import AioConnected
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import HeldLease, LostLink
+from .requests import HeldLease, LostLink, Unsent
 from .surroundings import surroundings
 
 
@@ -25,6 +26,7 @@ class AioChannel:
         self.options = options
         self.closed = False
         self._connected: AioConnected | None = None
+        self._moved: list[AioConnected] = []  # links that end when what was begun on them has ended
         self._connecting: asyncio.Lock | None = None
         self._pid = os.getpid()
 
@@ -62,6 +64,12 @@ class AioChannel:
                 raise
             if not isinstance(pending.error, Unsent):
                 return pending
+            if connected.requests.moved:
+                if within is not None:
+                    raise LeaseLost("another supervisor has taken over, and this was not run: acquire again")
+                connected = self._connected
+                if timeout is not None:
+                    request.timeout = max(0.0, now + timeout - time.monotonic())
             if limit is not None and connected is not known and time.monotonic() >= limit.at:
                 raise unavailable(self.options, limit, "it closes the link at once")
 
@@ -79,32 +87,40 @@ class AioChannel:
     async def connected(self, timeout: float | None) -> AioConnected:
         """The link, made anew if there is none. Raises `SupervisorUnavailable`."""
         connected = self._connected
-        if connected is not None and connected.is_current:
+        if connected is not None and connected.is_for_new:
             return connected
         return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
 
     @property
     def is_busy(self) -> bool:
         """Whether a request is unanswered."""
-        connected = self._connected
-        return connected is not None and connected.is_current and bool(connected.requests.pending)
+        return any(connected.requests.pending for connected in self._current())
 
     async def settled(self) -> None:
         """Wait until no request is unanswered."""
-        while self.is_busy and self._connected is not None:
-            await asyncio.wait([pending.waiter for pending in self._connected.requests.pending.values()])
+        while waiters := [pending.waiter for each in self._current() for pending in each.requests.pending.values()]:
+            await asyncio.wait(waiters)
 
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
         self.closed = True
-        connected = self._connected
-        if connected is not None and connected.is_current:
+        for connected in self._current():
             if connected.loop.is_closed():
                 connected.link.close()
-                return
-            connected.post(Bye())
-            connected.flush()
-            connected.lost(LostLink("the client was closed"))
+            else:
+                connected.leave("the client was closed")
+
+    def _current(self) -> list[AioConnected]:
+        """The link, and those that are left as soon as nobody needs them."""
+        links = self._moved if self._connected is None else [*self._moved, self._connected]
+        return [connected for connected in links if connected.is_current]
+
+    def _has_moved(self, connected: AioConnected) -> None:
+        """Another supervisor serves the endpoint: what is new goes by another link."""
+        if self._connected is connected:
+            self._connected = None
+        self._moved = [*(each for each in self._moved if each.is_current), connected]
+        connected.watch_the_clock()  # to be left when nobody needs it
 
     async def _connect(self, limit: Limit) -> AioConnected:
         self._require_open()
@@ -118,7 +134,7 @@ class AioChannel:
             raise unavailable(self.options, limit, "another task is still trying") from None
         try:
             connected = self._connected
-            if connected is None or not connected.is_current:
+            while connected is None or not connected.is_for_new:
                 connected = self._connected = await self._try_until(limit)
                 if self.closed:
                     connected.lost(LostLink("the client was closed"))
@@ -144,6 +160,7 @@ class AioChannel:
 
     async def _try(self) -> AioConnected:
         connected = AioConnected(self.options)
+        connected.requests.on_moved = partial(self._has_moved, connected)
         connected.link = await aiolinks.connect(self.options, connected)
         try:
             connected.post(connected.requests.hello())

@@ -12,21 +12,17 @@ import time
 
 from .. import wire
 from ..errors import LeaseLost
-from ..messages import Message, Request, Welcome
+from ..messages import Bye, Message, Request, Welcome
 from .aiolinks import AioLink
 from .inbox import Inbox
 from .options import Options
 from .pending import Pending
-from .requests import HeldLease, LostLink, Requests, not_answered, too_large
+from .requests import HeldLease, LostLink, Requests, Unsent, not_answered, too_large
 
 SWEEP_SECONDS = 0.5
 """How often it is looked whether somebody has waited too long for an answer."""
 
 NEVER = float("inf")
-
-
-class Unsent(Exception):
-    """Nothing of the request was sent: it may be tried again."""
 
 
 class AioConnected:
@@ -52,6 +48,11 @@ class AioConnected:
         """Whether this link is this process's, and not lost."""
         return self.requests.lost is None and self._pid == os.getpid()
 
+    @property
+    def is_for_new(self) -> bool:
+        """Whether what is new may go by this link."""
+        return self.is_current and not self.requests.moved
+
     # --- out ----------------------------------------------------------------------------------------------
 
     def begin(self, request: Request, patience: float | None) -> Pending:
@@ -67,7 +68,7 @@ class AioConnected:
             self.requests.forget(pending)
             raise
         if self._timer is None:
-            self._watch_the_clock()
+            self.watch_the_clock()
         return pending
 
     def withdraw(self, pending: Pending) -> None:
@@ -161,6 +162,12 @@ class AioConnected:
                 self._timer.cancel()
             self.link.close()
 
+    def leave(self, why: str) -> None:
+        """Say goodbye and end the link."""
+        self.post(Bye())
+        self.flush()
+        self.lost(LostLink(why))
+
     # --- notes --------------------------------------------------------------------------------------------
 
     def hear_no_more(self, inbox: Inbox) -> None:
@@ -188,19 +195,19 @@ class AioConnected:
         """Renew the lease until it is dropped."""
         if self.requests.lost is not None:
             raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
-        self.requests.leases[lease.token.fence] = lease
+        self.requests.hold(lease)
         within = self._beat_interval()
         self._next_beat = min(self._next_beat, time.monotonic() + within)
         if self._timer is not None and within < SWEEP_SECONDS:
             self._timer.cancel()
             self._timer = None
-        self._watch_the_clock()
+        self.watch_the_clock()
 
     def drop(self, lease: HeldLease) -> None:
         """Renew the lease no more."""
         self.requests.leases.pop(lease.token.fence, None)
 
-    def _watch_the_clock(self) -> None:
+    def watch_the_clock(self) -> None:
         """Look now and then whether a lease is to be renewed, or somebody has waited too long."""
         if self._timer is None and self.requests.lost is None:
             self._timer = self.loop.call_later(min(SWEEP_SECONDS, self._beat_interval()), self._tick)
@@ -227,8 +234,10 @@ class AioConnected:
             self.post(self.requests.heartbeat(now))
         if not beats or now >= self._next_beat or self._next_beat == NEVER:
             self._next_beat = now + self._beat_interval() if beats else NEVER
-        if self.requests.leases or self.requests.pending:
-            self._watch_the_clock()
+        if self.requests.moved and self.requests.is_idle:
+            self.leave("nobody needs the link any more")
+        elif self.requests.leases or self.requests.pending or self.requests.moved:
+            self.watch_the_clock()
 
 
 def _wake(pending: Pending) -> None:

@@ -11,11 +11,12 @@ from typing import Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
-from .aioconnected import AioConnected, Unsent
+from .aioconnected import AioConnected
 from .codecs import EncodeRecord
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
+from .requests import Unsent
 from .surroundings import surroundings
 
 Pump = Callable[["Pumping"], Awaitable[None]]

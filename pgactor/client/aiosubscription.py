@@ -78,7 +78,7 @@ class AsyncSubscription(Subscribing):
             if waited and end is not None and now >= end:
                 return None
             connected = self._connected
-            if connected is not None and connected.is_current:
+            if connected is not None and connected.is_for_new:
                 await connected.await_note(self._inbox, None if end is None else max(end - now, POLL_SECONDS))
                 waited = True
             elif self._begun_in and end is not None and self._try_at > end:
@@ -113,8 +113,11 @@ class AsyncSubscription(Subscribing):
         except TimeoutError:
             return False  # another task is still trying
         try:
-            if self._connected is not None and self._connected.is_current:
+            if self._connected is not None and self._connected.is_for_new:
                 return True
+            if self._connected is not None and self._connected.is_current:
+                self._connected.hear_no_more(self._inbox)  # but what the new supervisor's link brings: each note once
+                self._connected = None
             await asyncio.sleep(max(0.0, self._try_at - time.monotonic()))
             try:
                 self._connected = await self._listen(end)

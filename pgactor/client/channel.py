@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 
 from ..errors import ClientClosed, LeaseLost
 from ..messages import Request
@@ -19,7 +20,7 @@ from .connected import Connected
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import HeldLease, LostLink, Requests, encode_frame, not_answered
+from .requests import HeldLease, LostLink, Requests, Unsent, encode_frame, not_answered
 from .surroundings import surroundings
 
 
@@ -37,6 +38,7 @@ class Channel:
     def _start_afresh(self) -> None:
         self._pid = os.getpid()
         self._connected: Connected | None = None
+        self._moved: weakref.WeakSet[Connected] = weakref.WeakSet()  # links that are left when nobody needs them
         self.__dict__.pop("_connecting", None)
 
     def call(self, request: Request, within: Connected | None = None) -> tuple[Pending, Connected]:
@@ -50,16 +52,21 @@ class Channel:
             around.mark(request)
         now = time.monotonic()
         patience = None if request.timeout is None else now + request.timeout + ANSWER_GRACE_SECONDS
-        connected, pending = self._begin(request, now, within)
-        try:
-            connected.wait(pending, patience)
-        except BaseException:
-            connected.withdraw(pending)
-            raise
-        if not pending.done:
-            connected.withdraw(pending)
-            raise not_answered(self.options)
-        return pending, connected
+        timeout = request.timeout
+        while True:
+            connected, pending = self._begin(request, now, within, timeout)
+            try:
+                connected.wait(pending, patience)
+            except BaseException:
+                connected.withdraw(pending)
+                raise
+            if not pending.done:
+                connected.withdraw(pending)
+                raise not_answered(self.options)
+            if not isinstance(pending.error, Unsent):
+                return pending, connected
+            if within is not None:
+                raise LeaseLost("another supervisor has taken over, and this was not run: acquire again")
 
     @property
     def leases(self) -> list[HeldLease]:
@@ -76,19 +83,24 @@ class Channel:
         if self.closed:
             return
         self.closed = True
-        connected = self._connected if self._pid == os.getpid() else None
-        if connected is not None:
+        links = self._current() if self._pid == os.getpid() else []
+        for connected in links:
             connected.close()
 
     def after_fork(self) -> None:
         """In the child: leave the parent's link alone, and start without one."""
-        inherited = self._connected
+        inherited = self._current()
         self._start_afresh()
-        if inherited is not None:
-            inherited.abandon()
+        for connected in inherited:
+            connected.abandon()
 
-    def _begin(self, request: Request, now: float, within: Connected | None) -> tuple[Connected, Pending]:
-        timeout = request.timeout
+    def _current(self) -> list[Connected]:
+        """The link, and those that are left as soon as nobody needs them."""
+        return [*self._moved] if self._connected is None else [*self._moved, self._connected]
+
+    def _begin(
+        self, request: Request, now: float, within: Connected | None, timeout: float | None
+    ) -> tuple[Connected, Pending]:
         limit: Limit | None = None
         known = connected = within or self._connected
         while True:
@@ -115,7 +127,7 @@ class Channel:
         if self._pid != os.getpid():
             self.after_fork()
         connected = self._connected
-        if connected is not None and connected.is_current:
+        if connected is not None and connected.is_for_new:
             return connected
         # Made when first needed, once for all threads: gevent may have patched threading since the import or the
         # fork, and a greenlet that waits for an older lock stops all others, the one that has the lock among them.
@@ -124,7 +136,7 @@ class Channel:
             raise unavailable(self.options, limit, "another thread is still trying")
         try:
             connected = self._connected
-            if connected is None or not connected.is_current:
+            while connected is None or not connected.is_for_new:
                 connected = self._connected = self._try_until(limit)
                 if self.closed:
                     connected.lose(LostLink("the client was closed"))
@@ -161,7 +173,15 @@ class Channel:
         except BaseException:
             link.close()
             raise
-        return Connected(link, requests, requests.welcome)
+        connected = Connected(link, requests, requests.welcome)
+        requests.on_moved = partial(self._has_moved, connected)
+        return connected
+
+    def _has_moved(self, connected: Connected) -> None:
+        """Another supervisor serves the endpoint: what is new goes by another link."""
+        if self._connected is connected:
+            self._connected = None
+        self._moved.add(connected)
 
 
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()

@@ -39,6 +39,11 @@ class Connected:
         """Whether this link is this process's, and not lost."""
         return self._pid == os.getpid() and self.requests.lost is None
 
+    @property
+    def is_for_new(self) -> bool:
+        """Whether what is new may go by this link."""
+        return self.is_current and not self.requests.moved
+
     # --- out ----------------------------------------------------------------------------------------------
 
     def begin(self, request: Request) -> Pending:
@@ -165,6 +170,17 @@ class Connected:
         with self._lock:
             self._reading = False
             self._wake_another()
+        if self.requests.moved:
+            self.leave_if_idle()
+
+    def leave_if_idle(self) -> None:
+        """Another supervisor has taken over: say goodbye and end the link, if nobody needs it."""
+        with self._lock:
+            idle = self.requests.moved and self.requests.is_idle and not self._reading
+        if idle and self.is_current:
+            self._end = LostLink("nobody needs the link any more")
+            self.tell(Bye())
+            self.lose(self._end)
 
     def _wake_another(self) -> None:
         for pending in self.requests.pending.values():
@@ -209,7 +225,7 @@ class Connected:
         with self._lock:
             if self.requests.lost is not None:
                 raise LeaseLost("the link to the supervisor was lost, and the lease with it: acquire again")
-            self.requests.leases[lease.token.fence] = lease
+            self.requests.hold(lease)
         try:
             self._heart.watch(lease.ttl / 3)
         except BaseException:  # no thread can be started: nobody gets the lease, and nobody may renew it

@@ -159,7 +159,11 @@ class Ears:
     def lose(self) -> list[Pending]:
         """The link is lost. Returns who waits for something to come by it."""
         leases = [pending for fence in list(self.leases) for pending in self.lease_ended(fence)]
-        return leases + [pending for inbox in self._all() for pending in inbox.wake()]
+        return leases + self.wake()
+
+    def wake(self) -> list[Pending]:
+        """Something has happened to the link that all who hear channels are to look at. Returns who waits."""
+        return [pending for inbox in self._all() for pending in inbox.wake()]
 
     def _all(self) -> list[Inbox]:
         return list(dict.fromkeys(inbox for inboxes in self._inboxes.values() for inbox in inboxes))

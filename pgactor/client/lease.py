@@ -65,6 +65,8 @@ class Lease(Statements, Copies, Listening):
             if self._connected.is_current:
                 self._connected.drop(self)
                 self._connected.tell(Release(self.token))
+                if self._connected.requests.moved:
+                    self._connected.leave_if_idle()
 
     def terminate(self) -> None:
         """Give the session up at once, with whatever runs in it."""

@@ -7,10 +7,11 @@ caller gave up is dropped; a lease among it is given back.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from .. import wire
-from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, ProtocolError
+from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, PoolClosing, ProtocolError
 from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
@@ -32,6 +33,7 @@ from ..messages import (
 )
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit
 from ..messages.listening import Gap, Notification, Unlisten
+from ..messages.operating import Moved
 from ..messages.pool import StatusReport
 from ..messages.session import Notice, Opened, Prepared, Settings
 from ..messages.unions import FromSupervisor
@@ -54,6 +56,10 @@ class LostLink(ConnectionError):
         self.reason = reason
 
 
+class Unsent(Exception):
+    """The request was not run: it may be sent again, by another link."""
+
+
 class HeldLease(Protocol):
     """A lease as its owner's side holds it."""
 
@@ -72,18 +78,25 @@ class HeldLease(Protocol):
 
 
 class Requests:
-    """The dialogue on one link, from hello to its end."""
+    """The dialogue on one link, from hello to its end.
+
+    moved: another supervisor serves the endpoint now: what is new is for another link. `on_moved` was called then.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.welcome: Welcome | None = None
         self.leases: dict[int, HeldLease] = {}
+        self.granted: set[int] = set()  # fences of leases on their way to their owners
         self.lost: BaseException | None = None
         self.pending: dict[int, Pending] = {}
         self.begun = 0  # how many, and the next one's id
         self.ears = Ears()
         self._waits = 0
         self.epoch = 0
+        self.moved = False
+        self.on_moved: Callable[[], None] = lambda: None
+        self._over = False  # the supervisor is no more: what it has not answered was not run
         self._shapes: dict[int, RowDecoder] = {}
         self._frames = wire.supervisor_frames(max(options.max_frame_bytes, 1024))
 
@@ -110,6 +123,11 @@ class Requests:
         if self.pending.pop(pending.id, None) is None:
             return None
         return Cancel(pending.id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody needs the link for what was begun on it."""
+        return not (self.pending or self.leases or self.granted)
 
     def heartbeat(self, now: float) -> Heartbeat:
         """The renewal of all leases that have not expired, counted from now, when it is sent."""
@@ -180,9 +198,18 @@ class Requests:
             case Failed(id=None):
                 reason = exception(message)
                 raise LostLink(message.message, reason if isinstance(reason, PgactorError) else None)
-            case Done() | Failed() | StatusReport() | Granted() | Prepared() | Opened():
+            case Done() | Failed() | StatusReport() | Prepared() | Opened():
                 pending = self.pending.pop(message.id, None) if message.id is not None else None
                 if pending is not None:
+                    if self.moved and type(message) is Failed and message.code == PoolClosing.code:
+                        pending.error = Unsent(message.message)
+                    else:
+                        pending.reply = message
+                    ended.append(pending)
+            case Granted():
+                pending = self.pending.pop(message.id, None)
+                if pending is not None:
+                    self.granted.add(message.lease.fence)
                     pending.reply = message
                     ended.append(pending)
                 else:
@@ -206,6 +233,14 @@ class Requests:
                 if isinstance(pending, PendingCopy):
                     pending.credit += more
                     ended.append(pending)
+            case Moved(over=over):
+                if not self.moved:
+                    self.moved = True
+                    self.on_moved()
+                    ended += self.ears.wake()
+                if over:
+                    self._over = True
+                    raise LostLink("another supervisor has taken its place")
             case Welcome():
                 self.welcome = message
                 self.epoch = message.epoch
@@ -230,9 +265,15 @@ class Requests:
         else:
             pending.parts += rows
 
-    @staticmethod
-    def unwanted(reply: Reply) -> list[Release]:
+    def hold(self, lease: HeldLease) -> None:
+        """The lease has come to its owner."""
+        self.granted.discard(lease.token.fence)
+        self.leases[lease.token.fence] = lease
+
+    def unwanted(self, reply: Reply) -> list[Release]:
         """What to give back of a reply that nobody takes."""
+        if isinstance(reply, Granted):
+            self.granted.discard(reply.lease.fence)
         return [Release(reply.lease)] if isinstance(reply, Granted) else []
 
     def lose(self, cause: BaseException) -> list[Pending]:
@@ -241,7 +282,10 @@ class Requests:
         ended = list(self.pending.values())
         self.pending.clear()
         for pending in ended:
-            if pending.reply is None and pending.error is None:
+            if pending.reply is None and pending.error is None and self._over:
+                copies = isinstance(pending, PendingCopy)
+                pending.error = LeaseLost(f"the lease has ended: {cause}") if copies else Unsent(str(cause))
+            elif pending.reply is None and pending.error is None:
                 pending.error = OutcomeUnknown(
                     f"the link to the supervisor at {self.options.endpoint} was lost before it answered: {cause}; "
                     "the request may have taken effect"

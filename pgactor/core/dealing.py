@@ -40,6 +40,8 @@ class Dealing:
     def move_on(self, now: float, actions: list[Action]) -> None:
         """Bring waiting requests and holders together; open what is missing; wind down when nobody waits."""
         queue = self._queue
+        if self._desk.paused:
+            return
         self._deal(now, actions)
         if queue.sharing.count:
             self.share(now, actions)
@@ -79,7 +81,8 @@ class Dealing:
 
     def may_go(self, now: float, request: Request) -> bool:
         """Whether there is an idle holder for the request, which travels alone."""
-        return len(self.scheduler) > 0 and self.scheduler.may_take(now, request, self._fleet.holders, self._queue)
+        idle = len(self.scheduler) > 0 and not self._desk.paused
+        return idle and self.scheduler.may_take(now, request, self._fleet.holders, self._queue)
 
     def assign(self, now: float, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to the request, which travels alone."""
@@ -95,6 +98,8 @@ class Dealing:
 
         Returns whether some are to travel alone now, as their worker has got a lease since they came.
         """
+        if self._desk.paused:
+            return False
         sharing = self._queue.sharing
         cost = math.inf
         found_alone = False

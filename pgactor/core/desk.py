@@ -15,14 +15,16 @@ from .window import Window
 
 
 class Desk:
-    """The unanswered requests of all workers. queue: those that wait for a backend. closing: no others are taken."""
+    """The unanswered requests of all workers. queue: those that wait for a backend. closing: no others are taken.
+    paused: none of them gets a backend, for the time being."""
 
     def __init__(
         self, settings: PoolSettings, window: Window, deadlines: Deadlines[object], counters: dict[str, int]
     ) -> None:
         self.queue = WaitQueue(window)
         self.closing = False
-        self._settings = settings
+        self.paused = False
+        self.settings = settings
         self._deadlines = deadlines
         self._counters = counters
 
@@ -53,7 +55,7 @@ class Desk:
     def wait(self, now: float, request: Request) -> None:
         """Let the request wait for a backend, as long as it and the pool's settings allow."""
         self.queue.round_of(request).push(request)
-        until, own, deadline = now + self._settings.queue_timeout_seconds, request.queue_deadline, request.deadline
+        until, own, deadline = now + self.settings.queue_timeout_seconds, request.queue_deadline, request.deadline
         if own is not None and own < until:
             until = own
         if deadline is not None and deadline < until:

@@ -20,14 +20,16 @@ from .scheduler import Scheduler
 
 
 class Fleet:
-    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back. shrinking:
-    there are more than max_size yet."""
+    """All holders. winding_down: nothing more will be asked of them; each is retired as it comes back. elsewhere: how
+    many of max_size another supervisor has, while one takes over from the other. shrinking: there are more than there
+    may be yet."""
 
     def __init__(self, settings: PoolSettings, deadlines: Deadlines[object], random: Random) -> None:
         self.settings = settings
         self.generation = 0
         self.winding_down = False
         self.told: tuple[float, str, dict[str, object]] | None = None  # the state that errors tell, and since when
+        self.elsewhere = 0
         self.shrinking = False
         self.holders = [Holder(number) for number in range(settings.max_size)]
         self.scheduler = Scheduler(settings)
@@ -46,11 +48,20 @@ class Fleet:
     def resize(self, now: float, max_size: int, min_size: int | None, actions: list[Action]) -> None:
         """Change the limits. Those that are too many are closed if they are idle or not open yet, else as they come
         back. Raises ValueError for limits that cannot be."""
-        self.settings = self.settings.resized(max_size, min_size)
-        new = [Holder(number) for number in range(len(self.holders), max_size)]
+        self.configure(now, self.settings.resized(max_size, min_size), actions)
+
+    def configure(self, now: float, settings: PoolSettings, actions: list[Action]) -> None:
+        """Go by other settings, as `resize` does by other limits."""
+        self.settings = settings
+        new = [Holder(number) for number in range(len(self.holders), settings.max_size)]
         self.holders += new
         self._vacant[:0] = new[::-1]
-        self.shrinking = self.alive > max_size
+        self.lend(now, self.elsewhere, actions)
+
+    def lend(self, now: float, elsewhere: int, actions: list[Action]) -> None:
+        """Another supervisor has so many of max_size now. What is too many here for that is closed as by `resize`."""
+        self.elsewhere = elsewhere
+        self.shrinking = self.alive > self.limit
         if self.shrinking:
             for holder in self.holders:
                 if holder.state is HolderState.OPENING and self.surplus > 0:
@@ -60,10 +71,15 @@ class Fleet:
                 self.retire(now, holder, actions)
 
     @property
+    def limit(self) -> int:
+        """How many there may be here."""
+        return max(0, self.settings.max_size - self.elsewhere)
+
+    @property
     def surplus(self) -> int:
         """How many holders with a backend that stays, or is to, are too many."""
         closing = sum(holder.state is HolderState.CLOSING for holder in self.holders)
-        return self.alive - closing - self.settings.max_size
+        return self.alive - closing - self.limit
 
     @property
     def alive(self) -> int:
@@ -97,7 +113,7 @@ class Fleet:
 
     def open_more(self, now: float, waiting: int, actions: list[Action]) -> None:
         """Open connections: as many as min_size and the waiting requests need, and as may be opened at once."""
-        room = self.settings.max_size - self.alive
+        room = self.settings.max_size - self.elsewhere - self.alive
         if room <= 0 or (self._is_first and self.opener.opening):
             return
         least = max(self.settings.min_size, self._warming)
@@ -143,7 +159,7 @@ class Fleet:
             return
         self.scheduler.put(holder)
         if holder not in self._deadlines:
-            self._watch_age(now, holder)
+            self.watch_age(now, holder)
 
     def is_due_to_retire(self, now: float, holder: Holder) -> bool:
         """Whether the holder's backend has served its time."""
@@ -190,7 +206,7 @@ class Fleet:
         holder.clear()
         self._vacant.append(holder)
         if self.shrinking:
-            self.shrinking = self.alive > self.settings.max_size
+            self.shrinking = self.alive > self.limit
 
     def aged(self, now: float, holder: Holder, actions: list[Action]) -> None:
         """The holder's timer has come: retire it if it idles for too long or is too old."""
@@ -202,9 +218,10 @@ class Fleet:
             self.scheduler.remove(holder)
             self.retire(now, holder, actions)
         else:
-            self._watch_age(now, holder)
+            self.watch_age(now, holder)
 
-    def _watch_age(self, now: float, holder: Holder) -> None:
+    def watch_age(self, now: float, holder: Holder) -> None:
+        """The holder is idle: look at it again when it may be too old."""
         times = []
         if inactive := self.settings.max_inactive_connection_lifetime:
             due = holder.since + inactive

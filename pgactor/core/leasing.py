@@ -34,8 +34,8 @@ class Leasing:
         epoch: int,
     ) -> None:
         self.table = LeaseTable(epoch)
-        self._max_hold = settings.max_hold_seconds
-        self._warning = settings.lease_warning_seconds
+        self.max_hold = settings.max_hold_seconds
+        self.warning = settings.lease_warning_seconds
         self._fleet = fleet
         self._desk = desk
         self._deadlines = deadlines
@@ -44,15 +44,15 @@ class Leasing:
     def grant(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to whoever asks for a lease."""
         holder.apply(HolderEvent.GRANT, now)
-        lease = self.table.grant(now, holder, request.worker, ttl=request.ttl, max_hold=self._max_hold)
+        lease = self.table.grant(now, holder, request.worker, ttl=request.ttl, max_hold=self.max_hold)
         holder.lease = lease
         holder.leased = True
         holder.last_statement = None
         request.worker.leases[lease.token.fence] = lease
         if isinstance(request.payload, Acquire):
             lease.label, lease.where = request.payload.label[:200], request.payload.where[:300]
-        if self._warning:
-            lease.warn_at = now + self._warning
+        if self.warning:
+            lease.warn_at = now + self.warning
         self._look_again(lease)
         self._counters["leases_granted"] += 1
         self._desk.answer(request)

@@ -27,6 +27,10 @@ class Opener:
         self.not_before = 0.0
         self._random = random
 
+    def configure(self, *, at_once: int, backoff: float, backoff_max: float) -> None:
+        """Go by other limits."""
+        self.at_once, self.backoff, self.backoff_max = at_once, backoff, backoff_max
+
     def may_open(self, now: float) -> bool:
         """Whether another connection may be opened now. While the last attempt failed, one at a time."""
         return now >= self.not_before and self.opening < (1 if self.failures else self.at_once)

@@ -23,6 +23,7 @@ from .fleet import Fleet
 from .holder import Holder
 from .lease import Lease, expired
 from .leasing import Leasing
+from .operating import Operating
 from .request import Request
 from .roster import Roster, Worker
 from .statement import LEAST_SECONDS
@@ -44,6 +45,7 @@ class Pool:
         self.leasing = Leasing(settings, self.fleet, self.desk, self.deadlines, self.counters, epoch=epoch)
         self.dealing = Dealing(self.fleet, self.desk, self.leasing, self.deadlines, self.counters)
         self.connecting = Connecting(self.fleet, self.desk, self.leasing, self.dealing, self.counters)
+        self.operating = Operating(self)
         self.holders = self.fleet.holders
         self.scheduler = self.fleet.scheduler
         self.leases = self.leasing.table
@@ -97,14 +99,15 @@ class Pool:
             if seconds is not None and seconds < self.settings.pipeline_short_seconds:
                 request.shares = True
                 request.cost = seconds if seconds > LEAST_SECONDS else LEAST_SECONDS  # noqa: FURB136  # a call would cost more
-                if not (self.queue.sharing.count or desk.closing) and self.window.is_open(request.worker):
+                held_up = self.queue.sharing.count or desk.closing or desk.paused
+                if not held_up and self.window.is_open(request.worker):
                     holder = self.scheduler.join(now, request)
                     if holder is not None:
                         self.fleet.send(now, holder, request, actions)
                         return
         if desk.closing:
             desk.refuse(request, PoolClosing("the supervisor is shutting down; try again shortly"), actions)
-        elif self.fleet.refuses(now):
+        elif self.fleet.refuses(now) and not desk.paused:
             self.dealing.refuse_unavailable(now, request, actions)
         elif not (request.shares or self.queue.round_of(request).count) and self.dealing.may_go(now, request):
             self.dealing.assign(now, request, actions)
@@ -113,7 +116,7 @@ class Pool:
             desk.refuse(request, report.queue_full(self.fleet, len(self.queue), now), actions)
         else:
             desk.wait(now, request)
-            if request.shares:  # there is no room, for it or for those before it: no need to look again
+            if request.shares and not desk.paused:  # no room, for it or for those before it: no need to look again
                 self.fleet.open_more(now, self.queue.count, actions)
             else:
                 self.dealing.move_on(now, actions)
@@ -277,15 +280,14 @@ class Pool:
         """
         actions: list[Action] = []
         self.fleet.resize(now, max_size, min_size, actions)
-        self.settings = self.fleet.settings
-        self.window.most = self.settings.most_in_flight
-        self.dealing.move_on(now, actions)
+        self.operating.configured(now, actions)
         return actions
 
     def drain(self, now: float) -> list[Action]:
         """Take no new requests; let those that are here end, then close every connection."""
         actions: list[Action] = []
         self.desk.closing = True
+        self.desk.paused = False
         self.dealing.move_on(now, actions)
         return actions
 
@@ -293,6 +295,7 @@ class Pool:
         """End everything now: requests are refused, leases ended, connections closed."""
         actions: list[Action] = []
         self.desk.closing = True
+        self.desk.paused = False
         self.fleet.winding_down = True
         for request in self.queue.clear():
             self.desk.refuse(request, PoolClosing("the supervisor is shutting down; it was not run"), actions)

@@ -139,6 +139,7 @@ def status(pool: Pool, now: float) -> PoolStatus:
         max_queries=pool.settings.max_queries,
         max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
         leases=_leases(pool.fleet, now),
+        paused=pool.desk.paused,
     )
 
 

@@ -13,6 +13,7 @@ session.py    what else a lease's session does
 copying.py    COPY
 listening.py  LISTEN and what comes of it
 pool.py       the pool's state, and what changes it
+operating.py  what an operator asks of a supervisor, and one supervisor of another
 unions.py     which messages may come where
 """
 

@@ -25,7 +25,7 @@ class PoolStatus(msgspec.Struct):
     pool: its name. pools: the names of all pools that the supervisor has now. init_size, max_queries,
     max_inactive_connection_lifetime: settings, beside min_size and max_size. faults: how many unexpected errors the
     supervisor has met and logged. stalls: how often its event loop stood still for longer than stall_seconds;
-    last_stall: for how long, and where, in words.
+    last_stall: for how long, and where, in words. paused: whether no request gets a connection, by `Pause`.
     """
 
     version: str
@@ -54,6 +54,7 @@ class PoolStatus(msgspec.Struct):
     stalls: int = 0
     longest_stall_seconds: float = 0.0
     last_stall: str = ""
+    paused: bool = False
 
     @property
     def available(self) -> int:

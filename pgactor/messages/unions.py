@@ -25,6 +25,7 @@ from ..messages import (
 )
 from .copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from .listening import Gap, Listen, Notification, Unlisten
+from .operating import Drain, Held, Moved, Pause, Resume, TakenOver, TakeOver
 from .pool import Expire, Resize, SetConnectArgs, Status, StatusReport
 from .session import (
     CloseCursor,
@@ -82,6 +83,11 @@ FromWorker = (
     | EndOfChunks
     | Credit
     | Bye
+    | Pause
+    | Resume
+    | Drain
+    | TakeOver
+    | TakenOver
 )
 """Whatever a worker may send."""
 
@@ -103,5 +109,7 @@ FromSupervisor = (
     | Settings
     | Chunk
     | Credit
+    | Moved
+    | Held
 )
 """Whatever a supervisor may send."""

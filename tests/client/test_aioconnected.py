@@ -8,9 +8,9 @@ import pytest
 
 from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
-from pgactor.client.aioconnected import SWEEP_SECONDS, Unsent
+from pgactor.client.aioconnected import SWEEP_SECONDS
 from pgactor.client.options import ANSWER_GRACE_SECONDS
-from pgactor.client.requests import LostLink
+from pgactor.client.requests import LostLink, Unsent
 from pgactor.errors import (
     LeaseLost,
     MessageTooLarge,

@@ -95,6 +95,8 @@ class Walk:
             self.a_backend_is_lost,
             self.a_late_report_comes,
             self.the_pool_is_resized,
+            *[self.the_pool_is_paused_or_goes_on] * 2,
+            self.another_supervisor_has_some,
             self.the_database_comes_or_goes,
         ]
 
@@ -380,11 +382,27 @@ class Walk:
         self.bench.resize(max_size, min_size)
         return f"to {min_size}, {max_size}"
 
+    def the_pool_is_paused_or_goes_on(self) -> str:
+        if self.chance(0.2):
+            self.bench.pause()
+            return "paused"
+        self.bench.resume()
+        return ""
+
+    def another_supervisor_has_some(self) -> str:
+        if self.chance(0.6):
+            return ""
+        elsewhere = self.random.randint(0, self.bench.settings.max_size) if self.chance(0.5) else 0
+        self.bench.lend(elsewhere)
+        return f"{elsewhere}"
+
     # --- the end --------------------------------------------------------------------------------------------
 
     def quiesce(self) -> None:
         """Everybody comes to an end: owners release, statements end, orders are carried out, time passes."""
         bench = self.bench
+        bench.resume()
+        bench.lend(0)
         for _ in range(200):
             for lease in bench.pool.leases.all():
                 bench.release(lease)
