@@ -91,11 +91,10 @@ class Copies:
 
 
 class Pumping:
-    """One copy under way. until: when its time is over, by the monotonic clock. encode: the codecs'
-    work on each record."""
+    """One copy under way. until: when its time is over, by the monotonic clock. encode: of records."""
 
     def __init__(
-        self, connected: Connected, pending: PendingCopy, until: float | None, encode: EncodeRecord | None = None
+        self, connected: Connected, pending: PendingCopy, until: float | None, encode: EncodeRecord | None
     ) -> None:
         self.pending = pending
         self.encode = encode
@@ -164,8 +163,7 @@ class Pumping:
 def run_copy(
     connected: Connected, request: CopyOut | CopyIn, pump: Pump, encode: EncodeRecord | None = None
 ) -> PendingCopy:
-    """Run the copy to its end. Raises what its sink or source raises; then it is undone. encode: the codecs' work on
-    each record."""
+    """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
     if not connected.is_current:
         raise copying.link_lost()
     if (around := surroundings.get()) is not None:
