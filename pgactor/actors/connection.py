@@ -73,6 +73,11 @@ class Connection(asyncio.Protocol):
         self.transport = None
         self._session.take_back()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether no more is read, until `resume`."""
+        return self._is_held
+
     def hold(self) -> None:
         """Read no more, for there is no room for what is read, until `resume`."""
         if self.transport is not None and not self._is_held:

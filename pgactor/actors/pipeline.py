@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 _CANCELED = "57014"
 
+HELD_SECONDS = 0.05
+"""How often it is looked whether others have come to stand behind such a worker's statement."""
+
 GATHERED_BYTES = 32 * 1024 * 1024
 """So much may be unsent to a worker that does not read, before those whose statements stand behind its own wait."""
 
@@ -214,6 +217,15 @@ class Pipeline:
             has_room = self._reports.part(head, head.work[0].shape, part, self._connection.resume)
             if not has_room and not self._may_gather_for(head):
                 self._connection.hold()
+                self._loop.call_later(HELD_SECONDS, self._look_again, head)
+
+    def _look_again(self, head: Request) -> None:
+        """Others may have come to stand behind it since nothing more is read for it."""
+        if self._connection.is_held and self._flight.is_first(head):
+            if self._may_gather_for(head):
+                self._connection.resume()
+            else:
+                self._loop.call_later(HELD_SECONDS, self._look_again, head)
 
     def _may_gather_for(self, head: Request) -> bool:
         """Whether more may be read for a worker that does not read as quickly, since other workers' statements stand

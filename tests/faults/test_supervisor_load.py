@@ -20,6 +20,7 @@ from pgactor.actors import litter, peer
 from pgactor.actors.session import Session
 from pgactor.actors.supervisor import GC_THRESHOLD
 from pgactor.client.aiolinks import IpcLink
+from pgactor.core import scheduler
 from tests.endtoend.processes import Worker, state_of
 from tests.faults.inprocess import in_process
 from tests.supervising import StartSupervisor, until
@@ -135,8 +136,9 @@ def test_a_reader_that_does_not_read_is_bounded_then_disconnected_and_nobody_els
 
 
 async def test_those_whose_statements_stand_behind_one_that_does_not_read_are_not_kept_waiting(
-    dsn: str, short_tmp: Path
+    dsn: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scheduler, "GATHERED_SECONDS", 60.0)  # or, on a busy machine, none would stand behind another
     sql = "select repeat('x', 1000) as x from generate_series(1, $1::int)"
     sharing = {"max_size": 1, "pipeline_short_seconds": 1.0, "pipeline_stall_seconds": 5.0}
     async with in_process(dsn, short_tmp, pool=sharing) as supervisor:
