@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.endtoend.deployed import ACCOUNTS, IN_EACH, ROOT, Traffic
+from tests.endtoend.deployed import ACCOUNTS, IN_EACH, ROOT, Traffic, call
 from tests.supervising import until
 
 MAX_SIZE = 6
@@ -34,10 +34,10 @@ for number in range(int(sys.argv[1])):
 class Compose:
     """`docker compose` with a project of its own."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.command = ["docker", "compose", "--project-name", f"pgactor-test-{os.getpid()}"]
         self.folder = folder
-        self.variables = {**os.environ, "WEB_PORTS": "0", "PGACTOR_MAX_SIZE": str(MAX_SIZE), **variables}
+        self.variables = {**os.environ, "WEB_PORTS": "0", "WEB_TCP_PORTS": "0", "PGACTOR_MAX_SIZE": str(MAX_SIZE)}
 
     def run(self, *arguments: str, seconds: float = 300) -> str:
         """Its output. Fails with all that it printed if it fails."""
@@ -52,15 +52,19 @@ class Compose:
         assert done.returncode == 0, f"docker compose {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def up(self, *services: str) -> None:
+        """Have these, or all, built, started and healthy."""
+        self.run("up", "--build", "--wait", "--wait-timeout", "170", *services, seconds=400)
+
     def sql(self, query: str) -> str:
         """What PostgreSQL answers, beside the pool."""
         psql = ("psql", "--username=app", "--no-align", "--tuples-only", "--command", query)
         return self.run("exec", "-T", "postgres", *psql).strip()
 
-    def ports(self, number: int) -> list[int]:
+    def ports(self, number: int, service: str = "web") -> list[int]:
         """Where the web containers are, on this machine."""
         return [
-            int(self.run("port", "--index", str(each + 1), "web", "8000").rpartition(":")[2])
+            int(self.run("port", "--index", str(each + 1), service, "8000").rpartition(":")[2])
             for each in range(number)
         ]
 
@@ -106,14 +110,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compose(checkout: Path) -> Iterator[Compose]:
-    """The services, up and healthy."""
+    """A project of its own, which is gone afterwards."""
     compose = Compose(checkout)
     try:
-        compose.run("up", "--build", "--wait", "--wait-timeout", "170", seconds=400)
         yield compose
     finally:
         subprocess.run(
-            [*compose.command, "down", "--volumes", "--rmi", "local", "--timeout", "5"],
+            [*compose.command, "--profile", "tcp", "down", "--volumes", "--rmi", "local", "--timeout", "5"],
             cwd=checkout,
             env=compose.variables,
             capture_output=True,
@@ -123,6 +126,7 @@ def compose(checkout: Path) -> Iterator[Compose]:
 
 @pytest.mark.timeout(600)
 def test_web_and_tasks_are_scaled_without_an_error_or_another_connection(compose: Compose) -> None:
+    compose.up()
     users = {name: compose.run("exec", "-T", name, "id", "-un").strip() for name in ("supervisor", "web", "tasks")}
     assert users == {"supervisor": "supervisor", "web": "web", "tasks": "tasks"}
     highest = 0
@@ -148,3 +152,15 @@ def test_web_and_tasks_are_scaled_without_an_error_or_another_connection(compose
     log = compose.run("logs", "tasks")
     assert " raised " not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.timeout(600)
+def test_workers_without_the_volume_have_keys(compose: Compose) -> None:
+    compose.up("web-tcp")
+    (port,) = compose.ports(1, "web-tcp")
+    assert call(port, "GET", "/accounts/5") == (200, {"id": 5, "owner": "owner 5", "balance": IN_EACH})
+    status = json.loads(compose.run("exec", "-T", "supervisor-tcp", "pgactor", "status", "--json"))
+    assert "tcp" in {each["road"] for each in status["workers"]}
+    without = ("exec", "-T", "--env", "PGACTOR_KEY=", "--env", "PGACTOR_SERVER_KEY=", "web-tcp", "pgactor", "status")
+    with pytest.raises(AssertionError, match="SupervisorUnavailable"):
+        compose.run(*without)

@@ -75,7 +75,7 @@ def test_no_request_fails_but_those_of_a_killed_worker(
     program = serve(kind, supervisor.ipc, short_tmp, port=port, max_requests=40)
     try:
         until(lambda: is_up(port), seconds=30)
-        with Traffic([port]) as traffic:
+        with Traffic([port], repeats=kind == "uvicorn") as traffic:
             first = web_workers(supervisor.ipc)
             until(lambda: not first & web_workers(supervisor.ipc), seconds=30)  # recycled: they had their requests
 
