@@ -40,14 +40,16 @@ class Dealing:
     def move_on(self, now: float, actions: list[Action]) -> None:
         """Bring waiting requests and holders together; open what is missing; wind down when nobody waits."""
         queue = self._queue
-        if self._desk.paused:
-            return
-        self._deal(now, actions)
-        if queue.sharing.count:
-            self.share(now, actions)
-            self._deal(now, actions)  # some may be no more, or are to travel alone
+        paused = self._desk.paused
+        if not paused:
+            self._deal(now, actions)
+            if queue.sharing.count:
+                self.share(now, actions)
+                self._deal(now, actions)  # some may be no more, or are to travel alone
         if queue.leases.count:
             self._end_deadlock(now, actions)
+        if paused:
+            return
         if self._desk.closing and not len(queue):
             self._fleet.wind_down(now, actions)
             return
