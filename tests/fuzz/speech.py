@@ -13,6 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from pgactor.messages import Request
+from pgactor.messages.operating import OperatorRequest, TakenOver
 from pgactor.messages.unions import FromWorker
 from protocols import cases
 
@@ -22,8 +23,11 @@ TWICE = 10
 EPOCH_NOW = 0
 """Stands for the epoch that the supervisor lives in."""
 
+OPERATORS = (*typing.get_args(OperatorRequest), TakenOver)
+"""What ends a supervisor, or stops it, has tests of its own."""
+
 KINDS: dict[str, type[msgspec.Struct]] = {
-    str(struct.__struct_config__.tag): struct for struct in typing.get_args(FromWorker)
+    str(struct.__struct_config__.tag): struct for struct in typing.get_args(FromWorker) if struct not in OPERATORS
 }
 
 SQL = [
@@ -85,6 +89,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "ttl": st.sampled_from([None, 0.05, 1.0, 1e300]),
     "version": st.just(1),
     "label": st.text(max_size=5),
+    "where": st.text(max_size=5),
+    "holds": st.lists(tokens, max_size=2),
     "pid": st.integers(-1, 2**64 - 1),
     "library": st.just(""),
     "max_frame_bytes": st.sampled_from([-1, 0, 1024, 2**62]),

@@ -41,9 +41,9 @@ REPLIES = [
 PASSING = [
     message
     for message in said(cases.FROM_SUPERVISOR, *typing.get_args(FromSupervisor))
-    if not isinstance(message, (*TAKEN, Welcome, LeaseEnded))
+    if not isinstance(message, (*TAKEN, Welcome, LeaseEnded)) and not getattr(message, "over", False)
 ]
-"""What answers nothing: parts, chunks and credits too, which name a request."""
+"""What answers nothing, and ends nothing: parts, chunks and credits too, which name a request."""
 
 
 def dialogue() -> tuple[Requests, list[Pending]]:
