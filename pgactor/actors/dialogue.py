@@ -112,7 +112,6 @@ class Dialogue:
         self._settings = settings
         self._resets = settings.pool.resets_always
         self._limits = Limits(settings.pool)
-        self._most_requests = self._limits.requests
         self._lane = lane
         self._listener = listener
         self._do = do
@@ -141,6 +140,7 @@ class Dialogue:
     def configure(self, settings: Settings) -> None:
         """Go by other settings."""
         self._settings = settings
+        self._limits.configure(settings.pool)
 
     def frame(self, peer: Peer, frame: bytes) -> None:
         """A frame of messages from a worker."""
@@ -202,7 +202,7 @@ class Dialogue:
                     worker.heard_at = now
                     if message.epoch != self.pool.epoch:
                         peer.send(failed(message.id, _other_life()))
-                    elif len(worker.requests) >= self._most_requests:
+                    elif len(worker.requests) >= self._limits.requests:
                         peer.send(failed(message.id, self._limits.too_many_requests()))
                     else:
                         self._statement(now, worker, message, actions)
@@ -282,7 +282,7 @@ class Dialogue:
         if isinstance(message, AnyRequest) and message.epoch != self.pool.epoch:
             peer.send(failed(message.id, _other_life()))
             return
-        if isinstance(message, AnyRequest) and len(worker.requests) >= self._most_requests:
+        if isinstance(message, AnyRequest) and len(worker.requests) >= self._limits.requests:
             peer.send(failed(message.id, self._limits.too_many_requests()))
             return
         match message:

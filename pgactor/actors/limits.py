@@ -39,10 +39,14 @@ class Limits:
     """The limits of each worker of a pool. requests: how many may be unanswered."""
 
     def __init__(self, settings: PoolSettings) -> None:
+        self._held: WeakKeyDictionary[Peer, _Held] = WeakKeyDictionary()
+        self.configure(settings)
+
+    def configure(self, settings: PoolSettings) -> None:
+        """Go by other settings. What is over already stays."""
         self.requests = settings.max_requests_per_worker or sys.maxsize
         self._bytes = settings.max_bytes_per_worker or sys.maxsize
         self._leases = settings.max_leases_per_worker or sys.maxsize
-        self._held: WeakKeyDictionary[Peer, _Held] = WeakKeyDictionary()
 
     def too_many_requests(self) -> QueueFull:
         """The refusal of a request."""

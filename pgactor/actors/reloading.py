@@ -34,7 +34,11 @@ POOL_KEYS = frozenset(
         "reopen_backoff_max_seconds",
         "database_grace_seconds",
         "reset_timeout_seconds",
+        "lease_warning_seconds",
         "worker_window",
+        "max_requests_per_worker",
+        "max_bytes_per_worker",
+        "max_leases_per_worker",
         "workers_may_administer",
     }
 )

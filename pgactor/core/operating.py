@@ -55,6 +55,7 @@ class Operating:
         pool, fleet = self._pool, self._pool.fleet
         pool.desk.settings = settings
         pool.leasing.max_hold = settings.max_hold_seconds
+        pool.leasing.warning = settings.lease_warning_seconds
         fleet.opener.configure(
             at_once=settings.opens_at_once,
             backoff=settings.reopen_backoff_seconds,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pgactor import AsyncClient, Client, NotPermitted, PoolClosing, PoolTimeout
+from pgactor import AsyncClient, Client, NotPermitted, PoolClosing, PoolTimeout, QueueFull
 from pgactor.client import operator
 from tests.endtoend.processes import ask, environment
 from tests.supervising import StartSupervisor, SupervisorProcess, until
@@ -167,6 +167,20 @@ def test_sighup_changes_sizes_limits_and_credentials_and_names_what_it_cannot(
     finally:
         supervisor.stop()
         ask(dsn, f"drop role {role}")
+
+
+def test_sighup_changes_what_one_worker_may_have(start_supervisor: StartSupervisor) -> None:
+    supervisor = start_supervisor(max_size=3)
+    path = config_of(supervisor)
+    with Client(supervisor.ipc) as client:
+        held = [client.acquire(), client.acquire()]
+        path.write_text(path.read_text().replace("[pool]", "[pool]\nmax_leases_per_worker = 2", 1))
+        reload(supervisor, "pool.max_leases_per_worker 0 -> 2")
+        with pytest.raises(QueueFull, match="max_leases_per_worker"):
+            client.acquire()
+        for lease in held:
+            lease.release()
+        client.acquire().release()
 
 
 def test_a_broken_file_is_refused_as_a_whole(start_supervisor: StartSupervisor) -> None:
