@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -23,6 +24,9 @@ from .failures import failed
 from .peer import ENOUGH_BYTES, Frames, Peer
 
 log = logging.getLogger("pgactor.gateway")
+
+LONGEST_PATH = 107 if sys.platform == "linux" else 103
+"""How many bytes a socket's path may have."""
 
 
 class IpcPeer(Peer, asyncio.Protocol):
@@ -133,6 +137,8 @@ class IpcGateway:
 
         self._accept = accept
         try:
+            if len(os.fsencode(self.path)) > LONGEST_PATH:  # workers could not connect to it
+                raise OSError(f"the path is too long, by {len(os.fsencode(self.path)) - LONGEST_PATH} bytes")
             if not self.path.parent.exists():
                 self.path.parent.mkdir(mode=0o700, parents=True)
                 self._share(self.path.parent, 0o750)

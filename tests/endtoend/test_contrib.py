@@ -108,8 +108,10 @@ def test_a_flask_request_is_named_by_its_route() -> None:
     app.register_error_handler(404, lambda error: (flask.jsonify(pgactor.label.get()), 404))
     app.wsgi_app = wsgi.Labelled(app.wsgi_app, route=wsgi.flask_route(app))  # type: ignore[method-assign]
     client = app.test_client()
-    assert client.get("/users/7").json == "GET /users/<int:number>"
-    assert client.get("/nowhere").json == "GET /nowhere"
+    for path, label in (("/users/7", "GET /users/<int:number>"), ("/nowhere", "GET /nowhere")):
+        with client.get(path) as response:  # a server closes it, too, when it has sent it
+            assert response.json == label
+    assert seen() == ("", None)
 
 
 def test_what_a_request_waited_for_a_worker_counts() -> None:

@@ -69,7 +69,7 @@ def test_a_signal_lets_work_in_progress_end_well_and_refuses_new_work(
         transaction = lease.transaction()
         transaction.start()
         lease.execute(f"update {table} set value = 1 where id = 1")
-        running = threads.submit(client.fetchval, f"select pg_sleep(0.5), 5 from {table}", column=1)
+        running = threads.submit(client.fetchval, f"select pg_sleep(1), 5 from {table}", column=1)
         until(lambda: client.status().busy == 1)
 
         supervisor.process.send_signal(number)
@@ -340,8 +340,8 @@ def test_the_service_manager_is_told_that_it_is_ready_and_that_it_stops(
         manager.settimeout(20)
         supervisor = start_supervisor(environment={"NOTIFY_SOCKET": f"@{name}" if abstract else name})
         said = manager.recv(4096).decode().splitlines()
-        assert said[0] == "READY=1"
-        assert supervisor.ipc in said[1]
+        assert said[:2] == ["READY=1", f"MAINPID={supervisor.pid}"]
+        assert supervisor.ipc in said[2]
         assert supervisor.stop() == 0
         assert manager.recv(4096).decode().splitlines()[0] == "STOPPING=1"
 

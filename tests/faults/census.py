@@ -32,8 +32,8 @@ OF_BACKENDS = {"Pipeline", "Reply", "Reader", "Flight", "Cancelling", "Connectio
 class KeptPools(pools.Pools):
     """The supervisor's pools, where they can be found."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         KEPT.append(self)
 
 
