@@ -1,8 +1,9 @@
 # Everything runs in .venv, which the first target makes; nothing else is needed but Python 3.11+ and make.
 PYTHON ?= python3
+PROCESSES ?= 3  # many tests wait: more than two even on two processors
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST := $(BIN)/pytest --quiet --numprocesses=auto --maxprocesses=4 --dist=loadgroup
+PYTEST := $(BIN)/pytest --quiet --numprocesses=$(PROCESSES) --dist=loadgroup
 CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_values.py test_session_effects.py \
 	test_types_looked_up.py test_lost_names.py
 HAVE_NO_LANE := test_copy.py test_listen.py test_named_pools.py test_hooks.py test_sync_connection.py
