@@ -20,8 +20,8 @@ ASLEEP_SECONDS = 100e-6
 """A loop that was away for so long between two turns had nothing to do."""
 
 KEPT_FROM_LOOKING_SECONDS = 40e-6
-"""When there is nothing to do the loop looks every few microseconds. If so many lie between two looks, another process
-has had the processor."""
+"""When there is nothing to do the loop looks every few microseconds. If so many lie between two looks, another
+process has had the processor."""
 GIVEN_WAY_SECONDS = 0.005
 """How long the loop then sleeps like anybody."""
 
