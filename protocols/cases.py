@@ -45,6 +45,7 @@ from pgactor.messages import (
     Welcome,
 )
 from pgactor.messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from pgactor.messages.histogram import Histogram
 from pgactor.messages.listening import Gap, Listen, Notification, Unlisten
 from pgactor.messages.pool import (
     Expire,
@@ -53,6 +54,7 @@ from pgactor.messages.pool import (
     PoolStatus,
     Resize,
     SetConnectArgs,
+    StatementStatus,
     Status,
     StatusReport,
     WorkerStatus,
@@ -367,6 +369,10 @@ STATUS = PoolStatus(
             False,
         )
     ],
+    oldest_waiting_seconds=0.25,
+    errors={"UniqueViolationError": 1},
+    histograms={"wait": Histogram([0.001, 0.002], [5, 1, 1], 0.25)},
+    slowest=[StatementStatus("select 1", 5, 0.0002, 0.001)],
 )
 
 FROM_SUPERVISOR = (

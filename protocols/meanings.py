@@ -536,6 +536,32 @@ STRUCTS: dict[str, Meaning] = {
             "stalls": "How often its event loop stood still.",
             "longest_stall_seconds": "For how long at most.",
             "last_stall": "For how long the last time, and where, in words.",
+            "oldest_waiting_seconds": "For how long the oldest of those waits that are first of their worker.",
+            "errors": "How often each class of error was the answer to a request, by its name.",
+            "histograms": "By name. In seconds: `wait` for a connection, `service` from then on, `total`, `lease` "
+            "(how long it was held), `lag` of the supervisor's event loop. In statements: `depth`, how many were in "
+            "flight on a connection when some were answered. More may come.",
+            "slowest": "The statements that took the most time, all their runs together or one of them.",
+        },
+    ),
+    "Histogram": Meaning(
+        "",
+        "How many of what was measured were how large. A map.",
+        fields={
+            "bounds": "The upper bounds of the buckets, each included.",
+            "counts": "How many are in each bucket; one more than there are bounds, for those larger than all.",
+            "total": "All that was measured, added up.",
+        },
+    ),
+    "StatementStatus": Meaning(
+        "",
+        "One statement. A map.",
+        fields={
+            "statement": "Its text, shortened.",
+            "count": "How often it has run.",
+            "mean_seconds": "How long it kept a connection, on average; of those that were answered together, each "
+            "an equal part.",
+            "max_seconds": "The same, at most.",
         },
     ),
     "LeaseStatus": Meaning(

@@ -278,6 +278,7 @@ class Conductor:
     def came_back(self, backend: Backend, requests: list[Request]) -> None:
         actions: list[Action] = []
         self.pool.counters["statements_pipelined"] += len(requests)
+        self.pool.metrics.moment = self._lane.turn.began
         self.pool.came_back(self._loop.time(), backend.holder, backend.incarnation, requests, actions)
         self._do(actions)
 
@@ -286,6 +287,7 @@ class Conductor:
 
     def finished(self, backend: Backend, request: Request, touched: bool) -> None:
         now = self._loop.time()
+        self.pool.metrics.moment = time.monotonic()
         if request.kind is not Kind.LEASE:
             self.pool.counters["statements_in_session"] += 1
         self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
@@ -359,7 +361,7 @@ class Conductor:
                 else:
                     self._do([Grant(request, lease, is_set_up=True)])
             case Grant(request, lease):
-                waited = lease.granted_at - request.since
+                waited = max(0.0, lease.granted_at - request.since)
                 tenancy = self._backends[lease.holder].let(lease)
                 granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
                 granted.server_version = tenancy.server_version

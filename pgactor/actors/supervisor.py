@@ -76,6 +76,7 @@ class Supervisor:
         status.stalls = self._stalls.count
         status.longest_stall_seconds = round(self._stalls.longest_seconds, 3)
         status.last_stall = self._stalls.last
+        status.histograms["lag"] = self._stalls.lags.seconds()
 
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""

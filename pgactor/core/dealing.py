@@ -14,6 +14,7 @@ from .desk import Desk
 from .fleet import Fleet
 from .holder import Holder, HolderEvent
 from .leasing import Leasing
+from .metrics import Metrics
 from .request import Kind, Request
 
 
@@ -27,6 +28,7 @@ class Dealing:
         leasing: Leasing,
         deadlines: Deadlines[object],
         counters: dict[str, int],
+        metrics: Metrics,
     ) -> None:
         self.scheduler = fleet.scheduler
         self._fleet = fleet
@@ -35,6 +37,7 @@ class Dealing:
         self._leasing = leasing
         self._deadlines = deadlines
         self._counters = counters
+        self._metrics = metrics
         self._look_again_at = math.inf
 
     def move_on(self, now: float, actions: list[Action]) -> None:
@@ -117,6 +120,7 @@ class Dealing:
             if holder is None:
                 break
             sharing.serve(request)
+            self._metrics.sent(now, request)
             self._fleet.send(now, holder, request, actions)
         return found_alone
 
@@ -128,6 +132,7 @@ class Dealing:
         actions: list[Action] = []
         if self._fleet.is_stale(holder, incarnation) or request not in holder.flight:
             return actions
+        self._metrics.finished(now, request)
         self.came_back(now, holder, request)
         if request.kind is Kind.LEASE:
             self._tested(now, holder, request, actions)
@@ -211,6 +216,7 @@ class Dealing:
                     break
                 if self.may_go(now, request):
                     waiting.serve(request)
+                    self._metrics.sent(now, request)
                     self.assign(now, request, actions)
                     break
             else:

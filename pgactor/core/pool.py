@@ -23,6 +23,7 @@ from .fleet import Fleet
 from .holder import Holder
 from .lease import Lease, expired
 from .leasing import Leasing
+from .metrics import Metrics
 from .request import Request
 from .roster import Roster, Worker
 from .statement import LEAST_SECONDS
@@ -39,10 +40,13 @@ class Pool:
         self.roster = Roster()
         self.deadlines: Deadlines[object] = Deadlines()
         self.counters = dict.fromkeys(report.COUNTERS, 0)
+        self.metrics = Metrics()
         self.fleet = Fleet(settings, self.deadlines, random)
         self.desk = Desk(settings, self.fleet.scheduler.window, self.deadlines, self.counters)
-        self.leasing = Leasing(settings, self.fleet, self.desk, self.deadlines, self.counters, epoch=epoch)
-        self.dealing = Dealing(self.fleet, self.desk, self.leasing, self.deadlines, self.counters)
+        self.leasing = Leasing(
+            settings, self.fleet, self.desk, self.deadlines, self.counters, self.metrics, epoch=epoch
+        )
+        self.dealing = Dealing(self.fleet, self.desk, self.leasing, self.deadlines, self.counters, self.metrics)
         self.connecting = Connecting(self.fleet, self.desk, self.leasing, self.dealing, self.counters)
         self.holders = self.fleet.holders
         self.scheduler = self.fleet.scheduler
@@ -184,6 +188,7 @@ class Pool:
         """The requests, sent to the holder one behind the other, have been answered and left nothing behind."""
         if self.fleet.is_stale(holder, incarnation):
             return
+        self.metrics.came_back(now, len(holder.flight), requests)
         came_back, unparked = self.dealing.came_back, False
         for request in requests:
             unparked |= came_back(now, holder, request)

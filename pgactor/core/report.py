@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DatabaseUnavailable, PoolDeadlock, PoolTimeout, QueueFull
-from ..messages.pool import HolderStatus, LeaseStatus, PoolStatus, WorkerStatus
+from ..messages.pool import HolderStatus, LeaseStatus, PoolStatus, StatementStatus, WorkerStatus
 from ..version import __version__
 from .deadlock import is_stuck
 from .holder import Holder, HolderState
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .request import Request
     from .roster import Worker
+    from .statement import Statement
 
 COUNTERS = (
     "requests",
@@ -42,6 +43,9 @@ COUNTERS = (
 TOLD_SECONDS = 0.05
 """How old the state may be that an error tells: in an overload thousands are refused at once, and to find out the
 state for each of them would cost more than to serve them."""
+
+SLOWEST = 10
+"""How many of the slowest statements are told, by each of two measures."""
 
 STATEMENT_LENGTH = 120
 """How many characters of a statement are shown."""
@@ -139,7 +143,16 @@ def status(pool: Pool, now: float) -> PoolStatus:
         max_queries=pool.settings.max_queries,
         max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
         leases=_leases(pool.fleet, now),
+        oldest_waiting_seconds=round(max(0.0, now - pool.queue.oldest_since(now)), 3),
+        errors=dict(pool.metrics.errors),
+        histograms=pool.metrics.histograms(),
     )
+
+
+def statement_status(statement: Statement) -> StatementStatus:
+    """One statement that has run."""
+    mean = statement.took / statement.runs
+    return StatementStatus(_shorten(statement.sql), statement.runs, round(mean, 6), round(statement.longest, 6))
 
 
 def _slots(fleet: Fleet) -> list[Holder]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..messages import Number, Reply, Request
+from .histogram import Histogram
 
 
 class Status(Request, tag="status"):
@@ -26,6 +27,12 @@ class PoolStatus(msgspec.Struct):
     max_inactive_connection_lifetime: settings, beside min_size and max_size. faults: how many unexpected errors the
     supervisor has met and logged. stalls: how often its event loop stood still for longer than stall_seconds;
     last_stall: for how long, and where, in words.
+
+    oldest_waiting_seconds: since when the oldest of those waits that are first in line, each of a worker. errors: how
+    often each class of error was the answer to a request. histograms: in seconds `wait` (for a backend), `service`
+    (from then on, at the backend), `total` (both, of statements), `lease` (held), `lag` (of the supervisor's event
+    loop); and `depth`, how many statements were in flight on a backend when it answered some. slowest: the statements
+    that took the most time, all their runs together or one of them.
     """
 
     version: str
@@ -54,11 +61,25 @@ class PoolStatus(msgspec.Struct):
     stalls: int = 0
     longest_stall_seconds: float = 0.0
     last_stall: str = ""
+    oldest_waiting_seconds: float = 0.0
+    errors: dict[str, int] = {}
+    histograms: dict[str, Histogram] = {}
+    slowest: list[StatementStatus] = []
 
     @property
     def available(self) -> int:
         """How many connections are open and idle: psqlpy's word."""
         return self.idle
+
+
+class StatementStatus(msgspec.Struct):
+    """One statement, as far as the supervisor remembers it. count: how often it has run. mean_seconds, max_seconds:
+    how long it kept a backend; of those that were answered together, each an equal part."""
+
+    statement: str
+    count: int
+    mean_seconds: float
+    max_seconds: float
 
 
 class LeaseStatus(msgspec.Struct):
