@@ -99,7 +99,7 @@ class Dealing:
         Returns whether some are to travel alone now, as their worker has got a lease since they came.
         """
         sharing = self._queue.sharing
-        cost, sent = math.inf, self._metrics.time(now)
+        cost, sent = math.inf, self._metrics.at(now)
         found_alone = False
         while sharing.count:
             request = sharing.peek(now)
@@ -216,7 +216,7 @@ class Dealing:
                     break
                 if self.may_go(now, request):
                     waiting.serve(request)
-                    request.sent = self._metrics.time(now)
+                    request.sent = self._metrics.at(now)
                     self.assign(now, request, actions)
                     break
             else:

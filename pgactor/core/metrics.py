@@ -68,7 +68,7 @@ class Metrics:
         self.held = Tally()
         self.depths = Tally()
 
-    def time(self, now: float) -> float:
+    def at(self, now: float) -> float:
         """What time it is, as exactly as that is known."""
         return max(now, self.moment)
 
@@ -84,7 +84,7 @@ class Metrics:
         """These have come back from one backend, of so many that were there."""
         self.depths.counts[(depth - 1).bit_length()] += 1
         self.depths.total += depth
-        moment = self.time(now)
+        moment = self.at(now)
         since, sent, times = 0.0, 0.0, 0
         for request in requests:
             if request.since != since or request.sent != sent:
@@ -100,7 +100,7 @@ class Metrics:
         """The one that asyncpg ran has come back."""
         if request.kind is Kind.LEASE:  # a test of its connection
             return
-        moment = self.time(now)
+        moment = self.at(now)
         self._count(moment, request.since, request.sent, 1)
         if request.statement is not None:
             request.statement.ran(max(0.0, moment - (request.sent or request.since)))

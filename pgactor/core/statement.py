@@ -119,8 +119,8 @@ class Statement:
             self.longest = seconds
 
     def learn(self, seconds: float, took: float = 0.0) -> None:
-        """It kept a backend for so long; took: as the clock has it, and not at best. The average rises quickly and falls
-        slowly: of a statement that is slow at times the slow times count, for those behind it would wait."""
+        """It kept a backend for so long; took: as the clock has it, and not at best. The average rises quickly and
+        falls slowly: of a statement that is slow at times the slow times count, for those behind it would wait."""
         self.runs += 1  # as `ran` does
         self.took += took
         if took > self.longest:
