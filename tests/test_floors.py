@@ -49,6 +49,7 @@ LIBRARIES = {
     "flask": ("contrib/wsgi", ""),
     "starlette": ("contrib/asgi", ""),
     "werkzeug": ("", "contrib/wsgi"),
+    "opentelemetry": ("contrib/otel", ""),
     "prometheus_client": ("actors/exporter", "actors/monitor"),
     "rich": ("cli demo display", "cli"),
     "uvloop": ("", "cli"),
