@@ -82,10 +82,14 @@ class Metrics:
 
     def came_back(self, now: float, depth: int, requests: Sequence[Request]) -> None:
         """These have come back from one backend, of so many that were there."""
-        self.depths.counts[(depth - 1).bit_length()] += 1
-        self.depths.total += depth
-        moment = self.at(now)
-        since, sent, times = 0.0, 0.0, 0
+        depths = self.depths
+        depths.counts[(depth - 1).bit_length()] += 1
+        depths.total += depth
+        moment = self.moment
+        if moment < now:
+            moment = now
+        since = sent = 0.0
+        times = 0
         for request in requests:
             if request.since != since or request.sent != sent:
                 if times:
@@ -93,8 +97,13 @@ class Metrics:
                 since, sent, times = request.since, request.sent, 1
             else:
                 times += 1
-        if times:
+        if sent:
             self._count(moment, since, sent, times)
+        else:  # as most do: no detour for them
+            seconds = moment - since
+            at_once = self.at_once
+            at_once.counts[int(seconds * 1e6).bit_length()] += times
+            at_once.total += seconds * times
 
     def finished(self, now: float, request: Request) -> None:
         """The one that asyncpg ran has come back."""
