@@ -6,12 +6,14 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -71,6 +73,18 @@ def start_watched(start_supervisor: StartSupervisor) -> StartWatched:
     return start
 
 
+@pytest.fixture(scope="module")
+def shared(dsn: str) -> Iterator[Watched]:
+    """One that the tests share which change nothing."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="pga-") as folder:
+        process = SupervisorProcess(
+            folder=Path(folder), dsn=dsn, metrics_endpoint=f":{port}", toml="[pools.reports]\nmax_size = 2\n"
+        )
+        yield Watched(process, port)
+        process.stop()
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A PostgreSQL that may be stopped."""
@@ -80,8 +94,8 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def test_the_metrics_can_be_read_in_both_formats(start_watched: StartWatched) -> None:
-    watched = start_watched(toml="[pools.reports]\nmax_size = 2\n")
+def test_the_metrics_can_be_read_in_both_formats(shared: Watched) -> None:
+    watched = shared
     with Client(watched.process.ipc) as client:
         client.fetchval("select 1")
     told = watched.scrape()
@@ -168,8 +182,8 @@ def test_a_lease_that_expires_is_counted(start_watched: StartWatched) -> None:
         until(lambda: watched.value("leases_expired_total") == 1)
 
 
-def test_the_process_is_healthy_and_what_is_unknown_is_not_found(start_watched: StartWatched) -> None:
-    watched = start_watched()
+def test_the_process_is_healthy_and_what_is_unknown_is_not_found(shared: Watched) -> None:
+    watched = shared
     assert watched.get("/healthz") == (200, "ok\n")
     assert watched.get("/metrics/")[0] == 404
     assert watched.get("/readyz?pool=none")[0] == 404
@@ -185,8 +199,8 @@ def test_the_process_is_healthy_and_what_is_unknown_is_not_found(start_watched: 
         (b"HEAD /healthz HTTP/1.1\r\n\r\n", b"HTTP/1.1 200"),
     ],
 )
-def test_what_is_no_request_harms_nobody(start_watched: StartWatched, sent: bytes, status: bytes) -> None:
-    watched = start_watched()
+def test_what_is_no_request_harms_nobody(shared: Watched, sent: bytes, status: bytes) -> None:
+    watched = shared
     with socket.create_connection(("127.0.0.1", int(watched.url.rpartition(":")[2])), timeout=20) as asking:
         answer = b""
         with suppress(ConnectionError):
@@ -218,7 +232,7 @@ def test_it_is_ready_as_long_as_postgresql_can_be_reached(start_watched: StartWa
 def test_a_supervisor_that_drains_is_not_ready(start_watched: StartWatched) -> None:
     watched = start_watched(max_size=1)
     with Client(watched.process.ipc) as client:
-        running = threading.Thread(target=client.fetchval, args=("select 1 from pg_sleep(2)",))
+        running = threading.Thread(target=client.fetchval, args=("select 1 from pg_sleep(1)",))
         running.start()
         until(lambda: watched.value("connections", state="busy") == 1)
         watched.process.process.terminate()
