@@ -45,6 +45,7 @@ from pgactor.messages import (
     Welcome,
 )
 from pgactor.messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
+from pgactor.messages.histogram import Histogram
 from pgactor.messages.listening import Gap, Listen, Notification, Unlisten
 from pgactor.messages.operating import Drain, Held, Moved, Pause, Resume, TakenOver, TakeOver
 from pgactor.messages.pool import (
@@ -54,6 +55,7 @@ from pgactor.messages.pool import (
     PoolStatus,
     Resize,
     SetConnectArgs,
+    StatementStatus,
     Status,
     StatusReport,
     WorkerStatus,
@@ -374,6 +376,10 @@ STATUS = PoolStatus(
             False,
         )
     ],
+    oldest_waiting_seconds=0.25,
+    errors={"UniqueViolationError": 1},
+    histograms={"wait": Histogram([0.001, 0.002], [5, 1, 1], 0.25)},
+    slowest=[StatementStatus("select 1", 5, 0.0002, 0.001)],
 )
 
 FROM_SUPERVISOR = (

@@ -20,7 +20,8 @@ import msgspec
 
 from pgactor import errors, messages, rows, values, wire, zmtp
 from pgactor.messages import PROTOCOL_VERSION, Token
-from pgactor.messages.pool import HolderStatus, LeaseStatus, PoolStatus, WorkerStatus
+from pgactor.messages.histogram import Histogram
+from pgactor.messages.pool import HolderStatus, LeaseStatus, PoolStatus, StatementStatus, WorkerStatus
 from pgactor.messages.session import TypeInfo, TypeParts
 from pgactor.messages.unions import FromSupervisor, FromWorker
 from pgactor.rows import Column, ColumnKind, RowEncoder
@@ -35,7 +36,18 @@ DIRECTIONS: tuple[tuple[str, Any], ...] = (
 )
 _STRUCTS: dict[str, type[msgspec.Struct]] = {
     struct.__name__: struct
-    for struct in (Token, Column, TypeInfo, TypeParts, HolderStatus, LeaseStatus, WorkerStatus, PoolStatus)
+    for struct in (
+        Token,
+        Column,
+        TypeInfo,
+        TypeParts,
+        HolderStatus,
+        LeaseStatus,
+        WorkerStatus,
+        Histogram,
+        StatementStatus,
+        PoolStatus,
+    )
 }
 
 

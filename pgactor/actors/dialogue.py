@@ -130,6 +130,14 @@ class Dialogue:
         """Say of the pool's names and of the supervisor what the other one has said."""
         self.pool_name, self.pool_names, self.add_to_status = other.pool_name, other.pool_names, other.add_to_status
 
+    def state(self, now: float) -> PoolStatus:
+        """The state of the pool, and what is known of the supervisor."""
+        state = report.status(self.pool, now)
+        state.pool, state.pools = self.pool_name, self.pool_names()
+        state.slowest = [report.statement_status(each) for each in self._lane.statements.slowest(report.SLOWEST)]
+        self.add_to_status(state)
+        return state
+
     def dismiss(self, peer: Peer, error: PgactorError) -> None:
         """End the link, whatever was said on it: its worker makes another. The brain is not asked."""
         peer.worker = None
@@ -239,7 +247,8 @@ class Dialogue:
         count = self.pool.counters["malformed_messages"]
         if count & (count - 1) == 0:
             who = peer.worker or f"a stranger (pid {peer.pid})" if peer is not None else "a stranger"
-            log.warning("malformed message %d, from %s: %s", count, who, reason)
+            fields = {"pool": self.pool_name, "worker": str(who)}
+            log.warning("malformed message %d, from %s: %s", count, who, reason, extra=fields)
 
     def _hello(self, peer: Peer, hello: Hello) -> None:
         if hello.version != PROTOCOL_VERSION:
@@ -267,6 +276,7 @@ class Dialogue:
             link=peer,
             reads_only=permit is not None and permit.read_only,
         )
+        peer.errors = self.pool.metrics.errors
         peer.send(
             Welcome(
                 PROTOCOL_VERSION,
@@ -300,11 +310,9 @@ class Dialogue:
                 self._listener.withdraw(peer, id)
                 self.cancelled(worker, id)
             case Status(id=id):
-                state = report.status(self.pool, now)
+                state = self.state(now)
                 permit = peer.permit
-                pools = [name for name in self.pool_names() if permit is None or permit.may_join(name)]
-                state.pool, state.pools = self.pool_name, pools
-                self.add_to_status(state)
+                state.pools = [name for name in state.pools if permit is None or permit.may_join(name)]
                 peer.send(StatusReport(id, state))
             case CopyOut() | CopyIn():
                 self._copy(now, worker, message, peer)
@@ -342,7 +350,7 @@ class Dialogue:
             worker,
             message.id,
             Kind.STATEMENT if clean and not self._resets else Kind.SESSION,
-            now,
+            self._lane.turn.began,
             statement,
             message,
             None if message.timeout is None else now + message.timeout,
@@ -366,7 +374,9 @@ class Dialogue:
         alone = all(self._lane.statements.get(sql).leaves_nothing for sql, _ in message.statements)
         kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
         deadline = None if message.timeout is None else now + message.timeout
-        request = Request(worker, message.id, kind, now, Statement(batches.in_words(message)), message, deadline)
+        request = Request(
+            worker, message.id, kind, self._lane.turn.began, Statement(batches.in_words(message)), message, deadline
+        )
         if worker.reads_only:
             self._lane.count("read_only")
         else:

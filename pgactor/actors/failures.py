@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from ..errors import OutcomeUnknown, PgactorError, RequestTimeout
+from ..errors import BY_CODE, OutcomeUnknown, PgactorError, RequestTimeout
 from ..messages import Failed
 
 EXPECTED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -53,6 +53,12 @@ def never_began(error: Exception) -> bool:
     """Whether asyncpg did not even send the statement, as PostgreSQL has said goodbye already and only the end of the
     connection is yet to be seen."""
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
+def name_of(failure: Failed) -> str:
+    """The name of the error's class."""
+    known = BY_CODE.get(failure.code)
+    return failure.error_class or (failure.code if known is None else known.__name__)
 
 
 def in_words(error: BaseException) -> str:

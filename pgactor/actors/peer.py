@@ -19,7 +19,7 @@ from ..core.roster import Worker
 from ..errors import MessageTooLarge
 from ..messages import SHAPES_PER_LINK, Failed, Reply
 from ..messages.unions import FromSupervisor
-from .failures import failed, in_words
+from .failures import failed, in_words, name_of
 from .faults import tell
 from .permits import Permit
 
@@ -47,8 +47,8 @@ class Peer(ABC):
     """One link. heard_by: who takes its frames: its pool's dialogue, once it has said which pool that is.
 
     worker: who said hello on it. given_up: somebody did, and was lost by silence. shapes: the numbers of those it was
-    told, the first told first. backlog: its messages that are read and not heard yet. permit: what its key may do;
-    None: it needs none. is_owner: whether it is known to be a process of this process's user, or of root."""
+    told, the first told first. errors: how often each class of error was told. backlog: its messages that are read
+    and not heard yet. permit: what its key may do; None: it needs none. is_owner: whether it is known to be a process of this process's user, or of root."""
 
     road: str
     heard_by: Frames
@@ -59,6 +59,7 @@ class Peer(ABC):
         self.pid = 0
         self.is_owner = False
         self.shapes: dict[int, None] = {}
+        self.errors: dict[str, int] = {}
         self.closed = False
         self.said_goodbye = False
         self.given_up = False
@@ -79,6 +80,9 @@ class Peer(ABC):
         """
         if self.closed:
             return False
+        if type(message) is Failed:
+            name = name_of(message)
+            self.errors[name] = self.errors.get(name, 0) + 1
         try:
             encoded = wire.encode_message(message)
         except Exception as error:
@@ -139,7 +143,8 @@ class Peer(ABC):
 
     def drop(self, reason: str) -> None:
         """End the link at once: the worker does not read its replies."""
-        log.warning("%s is disconnected: %s", self.worker, reason)
+        fields = {"worker": str(self.worker), "pid": self.pid}
+        log.warning("%s is disconnected: %s", self.worker, reason, extra=fields)
         self.abort(reason)
 
     def unsent_size(self) -> int:

@@ -314,11 +314,11 @@ class Pipeline:
             return
         self._back = []
         flight, turn, cancelling = self._flight, self._lane.turn, self._cancelling
-        seconds = max(0.0, turn.began - turn.lag - flight.since) / len(back)
+        took = max(0.0, turn.began - turn.lag - flight.since) / len(back)
         flight.since = turn.began
-        seconds = self._lane.pace.at_best(seconds, back[0].statement)  # type: ignore[arg-type]
+        seconds = self._lane.pace.at_best(took, back[0].statement)  # type: ignore[arg-type]
         for request in back:
-            request.statement.learn(seconds)  # type: ignore[union-attr]
+            request.statement.learn(seconds, took)  # type: ignore[union-attr]
             request.payload = request.work = None  # whoever remembers the request need not remember these
         if self._again or cancelling.exposed:
             self._again.difference_update(back)

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from ..core.metrics import Tally
+
 log = logging.getLogger("pgactor.stalls")
 
 LOOKS = 4
@@ -32,12 +34,13 @@ _TURNS = ("_run", "_run_once", "run", "run_forever", "run_until_complete")
 
 class Stalls:
     """Watches one event loop. seconds: what is longer is a stall. count, longest_seconds: of those since the start.
-    last: the last one, in words."""
+    last: the last one, in words. lags: how long each sign of life took."""
 
     def __init__(self, seconds: float) -> None:
         self.count = 0
         self.longest_seconds = 0.0
         self.last = ""
+        self.lags = Tally()
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
@@ -80,6 +83,7 @@ class Stalls:
 
     def _live(self) -> None:
         seconds = time.monotonic() - self._asked_at
+        self.lags.add(seconds)
         if seconds >= self._seconds:
             self.count += 1
             self.longest_seconds = max(self.longest_seconds, seconds)

@@ -23,6 +23,7 @@ from .curve import Curve
 from .embedded import embedded_postgres
 from .faults import Faults
 from .ipc import IpcGateway
+from .monitor import Monitor
 from .notify import notify
 from .operation import Operation
 from .peer import Peer
@@ -59,6 +60,7 @@ class Supervisor:
         self._pools: Pools
         self._faults = Faults(lambda brain, reason: self._pools.restart(brain, reason))
         self._stalls: Stalls
+        self._monitor: Monitor | None = None
 
     async def start(self, *, take_over: bool = False) -> None:
         """Listen and open the first connections. take_over: from the supervisor that listens at the endpoints, if
@@ -90,6 +92,10 @@ class Supervisor:
                     max_unsent_bytes=self.settings.max_unsent_bytes,
                     take_over=endpoint in before,
                 )
+            if self.settings.metrics_endpoint is not None:
+                monitor = Monitor(self.settings.metrics_endpoint, self._pools)
+                await monitor.start()
+                self._monitor = monitor
         except BaseException:
             self._close_gateways()
             if self._predecessor is not None:
@@ -114,6 +120,7 @@ class Supervisor:
         status.stalls = self._stalls.count
         status.longest_stall_seconds = round(self._stalls.longest_seconds, 3)
         status.last_stall = self._stalls.last
+        status.histograms["lag"] = self._stalls.lags.seconds()
 
     @property
     def predecessor(self) -> int:
@@ -157,6 +164,8 @@ class Supervisor:
         await self._pools.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
         self._close_gateways()
+        if self._monitor is not None:
+            await self._monitor.close()
         self._stalls.stop()
 
     def _close_tcp(self) -> None:

@@ -14,6 +14,7 @@ from .desk import Desk
 from .fleet import Fleet
 from .holder import Holder, HolderEvent
 from .leasing import Leasing
+from .metrics import Metrics
 from .request import Kind, Request
 
 
@@ -27,6 +28,7 @@ class Dealing:
         leasing: Leasing,
         deadlines: Deadlines[object],
         counters: dict[str, int],
+        metrics: Metrics,
     ) -> None:
         self.scheduler = fleet.scheduler
         self._fleet = fleet
@@ -35,6 +37,7 @@ class Dealing:
         self._leasing = leasing
         self._deadlines = deadlines
         self._counters = counters
+        self._metrics = metrics
         self._look_again_at = math.inf
 
     def move_on(self, now: float, actions: list[Action]) -> None:
@@ -103,7 +106,7 @@ class Dealing:
         if self._desk.paused:
             return False
         sharing = self._queue.sharing
-        cost = math.inf
+        cost, sent = math.inf, self._metrics.at(now)
         found_alone = False
         while sharing.count:
             request = sharing.peek(now)
@@ -124,6 +127,7 @@ class Dealing:
             if holder is None:
                 break
             sharing.serve(request)
+            request.sent = sent
             self._fleet.send(now, holder, request, actions)
         return found_alone
 
@@ -135,6 +139,7 @@ class Dealing:
         actions: list[Action] = []
         if self._fleet.is_stale(holder, incarnation) or request not in holder.flight:
             return actions
+        self._metrics.finished(now, request)
         self.came_back(now, holder, request)
         if request.kind is Kind.LEASE:
             self._tested(now, holder, request, actions)
@@ -218,6 +223,7 @@ class Dealing:
                     break
                 if self.may_go(now, request):
                     waiting.serve(request)
+                    request.sent = self._metrics.at(now)
                     self.assign(now, request, actions)
                     break
             else:

@@ -16,6 +16,7 @@ from .desk import Desk
 from .fleet import Fleet
 from .holder import Holder, HolderEvent
 from .lease import Lease, LeaseBusy, LeaseTable
+from .metrics import Metrics
 from .request import Kind, Request
 from .roster import Worker
 
@@ -30,6 +31,7 @@ class Leasing:
         desk: Desk,
         deadlines: Deadlines[object],
         counters: dict[str, int],
+        metrics: Metrics,
         *,
         epoch: int,
     ) -> None:
@@ -40,6 +42,7 @@ class Leasing:
         self._desk = desk
         self._deadlines = deadlines
         self._counters = counters
+        self._metrics = metrics
 
     def grant(self, now: float, holder: Holder, request: Request, actions: list[Action]) -> None:
         """Give an idle holder to whoever asks for a lease."""
@@ -51,10 +54,12 @@ class Leasing:
         request.worker.leases[lease.token.fence] = lease
         if isinstance(request.payload, Acquire):
             lease.label, lease.where = request.payload.label[:200], request.payload.where[:300]
+            lease.traceparent = request.payload.traceparent[:55]
         if self.warning:
             lease.warn_at = now + self.warning
         self._look_again(lease)
         self._counters["leases_granted"] += 1
+        self._metrics.granted(now, request)
         self._desk.answer(request)
         actions.append(Grant(request, lease))
 
@@ -122,6 +127,7 @@ class Leasing:
     def end(self, now: float, lease: Lease, reason: LeaseError, actions: list[Action], *, tell: bool = True) -> None:
         """End the lease; its backend, if it is not gone already, is idle again, or reset or closed."""
         self.table.end(lease, reason)
+        self._metrics.ended(now, lease.granted_at)
         lease.worker.leases.pop(lease.token.fence, None)
         self._deadlines.cancel(lease)
         if lease.running is not None:

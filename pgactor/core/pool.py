@@ -23,6 +23,7 @@ from .fleet import Fleet
 from .holder import Holder
 from .lease import Lease, expired
 from .leasing import Leasing
+from .metrics import Metrics
 from .operating import Operating
 from .request import Request
 from .roster import Roster, Worker
@@ -40,10 +41,13 @@ class Pool:
         self.roster = Roster()
         self.deadlines: Deadlines[object] = Deadlines()
         self.counters = dict.fromkeys(report.COUNTERS, 0)
+        self.metrics = Metrics()
         self.fleet = Fleet(settings, self.deadlines, random)
         self.desk = Desk(settings, self.fleet.scheduler.window, self.deadlines, self.counters)
-        self.leasing = Leasing(settings, self.fleet, self.desk, self.deadlines, self.counters, epoch=epoch)
-        self.dealing = Dealing(self.fleet, self.desk, self.leasing, self.deadlines, self.counters)
+        self.leasing = Leasing(
+            settings, self.fleet, self.desk, self.deadlines, self.counters, self.metrics, epoch=epoch
+        )
+        self.dealing = Dealing(self.fleet, self.desk, self.leasing, self.deadlines, self.counters, self.metrics)
         self.connecting = Connecting(self.fleet, self.desk, self.leasing, self.dealing, self.counters)
         self.operating = Operating(self)
         self.holders = self.fleet.holders
@@ -187,6 +191,7 @@ class Pool:
         """The requests, sent to the holder one behind the other, have been answered and left nothing behind."""
         if self.fleet.is_stale(holder, incarnation):
             return
+        self.metrics.came_back(now, len(holder.flight), requests)
         came_back, unparked = self.dealing.came_back, False
         for request in requests:
             unparked |= came_back(now, holder, request)
@@ -281,6 +286,13 @@ class Pool:
         actions: list[Action] = []
         self.fleet.resize(now, max_size, min_size, actions)
         self.operating.configured(now, actions)
+        return actions
+
+    def reach(self, now: float) -> list[Action]:
+        """Somebody wants to know whether PostgreSQL can be reached: open a connection, if there is none."""
+        actions: list[Action] = []
+        if not self.fleet.alive and not self.closing:
+            self.fleet.open_more(now, 1, actions)
         return actions
 
     def drain(self, now: float) -> list[Action]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DatabaseUnavailable, PoolDeadlock, PoolTimeout, QueueFull
-from ..messages.pool import HolderStatus, LeaseStatus, PoolStatus, WorkerStatus
+from ..messages.pool import HolderStatus, LeaseStatus, PoolStatus, StatementStatus, WorkerStatus
 from ..version import __version__
 from .deadlock import is_stuck
 from .holder import Holder, HolderState
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .request import Request
     from .roster import Worker
+    from .statement import Statement
 
 COUNTERS = (
     "requests",
@@ -42,6 +43,9 @@ COUNTERS = (
 TOLD_SECONDS = 0.05
 """How old the state may be that an error tells: in an overload thousands are refused at once, and to find out the
 state for each of them would cost more than to serve them."""
+
+SLOWEST = 10
+"""How many of the slowest statements are told, by each of two measures."""
 
 STATEMENT_LENGTH = 120
 """How many characters of a statement are shown."""
@@ -100,6 +104,7 @@ def lease_status(lease: Lease, now: float) -> LeaseStatus:
         statement="" if last is None else _shorten(last.sql),
         backend_pid=holder.backend_pid,
         reported=lease.reported,
+        traceparent=" ".join(lease.traceparent.split()),
     )
 
 
@@ -140,7 +145,16 @@ def status(pool: Pool, now: float) -> PoolStatus:
         max_inactive_connection_lifetime=pool.settings.max_inactive_connection_lifetime,
         leases=_leases(pool.fleet, now),
         paused=pool.desk.paused,
+        oldest_waiting_seconds=round(max(0.0, now - pool.queue.oldest_since(now)), 3),
+        errors=dict(pool.metrics.errors),
+        histograms=pool.metrics.histograms(),
     )
+
+
+def statement_status(statement: Statement) -> StatementStatus:
+    """One statement that has run."""
+    mean = statement.took / statement.runs
+    return StatementStatus(_shorten(statement.sql), statement.runs, round(mean, 6), round(statement.longest, 6))
 
 
 def _slots(fleet: Fleet) -> list[Holder]:
@@ -255,6 +269,18 @@ def queue_full(fleet: Fleet, waiting: int, now: float) -> QueueFull:
     """Why the request may not even wait. waiting: how many requests do."""
     text, facts = _facts(fleet, waiting, now)
     return QueueFull(f"{waiting} requests are waiting already (max_waiting); it was not run. {text}", **facts)
+
+
+def why_not_ready(pool: Pool, now: float) -> str | None:
+    """Why no request can be served now, in words; "": one can. None: there is no connection, and none has failed."""
+    fleet, waiting = pool.fleet, len(pool.queue)
+    if pool.closing:
+        return "the supervisor is shutting down"
+    if waiting >= pool.settings.max_waiting:
+        return f"{waiting} requests are waiting already (max_waiting)"
+    if fleet.open:
+        return ""
+    return str(unavailable(fleet, now)) if fleet.opener.failures else None
 
 
 def unavailable(fleet: Fleet, now: float) -> DatabaseUnavailable:

@@ -34,7 +34,8 @@ class Request(msgspec.Struct, eq=False):
     which the brain does not read; None: asyncpg runs it. queue_deadline: when it stops waiting for a backend.
     half_time: when half of that time is used up, if it has had to wait. shares: it may be sent to a backend that
     works for others. cost: for how many seconds it is expected to keep a backend. answered: its one answer has been
-    decided. holder: the one that it runs on now. lease: the one it runs on.
+    decided. holder: the one that it runs on now. lease: the one it runs on. sent: when its wait for a backend was
+    over; 0.0: it did not wait.
     """
 
     worker: Worker
@@ -53,6 +54,7 @@ class Request(msgspec.Struct, eq=False):
     answered: bool = False
     holder: Holder | None = None
     lease: Lease | None = None
+    sent: float = 0.0
 
     def __repr__(self) -> str:
         sql = "" if self.statement is None else self.statement.sql

@@ -14,6 +14,7 @@ short may stand behind another's.
 
 from __future__ import annotations
 
+import heapq
 import re
 from typing import Any
 
@@ -70,10 +71,23 @@ class Statement:
     leaves_nothing: as the function of that name tells. keeps_clean: so it does but, at most, for an open transaction.
     may_lock: it writes, or locks rows: it may have to wait for another session, and nothing may wait for it. seconds:
     how long it keeps a backend, a moving average; None until it has run. best: the least it took, slowly forgotten.
-    plan: how the statement lane runs it, which the brain carries and does not read.
+    plan: how the statement lane runs it, which the brain carries and does not read. runs, took, longest: how often it
+    ran, for how many seconds together and at most.
     """
 
-    __slots__ = ("best", "keeps_clean", "leaves_nothing", "may_lock", "plan", "seconds", "sql", "verb")
+    __slots__ = (
+        "best",
+        "keeps_clean",
+        "leaves_nothing",
+        "longest",
+        "may_lock",
+        "plan",
+        "runs",
+        "seconds",
+        "sql",
+        "took",
+        "verb",
+    )
 
     def __init__(self, sql: str) -> None:
         begins_well = _BEGINS_WELL.match(sql)
@@ -85,6 +99,9 @@ class Statement:
         self.seconds: float | None = None
         self.best: float | None = None
         self.plan: Any = None
+        self.runs = 0
+        self.took = 0.0
+        self.longest = 0.0
 
     def __repr__(self) -> str:
         return f"<Statement {self.sql[:40]!r}>"
@@ -94,9 +111,20 @@ class Statement:
         """For how many seconds it is expected to keep a backend."""
         return LEAST_SECONDS if self.seconds is None or self.seconds < LEAST_SECONDS else self.seconds
 
-    def learn(self, seconds: float) -> None:
-        """It kept a backend for so long. The average rises quickly and falls slowly: of a statement that is slow at
-        times the slow times count, for those behind it would wait."""
+    def ran(self, seconds: float) -> None:
+        """It kept a backend for so long, whatever else made it slow."""
+        self.runs += 1
+        self.took += seconds
+        if seconds > self.longest:
+            self.longest = seconds
+
+    def learn(self, seconds: float, took: float = 0.0) -> None:
+        """It kept a backend for so long; took: as the clock has it, and not at best. The average rises quickly and
+        falls slowly: of a statement that is slow at times the slow times count, for those behind it would wait."""
+        self.runs += 1  # as `ran` does
+        self.took += took
+        if took > self.longest:
+            self.longest = took
         known = self.seconds
         if known is None:
             self.seconds = seconds
@@ -110,6 +138,13 @@ class StatementTable:
     def __init__(self) -> None:
         self._young: dict[str, Statement] = {}
         self._old: dict[str, Statement] = {}
+
+    def slowest(self, number: int) -> list[Statement]:
+        """Those that took the most time together, and those that did at once: so many of each, at most."""
+        known = [each for each in {**self._old, **self._young}.values() if each.runs]
+        most = heapq.nlargest(number, known, key=lambda each: each.took)
+        longest = heapq.nlargest(number, known, key=lambda each: each.longest)
+        return list(dict.fromkeys(most + longest))
 
     def get(self, sql: str) -> Statement:
         """What is known of the text. A very long one is met for the first time each time."""

@@ -59,6 +59,10 @@ class Round:
         for line in (*self._lines.values(), *self._parked.values()):
             yield from line.requests
 
+    def first_of_each(self) -> Iterator[Request]:
+        """The first request of each worker's line."""
+        return (line.requests[0] for line in (*self._lines.values(), *self._parked.values()))
+
     def push(self, request: Request) -> None:
         """Let the request wait."""
         worker = request.worker
@@ -151,6 +155,11 @@ class WaitQueue:
         yield from self.sharing
         yield from self.alone
         yield from self.leases
+
+    def oldest_since(self, now: float) -> float:
+        """When the oldest came of those that are first in their worker's line; `now`, if nobody waits."""
+        rounds = (self.sharing, self.alone, self.leases)
+        return min((each.since for waiting in rounds for each in waiting.first_of_each()), default=now)
 
     @property
     def count(self) -> int:

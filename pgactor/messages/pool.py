@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..messages import Number, Reply, Request
+from .histogram import Histogram
 
 
 class Status(Request, tag="status"):
@@ -26,6 +27,12 @@ class PoolStatus(msgspec.Struct):
     max_inactive_connection_lifetime: settings, beside min_size and max_size. faults: how many unexpected errors the
     supervisor has met and logged. stalls: how often its event loop stood still for longer than stall_seconds;
     last_stall: for how long, and where, in words. paused: whether no request gets a connection, by `Pause`.
+
+    oldest_waiting_seconds: since when the oldest of those waits that are first in line, each of a worker. errors: how
+    often each class of error was the answer to a request. histograms: in seconds `wait` (for a backend), `service`
+    (from then on, at the backend), `total` (both, of statements), `lease` (held), `lag` (of the supervisor's event
+    loop); and `depth`, how many statements were in flight on a backend when it answered some. slowest: the statements
+    that took the most time, all their runs together or one of them.
     """
 
     version: str
@@ -55,6 +62,10 @@ class PoolStatus(msgspec.Struct):
     longest_stall_seconds: float = 0.0
     last_stall: str = ""
     paused: bool = False
+    oldest_waiting_seconds: float = 0.0
+    errors: dict[str, int] = {}
+    histograms: dict[str, Histogram] = {}
+    slowest: list[StatementStatus] = []
 
     @property
     def available(self) -> int:
@@ -62,11 +73,22 @@ class PoolStatus(msgspec.Struct):
         return self.idle
 
 
+class StatementStatus(msgspec.Struct):
+    """One statement, as far as the supervisor remembers it. count: how often it has run. mean_seconds, max_seconds:
+    how long it kept a backend; of those that were answered together, each an equal part."""
+
+    statement: str
+    count: int
+    mean_seconds: float
+    max_seconds: float
+
+
 class LeaseStatus(msgspec.Struct):
     """One lease. holder: its connection's number. worker, pid: whose it is. label: for what it was acquired, the
     request's label or the task's name; where: the file, line and function that did. seconds: since it was granted.
     state: "running" a statement, "in transaction", "idle", or "waiting" for another lease. statement: the running or
-    last one. reported: it is held for more than lease_warning_seconds."""
+    last one. reported: it is held for more than lease_warning_seconds. traceparent: of the trace
+    that it was acquired in."""
 
     lease: str
     holder: int
@@ -79,6 +101,7 @@ class LeaseStatus(msgspec.Struct):
     statement: str = ""
     backend_pid: int = 0
     reported: bool = False
+    traceparent: str = ""
 
 
 class HolderStatus(msgspec.Struct):
