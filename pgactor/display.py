@@ -9,6 +9,11 @@ from rich.table import Table
 from .messages.pool import PoolStatus
 
 
+def plain(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours: labels may come from anywhere."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
 def show_status(state: PoolStatus) -> None:
     """Print it to the terminal."""
     console = Console()
