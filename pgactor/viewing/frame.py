@@ -54,13 +54,13 @@ def frame(sight: Sight, pool: str | None, width: int, height: int | None, hint: 
             alerts[ALERTS - 1 :] = [Text(f"! {len(alerts) - ALERTS + 1} more warnings", "bold red")]
         head += alerts
         alerts = []
-    made = _leases(figures, narrow=width < NARROW), _statements(figures), _workers(figures)
+    made = _leases(figures, narrow=height is not None and width < NARROW), _statements(figures), _workers(figures)
     tables = [_Rows(*each) for each in made if each[1]]
     if height is not None:
         left = height - len(head) - bool(hint) - 1  # a terminal scrolls when its last line is full
         for table, lines in zip(tables, share(left, [1 + len(table.rows) for table in tables]), strict=True):
             table.rows = table.rows[: max(0, lines - 1)]
-    shown = [table.made() for table in tables if table.rows]
+    shown = [table.made(shorten=height is not None) for table in tables if table.rows]
     return Group(_clip(head, width), *alerts, *shown, *([Text(hint, "dim")] if hint else []))
 
 
@@ -95,16 +95,11 @@ class _Rows:
     def __init__(self, columns: dict[str, int], rows: list[tuple[str | Text, ...]]) -> None:
         self.columns, self.rows = columns, rows
 
-    def made(self) -> Table:
-        """As rich has it."""
+    def made(self, *, shorten: bool) -> Table:
+        """As rich has it. shorten: what is too long, so that each row is one line."""
         table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="reverse", pad_edge=False)
         for name, ratio in self.columns.items():
-            table.add_column(
-                name,
-                no_wrap=True,
-                overflow="ellipsis",
-                ratio=ratio or None,
-            )
+            table.add_column(name, no_wrap=shorten, overflow="ellipsis" if shorten else "fold", ratio=ratio or None)
         for row in self.rows:
             table.add_row(*(each if isinstance(each, Text) else Text(plain(each)) for each in row))
         return table
@@ -156,7 +151,7 @@ def _rates(figures: Figures) -> list[Text]:
         return "  ".join(f"{part} {_part(found, part)}" for part in parts)
 
     status, depth = figures.status, figures.spreads.get("depth")
-    deep = UNKNOWN if depth is None else f"{depth.mean:.1f} (p99 {depth.p99:.0f})"
+    deep = UNKNOWN if depth is None else f"{depth.mean:.1f}"
     first = Text.assemble("requests ", (f"{rate(figures.requests)}/s", "bold"), "  ")
     first.append(f"refused {rate(figures.refused)}/s", "bold red" if figures.refused else "")
     first.append(f"  leases {rate(figures.leases)}/s  pipelined {deep}  lag {spread('lag', 'p99')}")
