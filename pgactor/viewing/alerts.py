@@ -73,16 +73,22 @@ def _lease(lease: LeaseStatus) -> Alert:
 def _queue(now: PoolStatus) -> Alert:
     """Who has the connections, and who wants the most."""
     text = f"queue of {now.waiting}, the first for {now.oldest_waiting_seconds:.1f} s"
+    labels = {lease.lease: lease.label or lease.worker for lease in now.leases}
     taken = [each for each in now.holders if each.state in TAKEN]
     taken.sort(key=lambda each: (each.state != "leased", -each.seconds))  # a busy one may be busy with many in turn
-    labels = {lease.lease: lease.label or lease.worker for lease in now.leases}
-    named = [(_label(each, labels), each) for each in taken[:CAUSES]]
+    groups: dict[tuple[str, str], list[HolderStatus]] = {}
+    for holder in taken:
+        groups.setdefault((_label(holder, labels), holder.state), []).append(holder)
+    named = [
+        f"{f'{len(those)} x ' if len(those) > 1 else ''}{label} ({state} for {those[0].seconds:.1f} s)"
+        for (label, state), those in groups.items()
+    ]
     if named:
-        text += " behind " + ", ".join(f"{label} ({each.state} for {each.seconds:.1f} s)" for label, each in named)
+        text += f" behind {', '.join(named[:CAUSES])}{' and others' if len(named) > CAUSES else ''}"
     text += f"; {len(taken)} of {now.max_size} connections are taken"
     if most := max((worker for worker in now.workers if worker.waiting), key=lambda each: each.waiting, default=None):
         text += f"; most wait for {most.label or f'worker {most.number}'}: {most.waiting}"
-    return Alert("queue", text, list(dict.fromkeys(label for label, _ in named)))
+    return Alert("queue", text, list(dict.fromkeys(label for label, _ in groups))[:CAUSES])
 
 
 def _label(holder: HolderStatus, labels: dict[str, str]) -> str:

@@ -34,8 +34,15 @@ def test_a_queue_names_who_has_the_connections_leases_first_and_who_waits() -> N
     assert alert.labels == ["nightly report", "GET /export", "GET /books"]
     assert alert.text == (
         "queue of 12, the first for 1.2 s behind nightly report (leased for 31.0 s), GET /export (leased for 2.0 s), "
-        "GET /books (busy for 40.0 s); 4 of 4 connections are taken; most wait for web: 10"
+        "GET /books (busy for 40.0 s) and others; 4 of 4 connections are taken; most wait for web: 10"
     )
+
+
+def test_those_in_a_queues_way_that_do_the_same_are_named_once() -> None:
+    holders = [HolderStatus(number, "busy", number / 10, label="GET /export") for number in range(4)]
+    (alert,) = alerts(None, status(waiting=1, oldest_waiting_seconds=3.0, holders=holders))
+    assert alert.labels == ["GET /export"]
+    assert " behind 4 x GET /export (busy for 0.3 s); 4 of 4 " in alert.text
 
 
 def test_a_queue_that_moves_is_no_alert() -> None:
