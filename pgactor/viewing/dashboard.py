@@ -54,7 +54,8 @@ async def _run(
         application(board, only_loopback=only_loopback), log_level="warning", access_log=False, lifespan="off",
         limit_concurrency=MOST_AT_ONCE, timeout_graceful_shutdown=2, server_header=False,
     )  # fmt: skip
-    server = _Server(config, board, lambda: ready(f"pgactor dashboard at {_url(listening)}"))
+    whom = "" if only_loopback else ", for whoever reaches it"
+    server = _Server(config, board, lambda: ready(f"pgactor dashboard at {_url(listening)}{whom}"))
     watch = Watch(endpoint, pool, label=LABEL)
     looking = asyncio.create_task(_look_again_and_again(watch, board, interval))
     try:
