@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -15,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from . import keys
+from . import keys, logs
 from .config.loading import load
 from .dsn import parse
 from .endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
@@ -66,6 +65,18 @@ _pool = click.option(
 @click.option("--min-size", type=int, help="Connections to keep open.  [env var: PGACTOR_MIN_SIZE]")
 @click.option("--max-size", type=int, help="Connections at most.  [env var: PGACTOR_MAX_SIZE]")
 @click.option(
+    "--metrics-endpoint",
+    metavar="HOST:PORT",
+    help="Where Prometheus and probes are answered.  [env var: PGACTOR_METRICS_ENDPOINT; default: nowhere]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one object a line.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
@@ -80,6 +91,8 @@ def serve(
     client_keys: str | None,
     min_size: int | None,
     max_size: int | None,
+    metrics_endpoint: str | None,
+    log_format: str,
     log_level: str,
 ) -> None:
     """Run the supervisor. Prints a line that begins with `pgactor ready` once it accepts requests."""
@@ -87,7 +100,7 @@ def serve(
     from .actors.supervisor import serve as run_supervisor
 
     _hide_password(dsn, "PGACTOR_DSN")
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(log_level, as_json=log_format == "json")
     given = {
         ("connect", "dsn"): dsn,
         ("embedded",): embedded,
@@ -96,6 +109,7 @@ def serve(
         ("curve", "client_keys"): client_keys,
         ("pool", "min_size"): min_size,
         ("pool", "max_size"): max_size,
+        ("metrics_endpoint",): metrics_endpoint,
     }
     try:
         settings = load(path, overrides={keys: value for keys, value in given.items() if value is not None})

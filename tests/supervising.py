@@ -26,7 +26,7 @@ LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
 class SupervisorProcess:
     """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
     `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text.
-    environment: further variables."""
+    environment: further variables. flags: of `pgactor serve`."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class SupervisorProcess:
         wait: bool = True,
         toml: str = "",
         environment: dict[str, str] | None = None,
+        flags: tuple[str, ...] = (),
         **top: Any,
     ) -> None:
         number = next(_numbers)
@@ -52,7 +53,7 @@ class SupervisorProcess:
         top.setdefault("endpoints", [self.ipc, self.tcp])
         config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()) + toml)
         self._environment = environment or {}
-        self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config)]
+        self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config), *flags]
         self.start(wait=wait)
 
     def start(self, *, wait: bool = True) -> None:

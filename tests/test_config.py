@@ -14,6 +14,7 @@ import pytest
 from pgactor.config import Settings
 from pgactor.config.connect import ASYNCPGS_ARGUMENTS, ConnectSettings
 from pgactor.config.loading import load
+from pgactor.config.monitor import address_of
 from pgactor.config.pool import PoolSettings
 from pgactor.config.tables import PoolTable
 from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE
@@ -185,6 +186,7 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
         ("queue_timeout_seconds = nan", _POSITIVE),
         ("lease_ttl_seconds = 0", _POSITIVE),
         ("reset_timeout_seconds = 0", _POSITIVE),
+        ("lease_warning_seconds = -1", _NOT_NEGATIVE),
         ("max_hold_seconds = 0", _POSITIVE),
         ("max_hold_seconds = -1", _POSITIVE),
         ("init_size = -1\nmin_size = 0", _NOT_NEGATIVE),
@@ -211,6 +213,24 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
 def test_a_setting_of_the_pool_that_cannot_be_is_refused(setting: str, words: str, tmp_path: Path) -> None:
     expected = words.format(setting.partition(" ")[0])
     assert refused(tmp_path, f"[pool]\n{setting}") == f"{expected} - at `$.pool`"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        (":9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:9464", ("0.0.0.0", 9464)),
+        ("http://[::1]:9464/", ("::1", 9464)),
+        ("metrics.example:80", ("metrics.example", 80)),
+    ],
+)
+def test_a_metrics_endpoint_is_on_loopback_unless_it_says_where(endpoint: str, address: tuple[str, int]) -> None:
+    assert address_of(endpoint) == address
+
+
+@pytest.mark.parametrize("endpoint", ["9464", "https://x:1", "x", ":99999", "http://x:1/metrics", "u@x:1", ""])
+def test_a_metrics_endpoint_that_is_none_is_refused(endpoint: str, tmp_path: Path) -> None:
+    assert "metrics_endpoint is expected to be" in refused(tmp_path, f'metrics_endpoint = "{endpoint}"')
 
 
 def test_every_complaint_of_the_pools_settings_is_tested_above() -> None:

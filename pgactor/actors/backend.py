@@ -121,7 +121,8 @@ class Backend:
     def refused_write(self) -> None:
         """PostgreSQL has refused a write: if the server takes none any more, another is to be found."""
         if self.pid and has_gone_wrong(self._session):
-            log.warning("%s (pid %d) is replaced: its server takes no writes", self.name, self.pid)
+            fields = {"backend": self.holder.number, "backend_pid": self.pid}
+            log.warning("%s (pid %d) is replaced: its server takes no writes", self.name, self.pid, extra=fields)
             self._reports.spoiled(self)
 
     def _leave(self) -> None:
@@ -394,7 +395,8 @@ class Backend:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._session.close()
         except Exception as error:
-            log.warning("%s did not close in good order: %s", self.name, in_words(error))
+            fields = {"backend": self.holder.number}
+            log.warning("%s did not close in good order: %s", self.name, in_words(error), extra=fields)
 
     def _ended(self, _: object) -> None:
         """asyncpg's word that the connection is closed."""

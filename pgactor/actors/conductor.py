@@ -15,7 +15,7 @@ from random import Random
 import asyncpg
 import msgspec
 
-from ..config import Settings
+from ..config import DEFAULT_POOL, Settings
 from ..core import report
 from ..core.actions import (
     Action,
@@ -102,6 +102,7 @@ class Conductor:
         self._name = name
         self._setting_up: dict[tuple[Worker, int], Backend] = {}
         self._where = f"pool {name}: " if name else ""
+        self._fields = {"pool": name or DEFAULT_POOL}  # for the log
         self._shapes = ShapeTable()
         self._backends: dict[Holder, Backend] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -133,6 +134,15 @@ class Conductor:
         """Open the first connections."""
         self._do(self.pool.start(self._loop.time()))
 
+    def why_not_ready(self) -> str | None:
+        """Why no request can be served now, in words; "": one can. None: it is not known, as there is no connection,
+        and none has failed. Where there is none, one is opened, to know."""
+        now = self._loop.time()
+        known = report.why_not_ready(self.pool, now)
+        if known != "":
+            self._do(self.pool.reach(now))
+        return known
+
     async def drain(self, seconds: float) -> None:
         """Let work in progress end, for so many seconds, then end it."""
         self._do(self.pool.drain(self._loop.time()))
@@ -140,7 +150,11 @@ class Conductor:
             async with asyncio.timeout(seconds):
                 await self._drained.wait()
         except TimeoutError:
-            log.warning("%swork was still in progress after drain_timeout_seconds: it is ended", self._where)
+            log.warning(
+                "%swork was still in progress after drain_timeout_seconds: it is ended",
+                self._where,
+                extra=self._fields,
+            )
             self._do(self.pool.terminate(self._loop.time()))
             try:
                 async with asyncio.timeout(self._settings.pool.reset_timeout_seconds):
@@ -197,7 +211,7 @@ class Conductor:
 
     def open_failed(self, backend: Backend, error: BaseException) -> None:
         self._forget(backend)
-        log.warning("%scannot connect to PostgreSQL: %s", self._where, in_words(error))
+        log.warning("%scannot connect to PostgreSQL: %s", self._where, in_words(error), extra=self._fields)
         permanent = isinstance(error, _PERMANENT)
         now, words = self._loop.time(), in_words(error)
         self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
@@ -322,7 +336,8 @@ class Conductor:
 
     def gone(self, backend: Backend, reason: str) -> None:
         self._forget(backend)
-        log.warning("%s (pid %d) is gone: %s", backend.name, backend.pid, reason)
+        fields = self._fields | {"backend": backend.holder.number, "backend_pid": backend.pid}
+        log.warning("%s (pid %d) is gone: %s", backend.name, backend.pid, reason, extra=fields)
         self._do(self.pool.gone(self._loop.time(), backend.holder, backend.incarnation, reason))
 
     def _forget(self, backend: Backend) -> None:
@@ -393,7 +408,13 @@ class Conductor:
             case TellLeaseEnded(lease, error):
                 lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
             case ReportLease(lease):
-                log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()))
+                fields = self._fields | {
+                    "backend": lease.holder.number,
+                    "worker": lease.worker.label,
+                    "pid": lease.worker.pid,
+                    "lease": str(lease.token),
+                }
+                log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()), extra=fields)
             case Disconnect(worker, reason):
                 worker.link.close(reason)
 

@@ -240,7 +240,8 @@ class Dialogue:
         count = self.pool.counters["malformed_messages"]
         if count & (count - 1) == 0:
             who = peer.worker or f"a stranger (pid {peer.pid})" if peer is not None else "a stranger"
-            log.warning("malformed message %d, from %s: %s", count, who, reason)
+            fields = {"pool": self.pool_name, "worker": str(who)}
+            log.warning("malformed message %d, from %s: %s", count, who, reason, extra=fields)
 
     def _hello(self, peer: Peer, hello: Hello) -> None:
         if hello.version != PROTOCOL_VERSION:

@@ -143,7 +143,8 @@ class Peer(ABC):
 
     def drop(self, reason: str) -> None:
         """End the link at once: the worker does not read its replies."""
-        log.warning("%s is disconnected: %s", self.worker, reason)
+        fields = {"worker": str(self.worker), "pid": self.pid}
+        log.warning("%s is disconnected: %s", self.worker, reason, extra=fields)
         self.abort(reason)
 
     def unsent_size(self) -> int:

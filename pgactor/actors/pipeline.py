@@ -306,8 +306,7 @@ class Pipeline:
         flight.since = turn.began
         seconds = self._lane.pace.at_best(took, back[0].statement)  # type: ignore[arg-type]
         for request in back:
-            request.statement.learn(seconds)  # type: ignore[union-attr]
-            request.statement.ran(took)  # type: ignore[union-attr]
+            request.statement.learn(seconds, took)  # type: ignore[union-attr]
             request.payload = request.work = None  # whoever remembers the request need not remember these
         if self._again or cancelling.exposed:
             self._again.difference_update(back)

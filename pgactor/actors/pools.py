@@ -62,6 +62,16 @@ class Pools:
 
     # --- life ---------------------------------------------------------------------------------------------
 
+    @property
+    def lasting(self) -> list[str]:
+        """The names of those that are not made on demand."""
+        return [DEFAULT_POOL, *self._settings.pools]
+
+    def states(self) -> list[PoolStatus]:
+        """The state of each."""
+        now = self._loop.time()
+        return [conductor.dialogue.state(now) for conductor in self.conductors.values()]
+
     def start(self) -> None:
         """Open the first connections of each."""
         for conductor in self.conductors.values():
@@ -91,7 +101,8 @@ class Pools:
         try:
             dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
         except (PoolError, NotPermitted) as error:
-            log.warning("pid %d (%s) was refused: %s", peer.pid or hello.pid, in_one_line(hello.label), error)
+            label, pid = in_one_line(hello.label), peer.pid or hello.pid
+            log.warning("pid %d (%s) was refused: %s", pid, label, error, extra={"worker": label, "pid": pid})
             peer.send(failed(None, error))
             peer.close(str(error))
             return
@@ -137,7 +148,7 @@ class Pools:
         table = template.table_for(part)
         self._make_room(template)
         conductor = self.conductors[name] = self._conductor(name, self._settings_of(table), template.name)
-        log.info("pool %s is opened", name)
+        log.info("pool %s is opened", name, extra={"pool": name})
         conductor.start()
         return conductor
 
@@ -185,7 +196,7 @@ class Pools:
         self._close(min(unused, key=lambda name: self.conductors[name].unused_since or 0.0))
 
     def _close(self, name: str) -> None:
-        log.info("pool %s is closed: no worker is connected to it", name)
+        log.info("pool %s is closed: no worker is connected to it", name, extra={"pool": name})
         self._end(self.conductors.pop(name).drain(self._settings.drain_timeout_seconds))
 
     def _end(self, ending: Coroutine[Any, Any, None]) -> None:

@@ -22,6 +22,7 @@ from .curve import Curve
 from .embedded import embedded_postgres
 from .faults import Faults
 from .ipc import IpcGateway
+from .monitor import Monitor
 from .notify import notify
 from .pools import Pools
 from .session import check_asyncpg
@@ -46,6 +47,7 @@ class Supervisor:
         self._pools: Pools
         self._faults = Faults(lambda brain, reason: self._pools.restart(brain, reason))
         self._stalls: Stalls
+        self._monitor: Monitor | None = None
 
     async def start(self) -> None:
         """Listen and open the first connections. Raises `ConfigError` if an endpoint cannot be served, or a
@@ -64,6 +66,10 @@ class Supervisor:
                     max_frame_bytes=self.settings.max_frame_bytes,
                     max_unsent_bytes=self.settings.max_unsent_bytes,
                 )
+            if self.settings.metrics_endpoint is not None:
+                monitor = Monitor(self.settings.metrics_endpoint, self._pools)
+                await monitor.start()
+                self._monitor = monitor
         except BaseException:
             self._close_gateways()
             raise
@@ -85,6 +91,8 @@ class Supervisor:
         await self._pools.drain(self.settings.drain_timeout_seconds if seconds is None else seconds)
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
         self._close_gateways()
+        if self._monitor is not None:
+            await self._monitor.close()
         self._stalls.stop()
 
     def _close_gateways(self) -> None:

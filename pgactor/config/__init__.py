@@ -15,6 +15,7 @@ from ..messages import DEFAULT_MAX_FRAME_BYTES
 from .connect import ConnectSettings
 from .curve import CurveSettings
 from .hooks import HookSettings
+from .monitor import address_of
 from .pool import PoolSettings
 from .tables import PoolTable, TemplateTable
 
@@ -35,7 +36,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     progress. stall_seconds: when the event loop stands still for longer, the log and the status tell; 0: never.
     awake_seconds: how long the supervisor looks for more to do, after little work, before it sleeps; on one
     processor it does not. curve: keys for tcp. socket_mode, socket_group: of ipc sockets, for workers of other users;
-    given together.
+    given together. metrics_endpoint: where Prometheus and probes are answered, http://HOST:PORT; None: nowhere.
     """
 
     endpoints: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_ENDPOINT])
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     socket_mode: int | None = None
     socket_group: str | None = None
     stall_seconds: float = 0.25
+    metrics_endpoint: str | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.pools, *self.templates):
@@ -82,3 +84,5 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("stall_seconds is expected to be between 0 and 3600")
         if not 0 <= self.awake_seconds <= 0.01:
             raise ValueError("awake_seconds is expected to be between 0 and 0.01")
+        if self.metrics_endpoint is not None:
+            address_of(self.metrics_endpoint)

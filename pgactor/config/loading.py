@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "PGACTOR_MAX_SIZE": ("pool", "max_size"),
     "PGACTOR_SOCKET_MODE": ("socket_mode",),
     "PGACTOR_SOCKET_GROUP": ("socket_group",),
+    "PGACTOR_METRICS_ENDPOINT": ("metrics_endpoint",),
 }
 
 
@@ -37,8 +38,8 @@ def load(
     overrides: Mapping[tuple[str, ...], Any] | None = None,
 ) -> Settings:
     """Read the settings: the file, then the environment (PGACTOR_DSN, PGACTOR_ENDPOINT, PGACTOR_MIN_SIZE,
-    PGACTOR_MAX_SIZE, PGACTOR_SOCKET_MODE, PGACTOR_SOCKET_GROUP; of another pool PGACTOR_DSN_NAME and the like), then
-    the overrides, given as {("pool", "max_size"): 4}.
+    PGACTOR_MAX_SIZE, PGACTOR_SOCKET_MODE, PGACTOR_SOCKET_GROUP, PGACTOR_METRICS_ENDPOINT; of another pool
+    PGACTOR_DSN_NAME and the like), then the overrides, given as {("pool", "max_size"): 4}.
 
     Raises `ConfigError` that names the file and the key.
     """

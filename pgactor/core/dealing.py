@@ -99,7 +99,7 @@ class Dealing:
         Returns whether some are to travel alone now, as their worker has got a lease since they came.
         """
         sharing = self._queue.sharing
-        cost = math.inf
+        cost, sent = math.inf, self._metrics.at(now)
         found_alone = False
         while sharing.count:
             request = sharing.peek(now)
@@ -120,7 +120,7 @@ class Dealing:
             if holder is None:
                 break
             sharing.serve(request)
-            self._metrics.sent(now, request)
+            request.sent = sent
             self._fleet.send(now, holder, request, actions)
         return found_alone
 
@@ -216,7 +216,7 @@ class Dealing:
                     break
                 if self.may_go(now, request):
                     waiting.serve(request)
-                    self._metrics.sent(now, request)
+                    request.sent = self._metrics.at(now)
                     self.assign(now, request, actions)
                     break
             else:

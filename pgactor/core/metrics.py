@@ -1,8 +1,8 @@
 """Metrics: how long requests wait and take, and how deep pipelines are, in histograms.
 
 The buckets' bounds are powers of two, so that a bucket is found by `bit_length`. Most statements are sent to a
-backend at once: of such a one a single time is counted, as its wait is none and its service all; so a statement costs
-one increment.
+backend at once: of such a one a single time is counted, as its wait is none and its service all. And those that came
+in one turn of the event loop, and come back in one, are counted together.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class Tally:
         self.counts = [0] * 72
         self.total = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count a time."""
-        self.counts[int(seconds * 1e6).bit_length()] += 1
-        self.total += seconds
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count a time, so many times. One below zero is a clock's, and none."""
+        if seconds < 0.0:
+            seconds = 0.0
+        self.counts[int(seconds * 1e6).bit_length()] += times
+        self.total += seconds * times
 
     def seconds(self, *others: Tally) -> Histogram:
         """The histogram of times, of these and of others."""
@@ -66,49 +68,50 @@ class Metrics:
         self.held = Tally()
         self.depths = Tally()
 
-    def sent(self, now: float, request: Request) -> None:
-        """The request has waited for a backend and is sent to one."""
-        request.sent = max(now, self.moment)
+    def at(self, now: float) -> float:
+        """What time it is, as exactly as that is known."""
+        return max(now, self.moment)
 
     def granted(self, now: float, request: Request) -> None:
         """The request has got its lease."""
-        self.waits.add(max(0.0, now - request.since, self.moment - request.since if request.sent else 0.0))
+        self.waits.add((request.sent or now) - request.since)
 
     def ended(self, now: float, granted_at: float) -> None:
         """A lease has ended."""
-        self.held.add(max(0.0, now - granted_at))
+        self.held.add(now - granted_at)
 
     def came_back(self, now: float, depth: int, requests: Sequence[Request]) -> None:
         """These have come back from one backend, of so many that were there."""
         self.depths.counts[(depth - 1).bit_length()] += 1
         self.depths.total += depth
-        moment = max(now, self.moment)
-        counts, total = self.at_once.counts, 0.0
+        moment = self.at(now)
+        since, sent, times = 0.0, 0.0, 0
         for request in requests:
-            if request.sent:
-                self._had_waited(moment, request)
+            if request.since != since or request.sent != sent:
+                if times:
+                    self._count(moment, since, sent, times)
+                since, sent, times = request.since, request.sent, 1
             else:
-                seconds = moment - request.since
-                counts[int(seconds * 1e6).bit_length()] += 1
-                total += seconds
-        self.at_once.total += total
+                times += 1
+        if times:
+            self._count(moment, since, sent, times)
 
     def finished(self, now: float, request: Request) -> None:
         """The one that asyncpg ran has come back."""
-        moment = max(now, self.moment, request.sent, request.since)
         if request.kind is Kind.LEASE:  # a test of its connection
             return
-        if request.sent:
-            self._had_waited(moment, request)
-        else:
-            self.at_once.add(moment - request.since)
+        moment = self.at(now)
+        self._count(moment, request.since, request.sent, 1)
         if request.statement is not None:
-            request.statement.ran(moment - (request.sent or request.since))
+            request.statement.ran(max(0.0, moment - (request.sent or request.since)))
 
-    def _had_waited(self, moment: float, request: Request) -> None:
-        self.waits.add(max(0.0, request.sent - request.since))
-        self.services.add(max(0.0, moment - request.sent))
-        self.totals.add(max(0.0, moment - request.since))
+    def _count(self, moment: float, since: float, sent: float, times: int) -> None:
+        if sent:
+            self.waits.add(sent - since, times)
+            self.services.add(moment - sent, times)
+            self.totals.add(moment - since, times)
+        else:
+            self.at_once.add(moment - since, times)
 
     def histograms(self) -> dict[str, Histogram]:
         """All, by their names."""

@@ -287,6 +287,13 @@ class Pool:
         self.dealing.move_on(now, actions)
         return actions
 
+    def reach(self, now: float) -> list[Action]:
+        """Somebody wants to know whether PostgreSQL can be reached: open a connection, if there is none."""
+        actions: list[Action] = []
+        if not self.fleet.alive and not self.closing:
+            self.fleet.open_more(now, 1, actions)
+        return actions
+
     def drain(self, now: float) -> list[Action]:
         """Take no new requests; let those that are here end, then close every connection."""
         actions: list[Action] = []

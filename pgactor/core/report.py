@@ -269,6 +269,18 @@ def queue_full(fleet: Fleet, waiting: int, now: float) -> QueueFull:
     return QueueFull(f"{waiting} requests are waiting already (max_waiting); it was not run. {text}", **facts)
 
 
+def why_not_ready(pool: Pool, now: float) -> str | None:
+    """Why no request can be served now, in words; "": one can. None: there is no connection, and none has failed."""
+    fleet, waiting = pool.fleet, len(pool.queue)
+    if pool.closing:
+        return "the supervisor is shutting down"
+    if waiting >= pool.settings.max_waiting:
+        return f"{waiting} requests are waiting already (max_waiting)"
+    if fleet.open:
+        return ""
+    return str(unavailable(fleet, now)) if fleet.opener.failures else None
+
+
 def unavailable(fleet: Fleet, now: float) -> DatabaseUnavailable:
     """Why there is no connection."""
     return DatabaseUnavailable(

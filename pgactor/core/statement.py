@@ -118,9 +118,13 @@ class Statement:
         if seconds > self.longest:
             self.longest = seconds
 
-    def learn(self, seconds: float) -> None:
-        """It kept a backend for so long. The average rises quickly and falls slowly: of a statement that is slow at
-        times the slow times count, for those behind it would wait."""
+    def learn(self, seconds: float, took: float = 0.0) -> None:
+        """It kept a backend for so long; took: as the clock has it, and not at best. The average rises quickly and
+        falls slowly: of a statement that is slow at times the slow times count, for those behind it would wait."""
+        self.runs += 1  # as `ran` does
+        self.took += took
+        if took > self.longest:
+            self.longest = took
         known = self.seconds
         if known is None:
             self.seconds = seconds

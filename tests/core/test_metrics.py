@@ -108,6 +108,26 @@ def test_a_time_is_in_the_bucket_between_two_bounds(seconds: float, index: int) 
     assert index == len(SECONDS_BOUNDS) or seconds <= told.bounds[index]
 
 
+def test_a_time_below_zero_is_none() -> None:
+    tally = Tally()
+    tally.add(-0.5)
+    assert tally.seconds().counts[0] == 1
+    assert tally.seconds().total == 0
+
+
+def test_those_that_come_and_go_together_are_counted_together() -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker()
+    early = [bench.submit(worker, "select 1") for _ in range(3)]
+    bench.advance(0.1)
+    late = bench.submit(worker, "select 1")
+    bench.pool.metrics.came_back(bench.now + 0.1, 4, [*early, late, early[0]])
+    told = histograms(bench)["total"]
+    assert told.counts[bucket_of(0.2)] == 4
+    assert told.counts[bucket_of(0.1)] == 1
+    assert told.total == pytest.approx(0.9)
+
+
 def test_depths_are_counted_up_to_their_bound() -> None:
     bench = Bench.ready(1)
     for depth in (1, 2, 3, 4, 5, 1024, 5000):

@@ -143,3 +143,38 @@ def test_the_state_is_found_out_once_for_thousands_that_are_refused_at_once(monk
     bench.submit(bench.worker("later"))
     assert str(first) != str(queue_full(bench)), "later it is found out anew"
     assert len(looked) == 2
+
+
+def why_not_ready(bench: Bench) -> str | None:
+    return report.why_not_ready(bench.pool, bench.now)
+
+
+def test_it_is_ready_while_there_is_a_connection() -> None:
+    assert why_not_ready(Bench.ready(1)) == ""
+
+
+def test_without_a_connection_nobody_knows_until_one_is_opened() -> None:
+    bench = Bench(min_size=0, max_size=1)
+    assert why_not_ready(bench) is None
+    bench._do(bench.pool.reach(bench.now))
+    bench._do(bench.pool.reach(bench.now))  # one is enough
+    assert bench.opens == 1
+    bench.open()
+    assert why_not_ready(bench) == ""
+
+
+def test_it_is_not_ready_while_postgresql_refuses_connections() -> None:
+    bench = Bench(min_size=0, max_size=1)
+    bench._do(bench.pool.reach(bench.now))
+    bench.fail_open(error="connection refused")
+    assert "connection refused" in (why_not_ready(bench) or "")
+
+
+def test_it_is_not_ready_when_the_queue_is_full_or_it_shuts_down() -> None:
+    bench = Bench.ready(1, max_waiting=1)
+    bench.lease(bench.worker())
+    bench.submit(bench.worker())
+    assert why_not_ready(bench) == "1 requests are waiting already (max_waiting)"
+    bench.drain()
+    assert why_not_ready(bench) == "the supervisor is shutting down"
+    bench._do(bench.pool.reach(bench.now))
