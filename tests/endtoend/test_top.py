@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
 import re
 import select
-import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +23,13 @@ from tests.endtoend.processes import environment
 from tests.endtoend.troubles import Trouble
 from tests.supervising import StartSupervisor, SupervisorProcess, until
 
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""So that it hears of Ctrl-C and of the terminal's size."""
+
 TOP = [sys.executable, "-m", "pgactor", "top"]
 
 
@@ -39,13 +44,18 @@ class Terminal:
     """`pgactor top` in a terminal of its own. text: all it has written."""
 
     def __init__(self, endpoint: str, rows: int, columns: int) -> None:
-        pid, self._fd = pty.fork()
-        if pid == 0:
-            variables = environment(PGACTOR_ENDPOINT=endpoint, TERM="xterm-256color")
-            os.execve(sys.executable, [*TOP, "--interval", "0.2"], variables)
-        self.pid = pid
-        self.text = ""
+        self._fd, theirs = pty.openpty()
         self.resize(rows, columns)
+        self.text = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWN_TERMINAL, *TOP, "--interval", "0.2"],
+            env=environment(PGACTOR_ENDPOINT=endpoint, TERM="xterm-256color"),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
 
     def resize(self, rows: int, columns: int) -> None:
         """Give it another size, of which its process is told."""
@@ -74,23 +84,19 @@ class Terminal:
 
     def status(self) -> int:
         """Its exit status, once it has ended."""
-        found: list[int] = []
 
         def ended() -> bool:
             self.read()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                found.append(os.waitstatus_to_exitcode(status))
-            return bool(pid)
+            return self.process.poll() is not None
 
         until(ended)
-        return found[0]
+        self.read()
+        return self.process.returncode
 
     def end(self) -> None:
         """Whatever it does."""
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self.process.kill()
+        self.process.wait()
         os.close(self._fd)
 
 
