@@ -8,7 +8,7 @@ import time
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-FIELDS = ("pool", "backend", "backend_pid", "worker", "pid", "lease", "seconds")
+FIELDS = ("pool", "backend", "backend_pid", "worker", "pid", "lease", "traceparent")
 """What a record may carry besides, as `extra`: of which pool, connection or worker it tells."""
 
 

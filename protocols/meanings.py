@@ -33,6 +33,7 @@ _LEASE = "The lease to run on. nil: any backend."
 _MANY = "One array of values for each run of the statement."
 _STATEMENT = "The number of one of the lease's prepared statements, to be run instead of `sql`. nil: run `sql`."
 _LABEL = "What it is for, in the application's words, for people to read. At most 200 characters are kept."
+_TRACE = "The trace that it is part of, as W3C Trace Context's traceparent. Empty: none."
 _ITS_LEASE = "The lease."
 _COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
@@ -57,13 +58,21 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Run one statement; several, separated by semicolons, if `args` is empty.",
         "`done` with the command tag",
-        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE, "label": _LABEL},
+        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE, "label": _LABEL, "traceparent": _TRACE},
     ),
     "executemany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing.",
         "`done` without a command tag",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT, "label": _LABEL},
+        {
+            **_REQUEST,
+            "sql": _SQL,
+            "args": _MANY,
+            "lease": _LEASE,
+            "statement": _STATEMENT,
+            "label": _LABEL,
+            "traceparent": _TRACE,
+        },
     ),
     "fetch": Meaning(
         "request",
@@ -77,13 +86,22 @@ MESSAGES: dict[str, Meaning] = {
             "lease": _LEASE,
             "statement": _STATEMENT,
             "label": _LABEL,
+            "traceparent": _TRACE,
         },
     ),
     "fetchmany": Meaning(
         "request",
         "Run one statement once for each array of arguments, all or nothing, and return the rows of all runs.",
         "`rows`",
-        {**_REQUEST, "sql": _SQL, "args": _MANY, "lease": _LEASE, "statement": _STATEMENT, "label": _LABEL},
+        {
+            **_REQUEST,
+            "sql": _SQL,
+            "args": _MANY,
+            "lease": _LEASE,
+            "statement": _STATEMENT,
+            "label": _LABEL,
+            "traceparent": _TRACE,
+        },
     ),
     "batch": Meaning(
         "request",
@@ -97,6 +115,7 @@ MESSAGES: dict[str, Meaning] = {
             "`serializable`. nil: the default. nil if not atomic.",
             "readonly": "Whether the transaction is READ ONLY. false if not atomic.",
             "label": _LABEL,
+            "traceparent": _TRACE,
         },
     ),
     "prepare": Meaning(
@@ -249,6 +268,7 @@ MESSAGES: dict[str, Meaning] = {
             "where": "The place in the worker's code that asks, for people. At most 300 characters are kept.",
             "holds": "The leases of this link that will certainly not be released before this request is answered, "
             "as the code that asks must first go on, see section 7. Leave out those of which that is not certain.",
+            "traceparent": _TRACE,
         },
     ),
     "status": Meaning("request", "Ask for the state of the pool.", "`status_report`", _REQUEST),
@@ -580,6 +600,7 @@ STRUCTS: dict[str, Meaning] = {
             "statement": "The running or the last statement, shortened.",
             "backend_pid": "The process id of its PostgreSQL backend.",
             "reported": "It is held for longer than the supervisor's `lease_warning_seconds`.",
+            "traceparent": "From `acquire`.",
         },
     ),
     "HolderStatus": Meaning(

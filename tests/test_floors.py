@@ -51,6 +51,7 @@ LIBRARIES = {
     "starlette": ("contrib/asgi viewing/dashboard", ""),
     "uvicorn": ("viewing/dashboard", ""),
     "werkzeug": ("", "contrib/wsgi"),
+    "opentelemetry": ("contrib/otel", ""),
     "prometheus_client": ("actors/exporter", "actors/monitor"),
     "rich": ("cli demo display viewing", "cli"),
     "uvloop": ("", "cli"),

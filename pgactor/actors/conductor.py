@@ -413,6 +413,7 @@ class Conductor:
                     "worker": lease.worker.label,
                     "pid": lease.worker.pid,
                     "lease": str(lease.token),
+                    "traceparent": lease.traceparent,
                 }
                 log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()), extra=fields)
             case Disconnect(worker, reason):

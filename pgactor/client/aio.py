@@ -60,8 +60,11 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         pool: str | None = None,
         server_key: str | None = None,
         key: str | None = None,
+        comments: bool = False,
     ) -> None:
-        self._options = make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key)
+        self._options = make_options(
+            endpoint, connect_timeout, request_timeout, label, pool, server_key, key, comments=comments
+        )
         self._default_timeout = request_timeout
         self._closed = False
         self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}

@@ -8,7 +8,7 @@ import time
 
 from ..errors import ClientClosed, LeaseLost
 from ..messages import Bye, Request
-from . import aiolinks
+from . import aiolinks, comments, tracing
 from .aioconnected import AioConnected, Unsent
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import unencodable
@@ -34,8 +34,15 @@ class AioChannel:
         Raises `SupervisorUnavailable` if it could not be sent, `LeaseLost` if the link of the lease is gone. A task
         that is cancelled while it waits withdraws the request.
         """
+        if tracing.tracer is not None and (trace := tracing.tracer.begin(request)) is not None:
+            with trace:
+                pending = await self.ask(request, within)
+                trace.answered(pending)
+            return pending
         if (around := surroundings.get()) is not None:
             around.mark(request)
+        if self.options.comments:
+            comments.add(request)
         now = time.monotonic()
         timeout = request.timeout
         patience = None if timeout is None else now + timeout + ANSWER_GRACE_SECONDS

@@ -13,7 +13,7 @@ import weakref
 
 from ..errors import ClientClosed, LeaseLost
 from ..messages import Request
-from . import links
+from . import comments, links, tracing
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .connected import Connected
 from .failures import unencodable
@@ -46,8 +46,15 @@ class Channel:
         Raises `SupervisorUnavailable` if it could not be sent, `OutcomeUnknown` if no answer came, `LeaseLost` if
         the link of the lease is gone.
         """
+        if tracing.tracer is not None and (trace := tracing.tracer.begin(request)) is not None:
+            with trace:
+                pending, connected = self.call(request, within)
+                trace.answered(pending)
+            return pending, connected
         if (around := surroundings.get()) is not None:
             around.mark(request)
+        if self.options.comments:
+            comments.add(request)
         now = time.monotonic()
         patience = None if request.timeout is None else now + request.timeout + ANSWER_GRACE_SECONDS
         connected, pending = self._begin(request, now, within)

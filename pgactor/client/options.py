@@ -32,7 +32,8 @@ class Options(msgspec.Struct, frozen=True):
     supervisor that is not there (yet). request_timeout: seconds for each statement, waiting for a backend included,
     unless the call brings its own; None: no limit. label: how this worker is named in status and errors. pool: which
     of the supervisor's pools; "": the first. server_key, key: the supervisor's public keys and this client's
-    secret one, as texts or paths of their files; "": none."""
+    secret one, as texts or paths of their files; "": none. comments: whether statements tell in a comment
+    where they come from, see comments.py."""
 
     endpoint: str = msgspec.field(default_factory=_default_endpoint)
     connect_timeout: float = 10.0
@@ -42,6 +43,7 @@ class Options(msgspec.Struct, frozen=True):
     pool: str = ""
     server_key: str = ""
     key: str = ""
+    comments: bool = False
 
     def __post_init__(self) -> None:
         if not self.endpoint.startswith(("ipc://", "tcp://")):
@@ -64,6 +66,8 @@ def make_options(
     pool: str | None = None,
     server_key: str | None = None,
     key: str | None = None,
+    *,
+    comments: bool = False,
 ) -> Options:
     """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none, `ConfigError`
     for keys that are none.
@@ -80,4 +84,4 @@ def make_options(
     given["server_key"] = os.environ.get(SERVER_KEY_VARIABLE) if server_key is None else server_key
     given["key"] = os.environ.get(KEY_VARIABLE) if key is None else key
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return Options(connect_timeout=connect_timeout, request_timeout=request_timeout, **named)
+    return Options(connect_timeout=connect_timeout, request_timeout=request_timeout, comments=comments, **named)

@@ -41,6 +41,7 @@ class Client(Statements, Copies, Sizes):
     name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
     server_key, key: on tcp, the supervisor's public key (several, with commas between) and this client's secret one,
     as paths of files that `pgactor keygen` made or as texts; default $PGACTOR_SERVER_KEY and $PGACTOR_KEY.
+    comments: statements tell PostgreSQL in a comment what they are for; docs/observability.md has its price.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Client(Statements, Copies, Sizes):
         pool: str | None = None,
         server_key: str | None = None,
         key: str | None = None,
+        comments: bool = False,
     ) -> None:
         self._channel = Channel(
-            make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key)
+            make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key, comments=comments)
         )
         self._default_timeout = request_timeout
 

@@ -30,9 +30,9 @@ class Lease:
     ttl: seconds that it lives without a word of its owner; expires_at: when that ends. held_until: when it ends
     even so (max_hold). running: its statement that runs now; next: the one that came while that was being cancelled.
     touched: a statement may have left something in the session. in_transaction: the session is inside a transaction.
-    awaits: the request that its owner waits for before it releases it, see deadlock.py. label, where: for what and by
-    which line of the owner's code it was acquired, as far as that is known. warn_at: when it is to be reported as
-    held for long; reported: it has been.
+    awaits: the request that its owner waits for before it releases it, see deadlock.py. label, where, traceparent:
+    for what, by which line of the owner's code and in which trace it was acquired, as far as that is known. warn_at:
+    when it is to be reported as held for long; reported: it has been.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class Lease:
         "running",
         "token",
         "touched",
+        "traceparent",
         "ttl",
         "warn_at",
         "where",
@@ -78,6 +79,7 @@ class Lease:
         self.awaits: Request | None = None
         self.label = ""
         self.where = ""
+        self.traceparent = ""
         self.warn_at = math.inf
         self.reported = False
         self.renew(now)

@@ -54,6 +54,7 @@ class Leasing:
         request.worker.leases[lease.token.fence] = lease
         if isinstance(request.payload, Acquire):
             lease.label, lease.where = request.payload.label[:200], request.payload.where[:300]
+            lease.traceparent = request.payload.traceparent[:55]
         if self._warning:
             lease.warn_at = now + self._warning
         self._look_again(lease)

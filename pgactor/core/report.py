@@ -104,6 +104,7 @@ def lease_status(lease: Lease, now: float) -> LeaseStatus:
         statement="" if last is None else _shorten(last.sql),
         backend_pid=holder.backend_pid,
         reported=lease.reported,
+        traceparent=" ".join(lease.traceparent.split()),
     )
 
 

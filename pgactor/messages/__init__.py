@@ -65,7 +65,8 @@ class Request(Message):
     epoch: the supervisor's life the request is meant for, as told by `Welcome`; another life refuses it unrun.
     timeout: how many seconds the worker is still willing to wait, queueing included; None: no limit of its own.
 
-    Those that have a label say with it what they are made for, in the application's words; "": it did not say.
+    Those that have a label say with it what they are made for, in the application's words; "": it did not say. Those
+    that have a traceparent say with it, as W3C Trace Context has it, of which trace they are part; "": of none.
     """
 
     id: Number
@@ -80,6 +81,7 @@ class Execute(Request, tag="execute"):
     args: list[Any] = []
     lease: Token | None = None
     label: str = ""
+    traceparent: str = ""
 
 
 class ExecuteMany(Request, tag="executemany"):
@@ -93,6 +95,7 @@ class ExecuteMany(Request, tag="executemany"):
     lease: Token | None = None
     statement: Number | None = None
     label: str = ""
+    traceparent: str = ""
 
 
 class Fetch(Request, tag="fetch"):
@@ -108,6 +111,7 @@ class Fetch(Request, tag="fetch"):
     lease: Token | None = None
     statement: Number | None = None
     label: str = ""
+    traceparent: str = ""
 
 
 class FetchMany(Request, tag="fetchmany"):
@@ -121,6 +125,7 @@ class FetchMany(Request, tag="fetchmany"):
     lease: Token | None = None
     statement: Number | None = None
     label: str = ""
+    traceparent: str = ""
 
 
 class Batch(Request, tag="batch"):
@@ -135,6 +140,7 @@ class Batch(Request, tag="batch"):
     isolation: IsolationLevel | None = None
     readonly: bool = False
     label: str = ""
+    traceparent: str = ""
 
     def __post_init__(self) -> None:
         if not self.atomic and (self.isolation is not None or self.readonly):
@@ -152,6 +158,7 @@ class Acquire(Request, tag="acquire"):
     label: str = ""
     where: str = ""
     holds: list[Token] = []
+    traceparent: str = ""
 
 
 # --- worker -> supervisor: notices --------------------------------------------------------------------------

@@ -86,7 +86,8 @@ class LeaseStatus(msgspec.Struct):
     """One lease. holder: its connection's number. worker, pid: whose it is. label: for what it was acquired, the
     request's label or the task's name; where: the file, line and function that did. seconds: since it was granted.
     state: "running" a statement, "in transaction", "idle", or "waiting" for another lease. statement: the running or
-    last one. reported: it is held for more than lease_warning_seconds."""
+    last one. reported: it is held for more than lease_warning_seconds. traceparent: of the trace
+    that it was acquired in."""
 
     lease: str
     holder: int
@@ -99,6 +100,7 @@ class LeaseStatus(msgspec.Struct):
     statement: str = ""
     backend_pid: int = 0
     reported: bool = False
+    traceparent: str = ""
 
 
 class HolderStatus(msgspec.Struct):

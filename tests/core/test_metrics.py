@@ -63,6 +63,17 @@ def test_leases_are_counted_by_how_long_they_wait_and_are_held() -> None:
     assert told["total"].count == 0
 
 
+def test_the_test_of_a_connection_is_the_lease_s_wait_and_no_statement() -> None:
+    bench = Bench.ready(1, recycling="verified")
+    request = bench.acquire(bench.worker())
+    bench.advance(0.2)
+    bench.finish(request)
+    told = histograms(bench)
+    assert told["wait"].total == pytest.approx(0.2)
+    assert told["wait"].count == 1
+    assert told["service"].count == 0
+
+
 def test_the_hands_may_know_the_time_more_exactly() -> None:
     bench = Bench.ready(1)
     request = bench.submit(bench.worker(), "select 1")

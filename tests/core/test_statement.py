@@ -481,3 +481,16 @@ def test_a_very_long_statement_is_met_for_the_first_time_each_time() -> None:
     table = StatementTable()
     long = "select 1 --" + "x" * REMEMBERED_LENGTH
     assert table.get(long) is not table.get(long)
+
+
+def test_the_slowest_are_those_that_took_the_most_together_or_at_once() -> None:
+    table = StatementTable()
+    often, long, neither, never = (table.get(sql) for sql in ("select 1", "select 2", "select 3", "select 4"))
+    for _ in range(100):
+        often.learn(0.001, took=0.1)
+    long.ran(5.0)
+    neither.ran(0.01)
+    assert [each.sql for each in table.slowest(1)] == ["select 1", "select 2"]
+    assert table.slowest(3) == [often, long, neither]
+    assert (often.runs, often.longest, never.runs) == (100, 0.1, 0)
+    assert often.took == pytest.approx(10.0)

@@ -92,7 +92,8 @@ def test_the_metrics_can_be_read_in_both_formats(start_watched: StartWatched) ->
     assert told[("pgactor_max_size", (("pool", "reports"),))] == 2
     status, body = watched.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert status == 200
-    assert {family.name for family in openmetrics(body)} >= {"pgactor_requests", "pgactor_event_loop_lag_seconds"}
+    families = openmetrics(body)  # type: ignore[no-untyped-call]
+    assert {family.name for family in families} >= {"pgactor_requests", "pgactor_event_loop_lag_seconds"}
 
 
 def test_statements_move_the_figures(start_watched: StartWatched) -> None:
