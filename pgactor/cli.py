@@ -1,4 +1,4 @@
-"""The command line: serve, query, status, demo, keygen."""
+"""The command line: serve, query, status, top, dashboard, demo, keygen."""
 
 from __future__ import annotations
 
@@ -229,6 +229,54 @@ def drain(endpoint: str, pools: tuple[str, ...]) -> None:
     from .client.operator import drain
 
     _fail_clearly(lambda: drain(endpoint, list(pools) or None, connect_timeout=CONNECT_SECONDS))
+
+
+_interval = click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds from one look at the supervisor to the next.",
+)
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Print one picture, of two looks, and end.")
+@_interval
+@_endpoint
+@_pool
+def top(once: bool, interval: float, endpoint: str, pool: str | None) -> None:
+    """Watch connections, queue, leases and workers in the terminal; q ends it."""
+    from .viewing import top as viewer
+
+    if not once and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.ClickException("this is no terminal: `pgactor top --once` prints a single picture")
+    seen = True
+
+    async def run() -> None:
+        nonlocal seen
+        if once:
+            seen = await viewer.once(endpoint, pool, interval)
+        else:
+            await viewer.live(endpoint, pool, interval)
+
+    _fail_clearly(lambda: asyncio.run(run()))
+    sys.exit(0 if seen else 1)
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0: any that is free.")
+@_interval
+@_endpoint
+@_pool
+def dashboard(host: str, port: int, interval: float, endpoint: str, pool: str | None) -> None:
+    """Serve a web page of the same, with charts. It has no passwords: whoever reaches the address may look."""
+    try:
+        from .viewing.dashboard import serve as run_dashboard
+    except ImportError as error:
+        raise click.ClickException(f"{error}: pip install 'pgactor[dashboard]'") from None
+    _fail_clearly(lambda: run_dashboard(endpoint, pool, host=host, port=port, interval=interval, ready=click.echo))
 
 
 @cli.command()

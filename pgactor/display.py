@@ -9,15 +9,24 @@ from rich.table import Table
 from .messages.pool import PoolStatus
 
 
+def plain(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours: labels may come from anywhere."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def _shown(text: str) -> str:
+    return escape(plain(text))
+
+
 def show_status(state: PoolStatus) -> None:
     """Print it to the terminal."""
     console = Console()
     console.print(
-        f"[bold]pgactor {state.version}[/] up {state.uptime_seconds:.0f} s, database: {escape(state.database)}",
+        f"[bold]pgactor {state.version}[/] up {state.uptime_seconds:.0f} s, database: {_shown(state.database)}",
         highlight=False,
     )
     if len(state.pools) > 1:
-        console.print(f"pool {escape(state.pool)} of {escape(', '.join(state.pools))}", highlight=False)
+        console.print(f"pool {_shown(state.pool)} of {_shown(', '.join(state.pools))}", highlight=False)
     console.print(
         f"max_size {state.max_size}  size {state.size}  idle {state.idle}  busy {state.busy}  leased {state.leased}  "
         f"resetting {state.resetting}  opening {state.opening}  [bold]waiting {state.waiting}[/]"
@@ -25,7 +34,7 @@ def show_status(state: PoolStatus) -> None:
         highlight=False,
     )
     if state.stalls:
-        console.print(f"the event loop stood still {state.stalls} times, last for {escape(state.last_stall)}")
+        console.print(f"the event loop stood still {state.stalls} times, last for {_shown(state.last_stall)}")
     if state.faults:
         console.print(f"[bold]{state.faults} unexpected errors[/]: see the supervisor's log")
     console.print(_holders(state))
@@ -48,9 +57,9 @@ def _holders(state: PoolStatus) -> Table:
                 f"{holder.seconds:.1f} s",
                 str(holder.backend_pid or ""),
                 str(holder.uses),
-                escape(holder.worker),
+                _shown(holder.worker),
                 holder.lease,
-                escape(holder.statement),
+                _shown(holder.statement),
             )
     return table
 
@@ -63,12 +72,12 @@ def _leases(state: PoolStatus) -> Table:
         table.add_row(
             lease.lease,
             f"[bold red]{lease.seconds:.1f} s[/]" if lease.reported else f"{lease.seconds:.1f} s",
-            escape(lease.worker),
+            _shown(lease.worker),
             str(lease.pid or ""),
-            escape(lease.label),
-            escape(lease.where),
+            _shown(lease.label),
+            _shown(lease.where),
             lease.state,
-            escape(lease.statement),
+            _shown(lease.statement),
         )
     return table
 
@@ -80,7 +89,7 @@ def _workers(state: PoolStatus) -> Table:
     for worker in state.workers:
         table.add_row(
             str(worker.number),
-            escape(worker.label),
+            _shown(worker.label),
             str(worker.pid or ""),
             worker.road,
             f"{worker.connected_seconds:.0f} s",

