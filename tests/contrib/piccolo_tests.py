@@ -1,0 +1,107 @@
+"""Piccolo's own tests, with pgactor's engine in the place of its own: `python -m tests.contrib.piccolo_tests PATH ...`
+
+PATH: a checkout of Piccolo, of the version that is installed or near to it; nothing is fetched. What follows are
+arguments of pytest, such as tests/engine; otherwise all tests run that Piccolo has for PostgreSQL. `--own-engine`
+runs them with Piccolo's engine, to compare. The database is the one that the other tests take; Piccolo's tests make
+and drop tables in it.
+
+It ends with 0 if no test fails but those of `FAILING`, and all of these do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.supervising import SupervisorProcess, container_postgres
+
+FAILING: dict[str, str] = {}
+"""Tests that cannot pass with the other engine, and why. docs/piccolo.md has the same list."""
+
+CONFIGURATION = """
+from pathlib import Path
+
+import piccolo.engine.postgres
+from piccolo.conf.apps import AppRegistry
+
+{engine}
+
+apps = sorted(each.parent.name for each in Path("tests/example_apps").glob("*/piccolo_app.py"))
+APP_REGISTRY = AppRegistry(apps=[f"tests.example_apps.{{name}}.piccolo_app" for name in apps])
+"""
+"""Piccolo's configuration. It is a plugin of pytest, too, so that it comes before any test has imported an engine."""
+
+OURS = """
+from pgactor.contrib.piccolo import PgactorEngine
+
+piccolo.engine.postgres.PostgresEngine = piccolo.engine.PostgresEngine = PgactorEngine
+DB = PgactorEngine(config={{"endpoint": {endpoint!r}}})
+"""
+
+THEIRS = """
+DB = piccolo.engine.postgres.PostgresEngine(config={{"dsn": {dsn!r}}})
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run them. The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.contrib.piccolo_tests", description=__doc__)
+    parser.add_argument("path", type=Path, help="a checkout of Piccolo")
+    parser.add_argument("--own-engine", action="store_true", help="with Piccolo's own engine")
+    given, chosen = parser.parse_known_args(arguments)
+    if not (given.path / "tests" / "conftest.py").exists():
+        parser.error(f"{given.path} is no checkout of Piccolo: it has no tests/conftest.py")
+    with ExitStack() as stack:
+        dsn = os.environ.get("PGACTOR_TEST_DSN") or stack.enter_context(container_postgres())
+        if dsn is None:
+            from pgactor.actors.embedded import embedded_postgres
+
+            dsn = stack.enter_context(embedded_postgres())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pga-")))
+        if given.own_engine:
+            engine = THEIRS.format(dsn=dsn)
+        else:
+            supervisor = SupervisorProcess(folder=folder, dsn=dsn, max_size=4)
+            stack.callback(supervisor.stop)
+            engine = OURS.format(endpoint=supervisor.ipc)
+        failed = run(given.path, folder, engine, chosen)
+    if given.own_engine or failed is None:
+        return failed is None or bool(failed)
+    ran_all = not chosen
+    new, gone = sorted(failed - set(FAILING)), sorted(set(FAILING) - failed) if ran_all else []
+    for name in new:
+        print(f"fails, and is expected to pass: {name}")
+    for name in gone:
+        print(f"passes, and is expected to fail: {name}")
+    return bool(new or gone)
+
+
+def run(checkout: Path, folder: Path, engine: str, chosen: list[str]) -> set[str] | None:
+    """The tests that failed, as "tests.module.Class::name"; None if pytest itself did."""
+    (folder / "pgactor_piccolo_conf.py").write_text(CONFIGURATION.format(engine=engine))
+    report = folder / "report.xml"
+    paths = [str(folder), str(Path(__file__).parents[2])]
+    environment = {**os.environ, "PICCOLO_CONF": "pgactor_piccolo_conf", "PYTHONPATH": os.pathsep.join(paths)}
+    options = ["-q", "-p", "pgactor_piccolo_conf", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    marked = ["-m", "not integration", *(chosen or ["tests"])]
+    status = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *marked], cwd=checkout, env=environment, check=False
+    ).returncode
+    if status not in (0, 1):
+        return None
+    cases = ElementTree.parse(report).iter("testcase")
+    return {
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if any(each.tag in ("failure", "error") for each in case)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
