@@ -11,7 +11,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .. import AsyncClient, AsyncLease, ClientError, Pool, Record, SupervisorUnavailable, create_pool
+from ..client.aio import AsyncClient
+from ..client.aiolease import AsyncLease
+from ..client.aiopool import Pool
+from ..client.creating import create_pool
+from ..errors import ClientError, SupervisorUnavailable
+from ..rows import Record
 
 try:
     from piccolo.engine.postgres import AsyncBatch, PostgresEngine, PostgresTransaction
@@ -20,7 +25,8 @@ except ModuleNotFoundError as error:
     if error.name != "piccolo":
         raise
     raise ModuleNotFoundError(
-        "pgactor.contrib.piccolo needs Piccolo, which is not installed: pip install 'pgactor[piccolo]'", name="piccolo"
+        "pgactor.contrib.piccolo needs Piccolo, which is not installed: pip install 'pgactor[piccolo]'",
+        name="piccolo",
     ) from error
 
 if TYPE_CHECKING:
@@ -57,6 +63,7 @@ class PgactorEngine(PostgresEngine):
                 f"PgactorEngine's config does not take {', '.join(foreign)}, but {', '.join(CONFIG)}: it is the "
                 "supervisor that connects to PostgreSQL, and is told how in [connect] of its configuration"
             )
+        self.pool: Pool | None = None
         self._client = AsyncClient(**config)
         super().__init__(config, extensions, log_queries, log_responses, extra_nodes)
 
@@ -83,7 +90,7 @@ class PgactorEngine(PostgresEngine):
     async def close_connection_pool(self) -> None:
         """Wait for what is under way in the pool, and end this process's use of it; the supervisor's connections
         stay."""
-        pool: Pool | None = self.pool
+        pool = self.pool
         if pool is None:
             colored_warning("No connection pool was started.")
         else:
@@ -105,7 +112,7 @@ class PgactorEngine(PostgresEngine):
         return PgactorTransaction(self, allow_nested)
 
     async def _run_in_pool(self, query: str, args: Sequence[Any] | None = None) -> list[Record]:
-        pool: Pool | None = self.pool
+        pool = self.pool
         if pool is None:
             raise ValueError("No connection pool was started.")
         return await pool.fetch(query, *(args or ()))

@@ -1,9 +1,9 @@
-"""Piccolo's own tests, with pgactor's engine in the place of its own: `python -m tests.contrib.piccolo_tests PATH ...`
+"""Piccolo's own tests, with pgactor's engine in the place of its own: `python -m tests.contrib.piccolo_tests PATH`
 
-PATH: a checkout of Piccolo, of the version that is installed or near to it; nothing is fetched. What follows are
+PATH: a checkout of Piccolo, of the version that is installed or near to it; nothing is fetched. What may follow are
 arguments of pytest, such as tests/engine; otherwise all tests run that Piccolo has for PostgreSQL. `--own-engine`
-runs them with Piccolo's engine, to compare. The database is the one that the other tests take; Piccolo's tests make
-and drop tables in it.
+runs them with Piccolo's engine, to compare. The database is the one that the other tests take; a database
+named piccolo is dropped and made there.
 
 It ends with 0 if no test fails but those of `FAILING`, and all of these do.
 """
@@ -11,6 +11,7 @@ It ends with 0 if no test fails but those of `FAILING`, and all of these do.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
@@ -19,23 +20,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from xml.etree import ElementTree
 
+import asyncpg
+
 from tests.supervising import SupervisorProcess, container_postgres
 
 FAILING: dict[str, str] = {}
 """Tests that cannot pass with the other engine, and why. docs/piccolo.md has the same list."""
 
 CONFIGURATION = """
-from pathlib import Path
-
 import piccolo.engine.postgres
 from piccolo.conf.apps import AppRegistry
 
 {engine}
-
-apps = sorted(each.parent.name for each in Path("tests/example_apps").glob("*/piccolo_app.py"))
-APP_REGISTRY = AppRegistry(apps=[f"tests.example_apps.{{name}}.piccolo_app" for name in apps])
+APP_REGISTRY = AppRegistry(apps=["tests.example_apps.music.piccolo_app", "tests.example_apps.mega.piccolo_app"])
 """
 """Piccolo's configuration. It is a plugin of pytest, too, so that it comes before any test has imported an engine."""
+
+DATABASE = "piccolo"
+"""Its tests expect this name."""
 
 OURS = """
 from pgactor.contrib.piccolo import PgactorEngine
@@ -45,7 +47,7 @@ DB = PgactorEngine(config={{"endpoint": {endpoint!r}}})
 """
 
 THEIRS = """
-DB = piccolo.engine.postgres.PostgresEngine(config={{"dsn": {dsn!r}}})
+DB = piccolo.engine.postgres.PostgresEngine(config={{"dsn": {dsn!r}, "database": {database!r}}})
 """
 
 
@@ -63,11 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
             from pgactor.actors.embedded import embedded_postgres
 
             dsn = stack.enter_context(embedded_postgres())
+        asyncio.run(make_database(dsn))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pga-")))
         if given.own_engine:
-            engine = THEIRS.format(dsn=dsn)
+            engine = THEIRS.format(dsn=dsn, database=DATABASE)
         else:
-            supervisor = SupervisorProcess(folder=folder, dsn=dsn, max_size=4)
+            supervisor = SupervisorProcess(folder=folder, dsn=dsn, connect={"database": DATABASE}, max_size=4)
             stack.callback(supervisor.stop)
             engine = OURS.format(endpoint=supervisor.ipc)
         failed = run(given.path, folder, engine, chosen)
@@ -80,6 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     for name in gone:
         print(f"passes, and is expected to fail: {name}")
     return bool(new or gone)
+
+
+async def make_database(dsn: str) -> None:
+    """Make it anew."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f"drop database if exists {DATABASE}")
+    await connection.execute(f"create database {DATABASE}")
+    await connection.close()
 
 
 def run(checkout: Path, folder: Path, engine: str, chosen: list[str]) -> set[str] | None:
