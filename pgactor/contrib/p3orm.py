@@ -21,7 +21,7 @@ try:
     from p3orm.exceptions import AlreadyConnected, NotConnected
     from pypika.enums import Dialects
 except ModuleNotFoundError as error:
-    if error.name != "p3orm":
+    if (error.name or "").partition(".")[0] != "p3orm":
         raise
     raise ModuleNotFoundError(
         "pgactor.contrib.p3orm needs p3orm, which is not installed: pip install 'pgactor[p3orm]'", name="p3orm"
@@ -35,7 +35,7 @@ def postgres() -> PgactorDriver:
     """
     if isinstance(core.DRIVER, PgactorDriver):
         return core.DRIVER
-    if core.DRIVER is not None and getattr(core.DRIVER, "is_connected", bool)():
+    if core.DRIVER is not None and core.DRIVER.is_connected():
         raise AlreadyConnected("p3orm is connected by a driver of its own: disconnect that first")
     driver = core.DRIVER = PgactorDriver()
     core.DIALECT = Dialects.POSTGRESQL
@@ -85,14 +85,14 @@ class PgactorDriver(PostgresDriver):
         connection, pool = self._connection, self._opened
         self._connection = self._pool = self._opened = None
         if connection is not None:
-            await connection.close()
+            connection.release()
         if pool is not None:
             await pool.close()
 
     def is_connected(self) -> bool:
         """Whether there is a connection or a pool, and it was not lost or closed."""
         if self._connection is not None:
-            return not self._connection.is_closed()
+            return self._connection.is_held
         return self._opened is not None and not self._opened.is_closing()
 
     async def _open(self, endpoint: str | None, options: dict[str, Any]) -> Pool:

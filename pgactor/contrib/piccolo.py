@@ -22,7 +22,7 @@ try:
     from piccolo.engine.postgres import AsyncBatch, PostgresEngine, PostgresTransaction
     from piccolo.utils.warnings import colored_warning
 except ModuleNotFoundError as error:
-    if error.name != "piccolo":
+    if (error.name or "").partition(".")[0] != "piccolo":
         raise
     raise ModuleNotFoundError(
         "pgactor.contrib.piccolo needs Piccolo, which is not installed: pip install 'pgactor[piccolo]'",

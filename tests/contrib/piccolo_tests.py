@@ -5,7 +5,7 @@ arguments of pytest, such as tests/engine; otherwise all tests run that Piccolo 
 runs them with Piccolo's engine, to compare. The database is the one that the other tests take; a database
 named piccolo is dropped and made there.
 
-It ends with 0 if no test fails but those of `FAILING`, and all of these do.
+It ends with 0 if no test fails but those of `FAILING`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,22 @@ import asyncpg
 
 from tests.supervising import SupervisorProcess, container_postgres
 
-FAILING: dict[str, str] = {}
+_OF_ANOTHER_TABLE = (
+    "A table of this name had a column of another type in an earlier test, and the statement is the same text: the "
+    "parameter that PostgreSQL has prepared is of the old type. asyncpg has the same error on a connection that is "
+    "kept, as in a pool; Piccolo's tests pass with a new connection for each statement."
+)
+
+FAILING: dict[str, str] = {
+    "tests.columns.test_timestamp.TestTimestampDefault::test_timestamp": _OF_ANOTHER_TABLE,
+    "tests.columns.test_timestamptz.TestTimestamptz::test_timestamptz_timezone_aware": _OF_ANOTHER_TABLE,
+    "tests.apps.sql_shell.commands.test_run.TestRun::test_psql": (
+        "It looks for the user and the host in the engine's config, to give them to psql. They are the supervisor's."
+    ),
+    "tests.apps.migrations.auto.integration.test_migrations.TestMigrations::test_array_base_column_change": (
+        "With Piccolo 1.38 and the tests of 1.36: it fails with Piccolo's own engine, too."
+    ),
+}
 """Tests that cannot pass with the other engine, and why. docs/piccolo.md has the same list."""
 
 CONFIGURATION = """
@@ -81,8 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in new:
         print(f"fails, and is expected to pass: {name}")
     for name in gone:
-        print(f"passes, and is expected to fail: {name}")
-    return bool(new or gone)
+        print(f"does not fail, as was expected: {name}")
+    return bool(new)
 
 
 async def make_database(dsn: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -38,21 +39,22 @@ class InSession(Statements):
     """What needs a session of its own."""
 
     async def _runner(self) -> AsyncLease:
-        return self._held()
+        return self.held()
 
-    def _held(self) -> AsyncLease:
-        raise NotImplementedError
+    @abstractmethod
+    def held(self) -> AsyncLease:
+        """The lease. Raises asyncpg.InterfaceError if it was given back."""
 
     async def prepare(self, querystring: str, parameters: Parameters = None) -> PreparedStatement:
         """Prepare a statement with these parameters."""
         sql, args = bound(querystring, parameters)
-        return PreparedStatement(self, await self._held().prepare(sql), sql, args)
+        return PreparedStatement(self, await self.held().prepare(sql), sql, args)
 
     def cursor(
         self, querystring: str | None = None, parameters: Parameters = None, array_size: int | None = None
     ) -> Cursor:
         """A cursor, within a transaction. array_size: how many rows it gives at a time; 1 if it is not given."""
-        return Cursor(self._held, querystring, parameters, array_size)
+        return Cursor(self.held, querystring, parameters, array_size)
 
 
 class Connection(InSession):
@@ -92,13 +94,13 @@ class Connection(InSession):
         if lease is not None:
             _give_back(lease, self._returned)
 
-    def is_closed(self) -> bool:
+    async def is_closed(self) -> bool:
         """Whether it was given back, or lost."""
-        return self._lease is None or self._lease.is_closed()
+        return self._lease is None or not self._lease.is_held
 
-    def in_transaction(self) -> bool:
+    async def in_transaction(self) -> bool:
         """Whether a transaction is open in it."""
-        return self._held().is_in_transaction()
+        return self.held().is_in_transaction()
 
     def transaction(
         self,
@@ -116,7 +118,8 @@ class Connection(InSession):
         ]
         return Transaction(self, f"BEGIN {', '.join(filter(None, words))}".strip())
 
-    def _held(self) -> AsyncLease:
+    def held(self) -> AsyncLease:
+        """Its lease."""
         if self._lease is None:
             raise interface_error(_RETURNED)
         return self._lease
@@ -143,7 +146,7 @@ class Transaction(InSession):
 
     async def begin(self) -> None:
         """Begin it. Raises asyncpg.InterfaceError if one is open on the connection."""
-        lease = self._held()
+        lease = self.held()
         if lease.is_in_transaction():
             raise interface_error(
                 "a transaction is open on this connection: create_savepoint() begins one inside of it"
@@ -167,31 +170,32 @@ class Transaction(InSession):
 
     async def create_savepoint(self, savepoint_name: str) -> None:
         """Set a savepoint."""
-        await self._held().execute(f"SAVEPOINT {_identifier(savepoint_name)}")
+        await self.held().execute(f"SAVEPOINT {_identifier(savepoint_name)}")
 
     async def rollback_savepoint(self, savepoint_name: str) -> None:
         """Undo what was done since the savepoint."""
-        await self._held().execute(f"ROLLBACK TO SAVEPOINT {_identifier(savepoint_name)}")
+        await self.held().execute(f"ROLLBACK TO SAVEPOINT {_identifier(savepoint_name)}")
 
     async def release_savepoint(self, savepoint_name: str) -> None:
         """Forget the savepoint."""
-        await self._held().execute(f"RELEASE SAVEPOINT {_identifier(savepoint_name)}")
+        await self.held().execute(f"RELEASE SAVEPOINT {_identifier(savepoint_name)}")
 
-    def is_closed(self) -> bool:
+    async def is_closed(self) -> bool:
         """Whether it is over, or its connection is."""
-        return self._over or self._connection.is_closed()
+        return self._over or await self._connection.is_closed()
 
     async def _end(self, sql: str) -> None:
-        lease = self._held()
+        lease = self.held()
         if not self._begun:
             raise interface_error(f"the transaction was not begun: begin() comes before {sql.lower()}()")
         self._over = True
         await lease.execute(sql)
 
-    def _held(self) -> AsyncLease:
+    def held(self) -> AsyncLease:
+        """Its connection's lease."""
         if self._over:
             raise interface_error("the transaction is over: it was committed or rolled back")
-        return self._connection._held()
+        return self._connection.held()
 
 
 class PreparedStatement:

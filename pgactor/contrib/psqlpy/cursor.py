@@ -69,7 +69,7 @@ class Cursor:
         """Close it."""
         self._cursor = None  # the lease is told as it is collected
 
-    def is_closed(self) -> bool:
+    async def is_closed(self) -> bool:
         """Whether it is not open."""
         return self._cursor is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 from ...client.aiolease import AsyncLease
@@ -61,10 +62,11 @@ class Statements:
     async def binary_copy_to_table(
         self, source: Any, table_name: str, columns: Sequence[str] | None = None, schema_name: str | None = None
     ) -> int:
-        """Copy PostgreSQL's binary format to a table. Returns the number of rows."""
+        """Copy bytes in PostgreSQL's binary format, or a file of such, to a table. Returns the number of rows."""
         runner = await self._runner()
+        file = source if hasattr(source, "read") else BytesIO(source)
         tag = await runner.copy_to_table(
-            table_name, source=source, columns=columns, schema_name=schema_name, format="binary"
+            table_name, source=file, columns=columns, schema_name=schema_name, format="binary"
         )
         return _count(tag)
 
