@@ -80,16 +80,17 @@ async def test_the_connection_and_the_pool_are_asyncpgs_in_use(
     served: WatchedSupervisor, driver: PgactorDriver, table: str
 ) -> None:
     await driver.connect(served.ipc)
-    assert driver.pool is None
-    assert driver.connection is not None
-    async with driver.connection.transaction():
-        await driver.connection.execute(f"insert into {table} values (1, 'one')")
+    connection, pool = driver.connection, driver.pool
+    assert (connection is None, pool is None) == (False, True)
+    assert connection is not None
+    async with connection.transaction():
+        await connection.execute(f"insert into {table} values (1, 'one')")
     await driver.disconnect()
     await driver.connect_pool(served.ipc)
     pool = driver.pool
     assert pool is not None
-    async with pool.acquire() as connection:
-        assert await connection.fetchval(f"select name from {table}") == "one"
+    async with pool.acquire() as lease:
+        assert await lease.fetchval(f"select name from {table}") == "one"
 
 
 async def test_a_query_without_a_connection_is_refused(thing: Any) -> None:

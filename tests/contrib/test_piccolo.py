@@ -26,13 +26,16 @@ from tests.supervising import free_port, until
 @pytest.fixture(autouse=True)
 def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An engine has the process's life, and its link is left to the next loop; tests have more of them."""
-    clients = []
-    monkeypatch.setattr(
-        piccolo, "AsyncClient", lambda **options: clients.append(AsyncClient(**options)) or clients[-1]
-    )
+    clients: list[AsyncClient] = []
+
+    def client(**options: Any) -> AsyncClient:
+        clients.append(AsyncClient(**options))
+        return clients[-1]
+
+    monkeypatch.setattr(piccolo, "AsyncClient", client)
     yield
-    for client in clients:
-        client.terminate()
+    for each in clients:
+        each.terminate()
 
 
 @pytest.fixture

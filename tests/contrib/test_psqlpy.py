@@ -566,6 +566,24 @@ async def test_copy(pools: Pools, table: str) -> None:
     assert found[-1] == {"id": 7, "name": "x"}
 
 
+async def test_a_cursor_outside_of_a_transaction_is_refused(pools: Pools) -> None:
+    async with pools.ours.acquire() as connection:
+        with pytest.raises(asyncpg.NoActiveSQLTransactionError):
+            await connection.cursor("select 1").start()
+        with pytest.raises(asyncpg.InterfaceError, match="start"):
+            await connection.cursor("select 1").fetchone()
+
+
+async def test_several_statements_at_once_on_a_connection_are_refused_and_harm_none(pools: Pools) -> None:
+    async with pools.ours.acquire() as connection:
+        found = await asyncio.gather(
+            *(connection.fetch_val("select 1 from pg_sleep(0.05)") for _ in range(2)), return_exceptions=True
+        )
+        assert found[0] == 1
+        assert isinstance(found[1], asyncpg.InterfaceError)
+        assert await connection.fetch_val("select 2") == 2
+
+
 # --- listening ------------------------------------------------------------------------------------------------
 
 
