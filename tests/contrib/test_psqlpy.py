@@ -192,6 +192,14 @@ async def test_a_closed_pool_gives_no_connection_and_leaves_those_that_are_held(
     assert await pools.on_pools(deed) == ((1, Refused()), Refused())
 
 
+async def test_a_pool_that_is_closed_while_it_is_first_used_ends(pools: Pools) -> None:
+    asked = asyncio.create_task(pools.ours.fetch("select 1"))
+    await asyncio.sleep(0)
+    pools.ours.close()
+    with pytest.raises(asyncpg.InterfaceError, match="closed"):
+        await asked
+
+
 async def test_a_connection_that_is_given_back_is_refused(pools: Pools) -> None:
     async def deed(pool: Any) -> Any:
         async with pool.acquire() as connection:
@@ -330,6 +338,7 @@ async def test_results_as_dicts_tuples_classes_and_whatever_a_factory_makes(pool
                 result.result(as_tuple=False),
                 result.result(custom_decoders={"name": lambda data: data.decode() + "!"}),
                 result.result(custom_decoders={"name": lambda data: data}, as_tuple=True),
+                result.result(custom_decoders={"NAME": lambda data: data}),
                 result.as_class(Row),
                 result.row_factory(lambda row: sorted(row)),
                 result.row_factory(lambda row: row, custom_decoders={"name": lambda data: data}),
@@ -341,7 +350,7 @@ async def test_results_as_dicts_tuples_classes_and_whatever_a_factory_makes(pool
 
     found = await pools.on_connections(deed)
     assert found[0] == [{"id": 1, "name": "n1"}, {"id": 2, "name": "n2"}]
-    assert found[5] == [Row(1, "n1"), Row(2, "n2")]
+    assert found[6] == [Row(1, "n1"), Row(2, "n2")]
 
 
 async def test_errors_of_a_class_and_a_factory_are_the_callers(pools: Pools) -> None:

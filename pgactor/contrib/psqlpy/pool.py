@@ -148,6 +148,8 @@ class ConnectionPool(Statements):
                     pool = await create_pool(**self._options, init=decode_json)
                     self._compare(pool)
                     self._pool = pool
+                    if self._closed:  # meanwhile
+                        pool.terminate()
         return self._pool
 
     async def _acquire(self) -> AsyncLease:

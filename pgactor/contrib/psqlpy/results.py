@@ -90,12 +90,8 @@ def _tuple(row: Record, decoders: Decoders | None) -> tuple[Any, ...]:
 def _items(row: Record, decoders: Decoders | None) -> Iterable[tuple[str, Any]]:
     if not decoders:
         return [(name, plain(value)) for name, value in row.items()]
-    named = {name.lower(): decode for name, decode in decoders.items()}
     return [
-        (
-            name,
-            named[name.lower()](_bytes(name, value)) if value is not None and name.lower() in named else plain(value),
-        )
+        (name, plain(value) if value is None or name not in decoders else decoders[name](_bytes(name, value)))
         for name, value in row.items()
     ]
 
