@@ -26,10 +26,11 @@ import asyncpg
 from tests.supervising import SupervisorProcess, container_postgres
 
 OF_ANOTHER_TABLE = "tests.columns.", "DatatypeMismatchError"
-"""Which tests may fail, with which error: one or two of those whose tables have one name and columns of other types,
-so that their statements are the same text. The parameter that PostgreSQL has prepared is then of the old type. asyncpg
-has the same error on a connection that is kept, as in a pool; Piccolo's tests have a new one for each statement. Which
-of them it is depends on the connections that the statements meet. `--without-cache` keeps no prepared statement."""
+"""Which tests may fail, with which error: up to three of those whose tables have one name and columns of other
+types, so that their statements are the same text. The parameter that PostgreSQL has prepared is then of the old type.
+asyncpg has the same error on a connection that is kept, as in a pool; Piccolo's tests have a new one for each
+statement. Which of them it is depends on the connections that the statements meet. `--without-cache` keeps none
+prepared."""
 
 FAILING: dict[str, str] = {
     "tests.apps.sql_shell.commands.test_run.TestRun::test_psql": (
