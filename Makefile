@@ -8,7 +8,7 @@ CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_valu
 	test_types_looked_up.py test_lost_names.py
 HAVE_NO_LANE := test_copy.py test_listen.py test_named_pools.py test_hooks.py test_sync_connection.py
 
-.PHONY: demo test check format bench bench-gunicorn soak fuzz schema compatibility clean
+.PHONY: demo test check format bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
 
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
@@ -47,6 +47,9 @@ soak: $(STAMP)          ## ten minutes of chaos, in which every row and every wr
 
 fuzz: $(STAMP)          ## anything at every door, other things each time: make fuzz SECONDS=3600
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),300) $(ARGS)
+
+piccolo-tests: $(STAMP) ## Piccolo's own tests with pgactor's engine: make piccolo-tests PICCOLO=/path/to/piccolo
+	$(BIN)/python -m tests.contrib.piccolo_tests $(PICCOLO) $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

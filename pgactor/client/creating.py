@@ -31,6 +31,7 @@ def create_pool(
     label: str | None = None,
     server_key: str | None = None,
     key: str | None = None,
+    pool: str | None = None,
     **connect_arguments: Any,
 ) -> Pool:
     """A `Pool` to be awaited or entered, as asyncpg's create_pool: `pool = await create_pool(endpoint)`.
@@ -48,7 +49,7 @@ def create_pool(
     - connect, connection_class, record_class, and asyncpg.connect's arguments (dsn, host, user, ...) raise
       ClientError, which tells where they belong; asyncpg's own Connection and Record, their defaults, are let pass.
 
-    endpoint, connect_timeout, request_timeout, label, server_key, key: see `AsyncClient`.
+    endpoint, connect_timeout, request_timeout, label, pool, server_key, key: see `AsyncClient`.
     """
     arguments = PoolArguments(
         init_size=init_size,
@@ -66,6 +67,7 @@ def create_pool(
         "connect_timeout": connect_timeout,
         "request_timeout": request_timeout,
         "label": label,
+        "pool": pool,
         "server_key": server_key,
         "key": key,
     }
