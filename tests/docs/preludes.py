@@ -119,6 +119,18 @@ await client.close()
     "docs/psycopg.md": """
 assert row["name"] == "Ada"
 assert client.fetchval("select name from users") == "Ada Lovelace"
+
+import asyncpg
+
+try:
+    client.fetchval("select $1::int + 1", "41")
+except asyncpg.DataError as error:
+    assert "$1" in str(error)
+else:
+    raise AssertionError("a text was taken for an int")
+with client.acquire() as lease:
+    lease.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    assert lease.fetchval("select $1::jsonb", {"a": 1}) == {"a": 1}
 """,
     "docs/sizing.md": "assert max_size == 6",
     "docs/troubleshooting.md": 'assert name == "Ada"',

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import configparser
 import importlib.util
-import itertools
 import json
 import os
 import re
 import shlex
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks, inline_code
 from tests.docs.notebook import Notebook
 from tests.docs.preludes import AFTER, BEFORE
 from tests.endtoend.processes import ask
-from tests.supervising import StartSupervisor, SupervisorProcess
+from tests.supervising import SupervisorProcess
 
 NOT_RUN = {
     "docs/psycopg.md": ["this is what was there before; the tests do not install psycopg"],
@@ -39,8 +39,6 @@ PYTHON = [page for page in PAGES if blocks(page, "python")]
 NOT_CODE = {"text"}
 PLACEHOLDERS = {"SECONDS": "1", "NAME": "name", "ENDPOINT": "ipc:///run/pgactor/main.sock"}
 
-_numbers = itertools.count(1)
-
 
 def those_in(*languages: str) -> list[object]:
     """The blocks of all pages in these languages, as parameters."""
@@ -48,25 +46,40 @@ def those_in(*languages: str) -> list[object]:
     return [pytest.param(block, id=str(block)) for block in found]
 
 
-@pytest.fixture
-def database(dsn: str) -> Iterator[str]:
-    """The dsn of a database of its own."""
-    name = f"docs_{os.getpid()}_{next(_numbers)}"
+@pytest.fixture(scope="module")
+def everyones(dsn: str) -> Iterator[str]:
+    """The dsn of the pages' database."""
+    name = f"docs_{os.getpid()}"
     ask(dsn, f"create database {name}")
     yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
     ask(dsn, f"drop database {name} with (force)")
 
 
 @pytest.fixture
-def here(
-    database: str, start_supervisor: StartSupervisor, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SupervisorProcess]:
-    """A supervisor of that database, which $PGACTOR_ENDPOINT names."""
-    started = start_supervisor(dsn=database, max_size=4)
-    monkeypatch.setenv("PGACTOR_ENDPOINT", started.ipc)
+def database(everyones: str) -> str:
+    """The same with nothing in it."""
+    ask(everyones, "drop schema public cascade")
+    ask(everyones, "create schema public")
+    return everyones
+
+
+@pytest.fixture(scope="module")
+def supervisor(everyones: str) -> Iterator[SupervisorProcess]:
+    """A supervisor of the pages' database."""
+    with tempfile.TemporaryDirectory(prefix="pga-") as folder:
+        started = SupervisorProcess(folder=Path(folder), dsn=everyones, max_size=4)
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+@pytest.fixture
+def here(supervisor: SupervisorProcess, database: str, monkeypatch: pytest.MonkeyPatch) -> SupervisorProcess:
+    """The supervisor, which $PGACTOR_ENDPOINT names, of a database with nothing in it."""
+    monkeypatch.setenv("PGACTOR_ENDPOINT", supervisor.ipc)
     monkeypatch.chdir(ROOT)
-    yield started
-    started.stop()
+    return supervisor
 
 
 @pytest.mark.parametrize("page", PYTHON)
