@@ -12,6 +12,7 @@ import shlex
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -173,16 +174,38 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
     return check
 
 
+def check_compose(words: list[str]) -> None:
+    """What a `docker compose` command names is in docker-compose.yml."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    named = {scaled.partition("=")[0] for option, scaled in pairwise(words) if option == "--scale"}
+    if words[0] in ("exec", "port"):
+        named.add(words[1])
+    assert named <= services.keys()
+    profiles = {name for option, name in pairwise(words) if option == "--profile"}
+    assert profiles <= {profile for service in services.values() for profile in service.get("profiles", ())}
+
+
 @pytest.mark.parametrize("block", those_in("console", "shell"))
 def test_commands_are_as_their_programs_take_them(block: Block, parse: Callable[[list[str]], None]) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for words in commands(block):
         if "pgactor" in words:
             parse(words[words.index("pgactor") + 1 :])
-        elif words[0] == "make":
+            words = words[: words.index("pgactor")]
+        if not words:
+            continue
+        if words[0] == "make":
             assert words[1] in targets
+        elif words[:2] == ["docker", "compose"]:
+            check_compose(words[2:])
         elif words[:2] == ["python", "-m"]:
             assert importlib.util.find_spec(words[2])
+        elif words[0] in ("gunicorn", "celery", "python"):
+            files = [word for word in words if word.endswith(".py")]
+            assert all((ROOT / file).exists() for file in files)
+            modules = [word.partition(":")[0] for word in words if word.startswith("workers.")]
+            assert all(importlib.util.find_spec(module) for module in modules)
+            assert files or modules or "-c" in words
 
 
 @pytest.mark.parametrize("page", PAGES)

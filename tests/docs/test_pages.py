@@ -50,12 +50,6 @@ def test_links_of_pages_outside_of_docs_lead_to_files(page: str) -> None:
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
-def test_the_readme_leads_to_every_page() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    by_the_site = {"README.md", "docs/reference.md"}
-    assert not [page for page in PAGES if f"]({page})" not in text and page not in by_the_site]
-
-
 class Fetched(HTMLParser):
     """The addresses that a page of the site has a browser fetch by itself."""
 
