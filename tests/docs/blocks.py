@@ -18,8 +18,8 @@ _parser = MarkdownIt("commonmark").enable("table")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code. line: where it begins in its page, from 1. language: of a fence; what is indented is "shell".
-    not_run: the reason that a comment before it gives; "": none."""
+    """A block of code. line: where it begins in its page, from 1. language: of a fence; "sh" if it names none, and
+    for what is indented. not_run: the reason that a comment before it gives; "": none."""
 
     page: str
     line: int
@@ -41,9 +41,7 @@ def _blocks(page: str) -> Iterator[Block]:
     for token in _parser.parse((ROOT / page).read_text(encoding="utf-8")):
         if token.type in ("fence", "code_block"):
             assert token.map is not None
-            language = token.info.split()[0] if token.info.strip() else "text"
-            if token.type == "code_block":
-                language = "shell"
+            language = (token.info.split() or ["sh"])[0]
             yield Block(page, token.map[0] + 1, language, token.content, reason)
         marked = _NOT_RUN.search(token.content) if token.type == "html_block" else None
         reason = marked[1] if marked else ""

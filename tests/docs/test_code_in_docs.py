@@ -31,6 +31,8 @@ from tests.docs.preludes import AFTER, BEFORE
 from tests.endtoend.processes import ask
 from tests.supervising import SupervisorProcess
 
+pytestmark = pytest.mark.xdist_group("docs")  # one supervisor serves all pages
+
 NOT_RUN = {
     "docs/psycopg.md": ["this is what was there before; the tests do not install psycopg"],
 }
@@ -138,7 +140,7 @@ def test_other_data_can_be_read(block: Block) -> None:
 
 
 def test_every_block_is_in_a_language_that_is_tested() -> None:
-    tested = {"python", "sql", "toml", "json", "yaml", "ini", "console", "shell"} | NOT_CODE
+    tested = {"python", "sql", "toml", "json", "yaml", "ini", "console", "sh"} | NOT_CODE
     unknown = [
         f"{block} {block.language}" for page in PAGES for block in blocks(page) if block.language not in tested
     ]
@@ -185,9 +187,10 @@ def check_compose(words: list[str]) -> None:
     assert profiles <= {profile for service in services.values() for profile in service.get("profiles", ())}
 
 
-@pytest.mark.parametrize("block", those_in("console", "shell"))
+@pytest.mark.parametrize("block", those_in("console", "sh"))
 def test_commands_are_as_their_programs_take_them(block: Block, parse: Callable[[list[str]], None]) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for words in commands(block):
         if "pgactor" in words:
             parse(words[words.index("pgactor") + 1 :])
@@ -196,6 +199,9 @@ def test_commands_are_as_their_programs_take_them(block: Block, parse: Callable[
             continue
         if words[0] == "make":
             assert words[1] in targets
+        elif words[:2] == ["pip", "install"]:
+            asked = re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", words[2])))
+            assert set(asked) <= extras.keys()
         elif words[:2] == ["docker", "compose"]:
             check_compose(words[2:])
         elif words[:2] == ["python", "-m"]:
