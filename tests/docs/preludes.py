@@ -77,6 +77,13 @@ async def send():
 sending = asyncio.get_running_loop().create_task(send())
 await asyncio.sleep(0)
 """,
+    "docs/observability.md": """
+import os
+
+import pgactor
+
+endpoint = os.environ["PGACTOR_ENDPOINT"]
+""",
     "docs/psycopg.md": _USERS,
     "docs/security.md": """
 from click.testing import CliRunner
@@ -115,6 +122,10 @@ assert len(made) == 1
 assert heard == [("orders", "41")]
 await sending
 await client.close()
+""",
+    "docs/observability.md": """
+assert client.fetchval("select 1") == 1
+otel.uninstrument()
 """,
     "docs/psycopg.md": """
 assert row["name"] == "Ada"
