@@ -84,6 +84,31 @@ import pgactor
 
 endpoint = os.environ["PGACTOR_ENDPOINT"]
 """,
+    "docs/piccolo.md": """
+import gc
+import sys
+import warnings
+from types import ModuleType
+
+import pgactor
+from piccolo.columns import Varchar
+from piccolo.engine import PostgresEngine
+from piccolo.table import Table
+
+from pgactor.contrib.piccolo import PgactorEngine
+
+warnings.simplefilter("ignore", ResourceWarning)  # engines ask for the version in a loop of their own, which ends
+
+class Conf(ModuleType):
+    DB = property(lambda module: DB)
+
+class Band(Table):
+    name = Varchar()
+
+sys.modules["piccolo_conf"] = Conf("piccolo_conf")
+with pgactor.Client() as client:
+    client.execute("create table band (id serial primary key, name varchar)")
+""",
     "docs/psycopg.md": _USERS,
     "docs/security.md": """
 from click.testing import CliRunner
@@ -127,6 +152,12 @@ await client.close()
 assert client.fetchval("select 1") == 1
 otel.uninstrument()
 """,
+    "docs/p3orm.md": "await postgres().disconnect()",
+    "docs/piccolo.md": """
+del sys.modules["piccolo_conf"], DB, Band
+gc.collect()
+""",
+    "docs/psqlpy.md": "pool.close()",
     "docs/psycopg.md": """
 assert row["name"] == "Ada"
 assert client.fetchval("select name from users") == "Ada Lovelace"

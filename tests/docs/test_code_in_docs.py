@@ -69,9 +69,10 @@ def database(everyones: str) -> str:
 
 @pytest.fixture(scope="module")
 def supervisor(everyones: str) -> Iterator[SupervisorProcess]:
-    """A supervisor of the pages' database."""
+    """A supervisor of the pages' database, with a second pool of it."""
     with tempfile.TemporaryDirectory(prefix="pga-") as folder:
-        started = SupervisorProcess(folder=Path(folder), dsn=everyones, max_size=4)
+        replica = "[pools.replica]\nmax_size = 1\n"
+        started = SupervisorProcess(folder=Path(folder), dsn=everyones, max_size=4, toml=replica)
         try:
             yield started
         finally:
