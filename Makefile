@@ -8,7 +8,7 @@ CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_valu
 	test_types_looked_up.py test_lost_names.py
 HAVE_NO_LANE := test_copy.py test_listen.py test_named_pools.py test_hooks.py test_sync_connection.py
 
-.PHONY: demo test check format bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
+.PHONY: demo test check format docs bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
 
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
@@ -29,6 +29,9 @@ check: $(STAMP)         ## lint, format, types, and the generated schema
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)          ## the site, in site/: no network is needed, and a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 compatibility: $(STAMP) ## writes docs/compatibility.md from the names of its tests
 	$(BIN)/python -m tests.compatibility.report

@@ -58,13 +58,14 @@ class ClientError(PgactorError):
 
 
 class ClientClosed(ClientError):
-    """The client, or the lease, was used after it was closed or released."""
+    """The client, or a subscription, was used after it was closed."""
 
     code = "client_closed"
 
 
 class UnsupportedType(ClientError, TypeError):
-    """A value's type does not cross between worker and supervisor; the text names the type and the place."""
+    """A value's type does not cross between worker and supervisor; the text names the type and the place. Of an
+    argument nothing was run; of a column the statement was."""
 
     code = "unsupported_type"
 
@@ -95,7 +96,8 @@ class ProtocolError(PgactorError):
 
 
 class MessageTooLarge(ProtocolError):
-    """A request or a reply is larger than `max_frame_bytes`."""
+    """A request or a reply is larger than `max_frame_bytes`: the request was not run, or it was and its reply is not
+    sent."""
 
     code = "message_too_large"
 
