@@ -60,7 +60,7 @@ from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
 from ..version import __version__
 from . import batches, copying, reading, strangers
 from .administration import Administration, SetArguments
-from .failures import failed, in_one_line, in_words
+from .failures import failed, in_words
 from .faults import tell
 from .lane import Lane
 from .limits import SMALL_BYTES, Limits
@@ -266,7 +266,7 @@ class Dialogue:
         peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
         silence = self._settings.silence_seconds if peer.road == "tcp" else None
         permit = peer.permit
-        label = in_one_line(hello.label)
+        label = report.in_one_line(hello.label)
         peer.worker = self.pool.roster.join(
             now=self._loop.time(),
             label=label if permit is None else f"{permit.name}: {label}",

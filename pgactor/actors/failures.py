@@ -67,11 +67,6 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def in_one_line(label: str) -> str:
-    """What a worker calls itself, fit for logs and terminals: 200 characters at most, none that moves a cursor."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in label[:200])
-
-
 def _text(error: BaseException) -> str:
     return str(error.args[0]) if len(error.args) == 1 else str(error)
 

@@ -18,6 +18,7 @@ from .. import wire
 from ..config import DEFAULT_POOL, Settings
 from ..config.pool import MOST_CONNECTIONS
 from ..config.tables import PoolTable
+from ..core import report
 from ..core.pool import Pool
 from ..errors import NotPermitted, PoolClosing, PoolError, ProtocolError
 from ..messages import PROTOCOL_VERSION, Hello
@@ -26,7 +27,7 @@ from ..messages.pool import PoolStatus
 from . import hooks
 from .conductor import Conductor, new_epoch
 from .dialing import Dialer
-from .failures import failed, in_one_line
+from .failures import failed
 from .peer import Peer
 from .permits import may_join
 from .reloading import Changes, changes
@@ -169,7 +170,7 @@ class Pools:
         try:
             dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
         except (PoolError, NotPermitted) as error:
-            label, pid = in_one_line(hello.label), peer.pid or hello.pid
+            label, pid = report.in_one_line(hello.label), peer.pid or hello.pid
             log.warning("pid %d (%s) was refused: %s", pid, label, error, extra={"worker": label, "pid": pid})
             peer.send(failed(None, error))
             peer.close(str(error))

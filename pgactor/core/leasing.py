@@ -17,6 +17,7 @@ from .fleet import Fleet
 from .holder import Holder, HolderEvent
 from .lease import Lease, LeaseBusy, LeaseTable
 from .metrics import Metrics
+from .report import in_one_line
 from .request import Kind, Request
 from .roster import Worker
 
@@ -53,7 +54,7 @@ class Leasing:
         holder.last_statement = None
         request.worker.leases[lease.token.fence] = lease
         if isinstance(request.payload, Acquire):
-            lease.label, lease.where = request.payload.label[:200], request.payload.where[:300]
+            lease.label, lease.where = in_one_line(request.payload.label), in_one_line(request.payload.where, 300)
             lease.traceparent = request.payload.traceparent[:55]
         if self.warning:
             lease.warn_at = now + self.warning

@@ -55,8 +55,14 @@ _PASSWORD = re.compile(r"\bpassword(?:\s*=\s*\S|\s+(?:e|u&)?['$]).*", re.IGNOREC
 """A password in a statement's text, as ALTER ROLE or dblink have it, and what follows it."""
 
 
+def in_one_line(text: str, most: int = 200) -> str:
+    """What a worker says of itself, fit for logs and terminals: so many characters, none that moves a cursor."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:most])
+
+
 def _shorten(statement: str) -> str:
     line = " ".join(_PASSWORD.sub("password ...", statement[: 4 * STATEMENT_LENGTH]).split())
+    line = in_one_line(line, 2 * STATEMENT_LENGTH)
     return line if len(line) <= STATEMENT_LENGTH else line[: STATEMENT_LENGTH - 3] + "..."
 
 

@@ -122,3 +122,10 @@ def test_what_a_worker_says_of_itself_takes_one_line_of_a_bounded_length() -> No
     text = report.held_long(held, bench.now)
     assert "\n" not in text
     assert len(text) < 600
+
+
+def test_what_a_worker_says_of_itself_moves_no_cursor() -> None:
+    bench = Bench.ready(1)
+    held = lease(bench, Acquire(1, 7, None, None, "x\x1b[2Jy", "a\nb"))
+    assert (held.label, held.where) == ("x\ufffd[2Jy", "a\ufffdb")
+    assert report.held_long(held, bench.now).isprintable()
