@@ -186,6 +186,7 @@ class Conductor:
             set_connect_args=self._set_connect_args,
         )
         successor.dialogue.take_over(self.dialogue)
+        successor.pool.operating.take_over(self.pool.operating)
         return successor
 
     async def abandon(self, reason: str) -> None:
@@ -194,8 +195,11 @@ class Conductor:
             self._timer.cancel()
         for worker in self.pool.roster.all():
             self.dialogue.dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
-        await self._listener.close()
         await self._end_backends()
+        await self._listener.close()
+        if self._told_of is not None:
+            self._told_of(0)
+        self._drained.set()
 
     def pause(self) -> None:
         """Give no request a backend from now on."""

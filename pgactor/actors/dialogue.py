@@ -127,8 +127,10 @@ class Dialogue:
         self.add_to_status: Callable[[PoolStatus], None] = lambda _: None
 
     def take_over(self, other: Dialogue) -> None:
-        """Say of the pool's names and of the supervisor what the other one has said."""
+        """Say of the pool's names and of the supervisor what the other one has said, and have operators heard by
+        whom it had."""
         self.pool_name, self.pool_names, self.add_to_status = other.pool_name, other.pool_names, other.add_to_status
+        self.operate = other.operate
 
     def state(self, now: float) -> PoolStatus:
         """The state of the pool, and what is known of the supervisor."""

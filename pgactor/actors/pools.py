@@ -187,9 +187,14 @@ class Pools:
         self._first.malformed(peer, reason)
 
     def restart(self, brain: Pool, reason: str) -> None:
-        """Begin the pool anew whose brain this is, without anything that it held."""
+        """Begin the pool anew whose brain this is, without anything that it held; one that was to end is ended."""
         for name, conductor in self.conductors.items():
-            if conductor.pool is brain and not self._draining:
+            if conductor.pool is not brain:
+                continue
+            if conductor.pool.closing:
+                log.error("pool %s ends at once, with its connections and leases: %s", name, reason)
+                self._end(conductor.abandon(reason))
+            else:
                 log.error(
                     "pool %s begins anew: its connections and links are ended, its leases lost: %s", name, reason
                 )
@@ -198,7 +203,7 @@ class Pools:
                     self._first = successor.dialogue
                 self._end(conductor.abandon(reason))
                 successor.start()
-                return
+            return
 
     # --- by name ------------------------------------------------------------------------------------------
 

@@ -74,6 +74,11 @@ class Operating:
         pool.window.most = pool.settings.most_in_flight
         pool.dealing.move_on(now, actions)
 
+    def take_over(self, other: Operating) -> None:
+        """What operators and another supervisor have said of the other pool, which ends, is said of this one."""
+        self._pool.desk.paused = other._pool.desk.paused
+        self._pool.fleet.elsewhere = other._pool.fleet.elsewhere
+
     # --- hand-over ----------------------------------------------------------------------------------------
 
     @property

@@ -20,6 +20,7 @@ from pgactor.actors.listener import Listener
 from pgactor.actors.pipeline import Pipeline
 from pgactor.actors.session import Session
 from pgactor.actors.subscribers import Subscribers
+from pgactor.client import operator
 from pgactor.config.tables import PoolTable
 from pgactor.core.pool import Pool
 from tests.faults.inprocess import Breaks, in_process
@@ -156,6 +157,45 @@ async def test_a_pool_whose_brain_meets_a_bug_begins_anew_and_others_do_not(
             elsewhere.release()
     assert "pool default begins anew" in caplog.text
     assert BUG in caplog.text
+
+
+async def test_a_pool_that_begins_anew_is_paused_as_before_and_operators_are_heard(
+    dsn: str, short_tmp: Path, breaks: Breaks
+) -> None:
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        endpoint = supervisor.endpoints[0]
+        before = await client.status()
+        await asyncio.to_thread(operator.pause, endpoint, None, SOON, connect_timeout=SOON)
+        supervisor._pools.lend({"default": 3})
+        breaks.once(Pool, "submit", only=supervisor._pools.conductors["default"].pool)
+        with pytest.raises(PgactorError):
+            await client.fetchval("select 1")
+        async with asyncio.timeout(SOON):
+            while (after := await client.status()).epoch == before.epoch:
+                await asyncio.sleep(0)
+            assert after.paused
+            waiting = [asyncio.ensure_future(client.fetchval("select pg_backend_pid()")) for _ in range(8)]
+            await asyncio.to_thread(operator.resume, endpoint, None, connect_timeout=SOON)
+            assert len(set(await asyncio.gather(*waiting))) == 1, "another supervisor has the other connections"
+            assert (await client.status()).size == 1
+
+
+async def test_a_pool_whose_brain_meets_a_bug_in_a_hand_over_ends_at_once(
+    dsn: str, short_tmp: Path, breaks: Breaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        held = await client.acquire()
+        conductor = supervisor._pools.conductors["default"]
+        told: list[int] = []
+        supervisor._pools.hand_over(lambda _, kept: told.append(kept))
+        assert told == [1]
+        breaks.once(Pool, "release", only=conductor.pool)
+        Breaks(monkeypatch).once(Pool, "lost", only=conductor.pool)
+        held.release()
+        async with asyncio.timeout(SOON):
+            await conductor.handed_over()
+        assert told[-1] == 0
+        assert supervisor._pools.conductors["default"] is conductor, "it serves again"
 
 
 async def use_a_lease(client: AsyncClient) -> None:
