@@ -320,6 +320,7 @@ class Backend:
             await self._hooks.prepare(self._session, setup.request.deadline)
         except asyncio.CancelledError:
             if not self._interrupted:
+                self._mailbox.appendleft(setup)  # to be told with the others there that the connection is lost
                 raise
             self.task.uncancel()
             error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
@@ -404,7 +405,7 @@ class Backend:
         self._post(Order.LOST)
 
     def _lost(self, reason: str) -> None:
-        for letter in self._mailbox:
+        for letter in list(self._mailbox):  # a lease that was not made ready is released, which posts its reset
             if isinstance(letter, Request):
                 self._reports.unrun(self, letter)
             elif isinstance(letter, Setup):

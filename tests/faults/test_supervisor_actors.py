@@ -15,12 +15,14 @@ from pgactor.actors.administration import Administration
 from pgactor.actors.backend import Backend
 from pgactor.actors.dialing import Dialer
 from pgactor.actors.dialogue import Dialogue
+from pgactor.actors.hooks import Hooks
 from pgactor.actors.ipc import IpcPeer
 from pgactor.actors.listener import Listener
 from pgactor.actors.pipeline import Pipeline
 from pgactor.actors.session import Session
 from pgactor.actors.subscribers import Subscribers
 from pgactor.client import operator
+from pgactor.config.hooks import HookSettings
 from pgactor.config.tables import PoolTable
 from pgactor.core.pool import Pool
 from tests.faults.inprocess import Breaks, in_process
@@ -196,6 +198,24 @@ async def test_a_pool_whose_brain_meets_a_bug_in_a_hand_over_ends_at_once(
             await conductor.handed_over()
         assert told[-1] == 0
         assert supervisor._pools.conductors["default"] is conductor, "it serves again"
+
+
+async def test_a_lease_whose_setup_hook_is_cancelled_by_a_bug_is_answered(
+    dsn: str, short_tmp: Path, breaks: Breaks
+) -> None:
+    hooks = HookSettings(setup="tests.faults.test_supervisor_actors:do_nothing")
+    breaks.once(Hooks, "prepare", error=asyncio.CancelledError)
+    async with in_process(dsn, short_tmp, hooks=hooks) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        async with asyncio.timeout(SOON):
+            with pytest.raises(LeaseLost):
+                await client.acquire()
+        assert breaks.happened == 1
+        assert not supervisor._pools.conductors["default"]._setting_up
+        await all_is_well(client, faults=0)
+
+
+async def do_nothing(_: object) -> None:
+    """A hook."""
 
 
 async def use_a_lease(client: AsyncClient) -> None:
