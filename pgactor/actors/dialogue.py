@@ -67,6 +67,7 @@ from .limits import SMALL_BYTES, Limits
 from .listener import Listener
 from .litter import Litter
 from .peer import Peer
+from .permits import known
 from .tenancy import TenantRequest, statement_of
 
 log = logging.getLogger("pgactor.dialogue")
@@ -313,8 +314,7 @@ class Dialogue:
                 self.cancelled(worker, id)
             case Status(id=id):
                 state = self.state(now)
-                permit = peer.permit
-                state.pools = [name for name in state.pools if permit is None or permit.may_join(name)]
+                state.pools = known(peer.permit, state.pools)
                 peer.send(StatusReport(id, state))
             case CopyOut() | CopyIn():
                 self._copy(now, worker, message, peer)

@@ -52,7 +52,7 @@ class Operation:
 
     def _carry_out(self, peer: Peer, message: OperatorRequest) -> None:
         names = None if isinstance(message, TakeOver) else message.pools
-        conductors = self._pools.named(names)
+        conductors = self._pools.named(names, peer.permit)
         for conductor in conductors.values():
             conductor.dialogue.administration.check_operator(peer)
         listed = "the supervisor" if names is None else ", ".join(conductors)
