@@ -150,8 +150,7 @@ class Supervisor:
 
     async def _claim(self) -> None:
         for gateway in self._gateways:
-            if isinstance(gateway, IpcGateway):
-                await gateway.claim_again()
+            await gateway.claim_again()
 
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""

@@ -136,6 +136,16 @@ class TcpGateway:
         if self._socket is not None:
             log.info("listening on %s, too", self.endpoint)
 
+    async def claim_again(self) -> None:
+        """Listen at the port again, if it was let go of for another supervisor. Raises `ConfigError`."""
+        if self._socket is None and (self._binding is None or self._binding.done()):
+            await self.start(
+                self._frames,
+                max_frame_bytes=self._max_frame_bytes,
+                max_unsent_bytes=self._max_unsent_bytes,
+                take_over=True,
+            )
+
     def stop_listening(self) -> None:
         """New links are let in all the same, and their requests refused: to unbind would end those that are here."""
 
@@ -151,6 +161,7 @@ class TcpGateway:
         for timer in (self._probe, self._retry):
             if timer is not None:
                 timer.cancel()
+        self._retry = None
 
     def _stop_judging(self) -> None:
         if self._curve is not None:

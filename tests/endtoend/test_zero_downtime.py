@@ -441,6 +441,25 @@ def test_the_old_supervisor_goes_on_if_the_new_one_dies_in_the_middle(
         assert client.fetchval("select 5") == other.fetchval("select 5") == 5
 
 
+def test_the_old_supervisor_has_its_port_again_if_the_new_one_dies_in_the_middle(
+    start_supervisor: StartSupervisor, ending: Ending
+) -> None:
+    old = start_supervisor(max_size=2)
+    with Client(old.ipc) as holder, Client(old.tcp, connect_timeout=20) as client:
+        lease = holder.acquire()
+        assert client.fetchval("select 1") == 1
+        new = take_over(old)
+        assert client.fetchval("select 2") == 2, "by the new one"
+        new.process.kill()
+        new.process.wait()
+        until(lambda: "this one goes on" in old.log.read_text())
+        with Client(old.tcp, connect_timeout=20) as another:
+            assert another.fetchval("select 3") == 3
+        assert client.repeatable.fetchval("select 4", timeout=20) == 4
+        assert lease.fetchval("select 5") == 5
+        lease.release()
+
+
 def test_a_new_supervisor_that_dies_before_it_listens_leaves_no_trace(start_supervisor: StartSupervisor) -> None:
     old = start_supervisor(max_size=2)
     with Client(old.ipc) as client:
