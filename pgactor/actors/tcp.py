@@ -35,6 +35,8 @@ GOODBYE_SECONDS = 1.0
 """How long the last words to a peer have to leave before its connection is shut down."""
 KEYS_SECONDS = 1.0
 """How often it is looked whether keys have come or gone."""
+MOST_UNHEARD = 100_000
+"""So many messages of one worker may wait to be heard: libzmq reads for all, so it cannot be made to wait."""
 MOST_GIVEN_UP = 1024
 """Of how many links that were given up it is remembered."""
 BIND_SECONDS = 0.03
@@ -61,6 +63,10 @@ class TcpPeer(Peer):
 
     def unsent_size(self) -> int:
         return self.unsent_bytes
+
+    def pause_reading(self) -> None:
+        if len(self.backlog) > MOST_UNHEARD:
+            self.drop(f"{len(self.backlog)} of its messages are not heard yet, and it says more")
 
     def abort(self, reason: str) -> None:
         self._gateway.forget(self, reason)
