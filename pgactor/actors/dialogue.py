@@ -218,8 +218,8 @@ class Dialogue:
                     else:
                         self._statement(now, worker, message, actions)
                     continue
-                self._do(actions)
-                actions.clear()
+                decided, actions = actions, []  # so that nothing is done twice, whatever comes in between
+                self._do(decided)
                 if isinstance(message, wire.Malformed):
                     self.malformed(peer, message.reason)
                     peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))

@@ -24,7 +24,9 @@ from pgactor.actors.subscribers import Subscribers
 from pgactor.client import operator
 from pgactor.config.hooks import HookSettings
 from pgactor.config.tables import PoolTable
+from pgactor.core.dealing import Dealing
 from pgactor.core.pool import Pool
+from pgactor.core.request import Request
 from tests.faults.inprocess import Breaks, in_process
 
 SOON = 10.0
@@ -182,6 +184,20 @@ async def test_a_pool_that_begins_anew_is_paused_as_before_and_operators_are_hea
             assert (await client.status()).size == 1
 
 
+async def test_a_pool_whose_brain_meets_a_bug_as_it_is_operated_begins_anew(
+    dsn: str, short_tmp: Path, breaks: Breaks
+) -> None:
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        before = (await client.status()).epoch
+        breaks.once(Dealing, "move_on")
+        with pytest.raises(PgactorError):
+            await asyncio.to_thread(operator.resume, supervisor.endpoints[0], None, connect_timeout=SOON)
+        async with asyncio.timeout(SOON):
+            while (await client.status()).epoch == before:
+                await asyncio.sleep(0)
+        await all_is_well(client, faults=1)
+
+
 async def test_a_pool_whose_brain_meets_a_bug_in_a_hand_over_ends_at_once(
     dsn: str, short_tmp: Path, breaks: Breaks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,3 +352,23 @@ async def test_what_was_decided_before_a_bug_is_carried_out(dsn: str, short_tmp:
             while (await client.status()).busy:
                 await asyncio.sleep(0)
         await all_is_well(client, faults=1)
+
+
+async def test_what_was_carried_out_before_a_bug_is_not_carried_out_again(
+    dsn: str, short_tmp: Path, breaks: Breaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = Backend.run
+
+    def watched(self: Backend, request: Request) -> None:
+        ran.append("" if request.statement is None else request.statement.sql)
+        run(self, request)
+
+    monkeypatch.setattr(Backend, "run", watched)
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        await client.fetchval("select 1")
+        breaks.once(Pool, "next_deadline")  # which is asked when all has been carried out
+        await asyncio.gather(client.fetchval("select 2", timeout=5), client.status(), return_exceptions=True)
+        assert breaks.happened == 1
+        await all_is_well(client, faults=1)
+    assert ran.count("select 2") == 1
