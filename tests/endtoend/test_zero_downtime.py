@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pgactor import AsyncClient, Client, NotPermitted, PoolClosing, PoolTimeout, QueueFull
+from pgactor import AsyncClient, Client, NotPermitted, PoolClosing, PoolError, PoolTimeout, QueueFull
 from pgactor.client import operator
 from tests.endtoend.processes import ask, environment
 from tests.supervising import StartSupervisor, SupervisorProcess, until
@@ -67,6 +67,19 @@ def test_a_pause_that_takes_too_long_says_so_and_goes_on(start_supervisor: Start
         assert lease.fetchval("select 1") == 1
         operator.resume(supervisor.ipc, None, connect_timeout=SOON)
         assert client.fetchval("select 1") == 1
+
+
+def test_a_pause_that_another_operator_ends_does_not_say_that_all_is_quiet(
+    start_supervisor: StartSupervisor,
+) -> None:
+    supervisor = start_supervisor()
+    with Client(supervisor.ipc) as client, client.acquire() as lease, ThreadPoolExecutor(1) as threads:
+        pausing = threads.submit(operator.pause, supervisor.ipc, None, None, connect_timeout=SOON)
+        until(lambda: client.status().paused)
+        operator.resume(supervisor.ipc, None, connect_timeout=SOON)
+        with pytest.raises(PoolError, match="the pause was ended before all was quiet"):
+            pausing.result(SOON)
+        assert lease.fetchval("select 1") == 1
 
 
 def test_one_pool_is_paused_and_drained_beside_others(start_supervisor: StartSupervisor, dsn: str) -> None:
