@@ -17,7 +17,7 @@ Workers:
     shapes.py       what result rows look like, each told once to each worker
 
 The brain:
-    conductor.py    carries out what it decides, and tells it what backends report
+    conductor.py    carries out what it decides     outcomes.py  tells it, and workers, what comes of it
 
 PostgreSQL, the session lane:
     backend.py      one PostgreSQL session and its mailbox: run, reset, close

@@ -56,7 +56,7 @@ def count() -> dict[str, int]:
         found[f"{name}: waiting"] = len(pool.queue)
         found[f"{name}: in flight"] = sum(len(holder.flight) for holder in pool.holders)
         found[f"{name}: deadlines"] = len(pool.deadlines)
-        found[f"{name}: being set up"] = len(conductor._setting_up)
+        found[f"{name}: being set up"] = len(conductor._outcomes._setting_up)
     return dict(found)
 
 

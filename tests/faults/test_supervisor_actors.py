@@ -226,7 +226,7 @@ async def test_a_lease_whose_setup_hook_is_cancelled_by_a_bug_is_answered(
             with pytest.raises(LeaseLost):
                 await client.acquire()
         assert breaks.happened == 1
-        assert not supervisor._pools.conductors["default"]._setting_up
+        assert not supervisor._pools.conductors["default"]._outcomes._setting_up
         await all_is_well(client, faults=0)
 
 
