@@ -12,6 +12,7 @@ Workers:
     curve.py        keys, for those on TCP          permits.py  what each key may do
     tcpconnection.py  the connection beneath a link, to be ended
     dialogue.py     what workers say, as requests to the brain
+    greeting.py     hello                           letting.py  what they ask for leases, and on them
     limits.py       what one worker may have at the same time
     failures.py     exceptions -> `Failed` messages
     shapes.py       what result rows look like, each told once to each worker
@@ -23,6 +24,7 @@ PostgreSQL, the session lane:
     backend.py      one PostgreSQL session and its mailbox: run, reset, close
     sessionlane.py  asyncpg runs a statement, and its answer is reported
     session.py      asyncpg's connection, with the little of it that is private
+    asyncpgcheck.py  whether this asyncpg has that
     opening.py      how it is opened                 renewal.py      how it is made new
     feed.py         many arguments of one statement  identifiers.py  names in SQL
     reading.py      statements of workers that may only read

@@ -47,6 +47,7 @@ from .listener import Listener
 from .outcomes import Outcomes
 from .session import Session
 from .shapes import ShapeTable
+from .strangers import dismiss
 
 log = logging.getLogger("pgactor.conductor")
 
@@ -176,7 +177,7 @@ class Conductor:
         if self._timer is not None:
             self._timer.cancel()
         for worker in self.pool.roster.all():
-            self.dialogue.dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
+            dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
         await self._end_backends()
         await self._listener.close()
         if self._told_of is not None:
@@ -274,8 +275,7 @@ class Conductor:
                 self._outcomes.granted(request, lease)
             case Refuse(request, error):
                 token = None if request.lease is None else request.lease.token
-                refusal = failed(request.id, error, in_transaction=self.in_transaction(token))
-                request.worker.link.send(refusal)
+                request.worker.link.send(failed(request.id, error, in_transaction=self.in_transaction(token)))
             case Interrupt(holder, request):
                 self._backends[holder].interrupt(request)
             case Reset(holder):

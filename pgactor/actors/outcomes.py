@@ -21,7 +21,7 @@ from ..errors import ConfigError, LeaseError
 from ..messages import Batch, Done, Granted, Message, Results, Rows
 from . import batches
 from .backend import Backend
-from .failures import failed, in_words, statement_failed
+from .failures import as_exception, failed, in_words, statement_failed
 from .fields import array_header
 from .group import Group
 from .hooks import Setup
@@ -29,7 +29,6 @@ from .litter import Litter
 from .peer import Peer
 from .readonly import is_told
 from .reports import Answer
-from .session import as_exception
 from .shapes import Shape
 from .turn import Turn
 

@@ -29,6 +29,7 @@ from ..messages import Fetch
 from .cancelling import Cancelling
 from .connection import Connection
 from .describing import Describing
+from .failures import server_error
 from .fields import array_header
 from .flight import Flight
 from .group import Group
@@ -38,7 +39,7 @@ from .prepared import LOST, MAX_ATTEMPTS, Prepared, is_refusal
 from .reader import Reader
 from .reply import BIND, ROWS, SYNC_AFTER_REFUSAL, Reply
 from .reports import Reports
-from .session import Session, server_error
+from .session import Session
 from .unit import Unit, request_of, requests_of, unit_of
 
 if TYPE_CHECKING:

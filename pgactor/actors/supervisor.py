@@ -19,6 +19,7 @@ import msgspec
 from ..config import Settings
 from ..errors import ConfigError
 from ..messages.pool import PoolStatus
+from .asyncpgcheck import check_asyncpg
 from .curve import Curve
 from .embedded import embedded_postgres
 from .faults import Faults
@@ -29,7 +30,6 @@ from .operation import Operation
 from .peer import Peer
 from .pools import Pools
 from .predecessor import Predecessor
-from .session import check_asyncpg
 from .stalls import Stalls
 from .succession import Succession
 from .tcp import TcpGateway

@@ -17,6 +17,7 @@ from pgactor.actors.dialing import Dialer
 from pgactor.actors.dialogue import Dialogue
 from pgactor.actors.hooks import Hooks
 from pgactor.actors.ipc import IpcPeer
+from pgactor.actors.letting import Letting
 from pgactor.actors.listener import Listener
 from pgactor.actors.pipeline import Pipeline
 from pgactor.actors.session import Session
@@ -315,7 +316,7 @@ async def test_an_administrative_request_that_meets_a_bug_is_refused_and_costs_n
     assert "Resize" in caplog.text
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Dialogue, "_acquire"), (IpcPeer, "write")])
+@pytest.mark.parametrize(("owner", "name"), [(Letting, "acquire"), (IpcPeer, "write")])
 async def test_a_link_that_meets_a_bug_is_ended_and_the_worker_makes_another(
     dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture, owner: type, name: str
 ) -> None:
