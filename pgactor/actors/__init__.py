@@ -44,6 +44,7 @@ The statement lane on one backend:
     prepared.py     what PostgreSQL has prepared there   flight.py   what is on its way
     connection.py   asyncpg's connection, borrowed       reader.py   bytes -> messages, and whom they answer
     cancelling.py   ends what nobody wants or what takes too long
+    hold.py         reads no more for a worker that does not read
     reports.py      who hears of what comes of it, and of what happens to a backend
     unit.py         what is sent as one: a request's statement, or one of these
         describing.py   what PostgreSQL tells of a statement before it first runs
