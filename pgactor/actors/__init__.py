@@ -21,7 +21,8 @@ The brain:
     conductor.py    carries out what it decides     outcomes.py  tells it, and workers, what comes of it
 
 PostgreSQL, the session lane:
-    backend.py      one PostgreSQL session and its mailbox: run, reset, close
+    backend.py      one PostgreSQL session: run, reset, close
+    mailbox.py      what it is to do                rest.py          how its session comes to rest
     sessionlane.py  asyncpg runs a statement, and its answer is reported
     session.py      asyncpg's connection, with the little of it that is private
     asyncpgcheck.py  whether this asyncpg has that
