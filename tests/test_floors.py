@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 import pgactor
-from pgactor.actors import session
+from pgactor.actors import asyncpgcheck
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pgactor"
@@ -277,14 +277,14 @@ def test_asyncpgs_protocol_is_imported_in_one_module() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asyncpg.")
     ]
-    assert set(paths) <= {"actors/session"}
+    assert set(paths) == {"actors/asyncpgcheck"}
 
 
 def test_every_private_name_of_asyncpg_is_looked_for_at_start() -> None:
     tree = trees()["actors/session"]
     checked = {
         node.value
-        for node in ast.walk(ast.parse(inspect.getsource(session.check_asyncpg)))
+        for node in ast.walk(ast.parse(inspect.getsource(asyncpgcheck.check_asyncpg)))
         if isinstance(node, ast.Constant)
     }
     (cls,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Session")

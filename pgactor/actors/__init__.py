@@ -12,17 +12,20 @@ Workers:
     curve.py        keys, for those on TCP          permits.py  what each key may do
     tcpconnection.py  the connection beneath a link, to be ended
     dialogue.py     what workers say, as requests to the brain
+    greeting.py     hello                           letting.py  what they ask for leases, and on them
     limits.py       what one worker may have at the same time
     failures.py     exceptions -> `Failed` messages
     shapes.py       what result rows look like, each told once to each worker
 
 The brain:
-    conductor.py    carries out what it decides, and tells it what backends report
+    conductor.py    carries out what it decides     outcomes.py  tells it, and workers, what comes of it
 
 PostgreSQL, the session lane:
-    backend.py      one PostgreSQL session and its mailbox: run, reset, close
+    backend.py      one PostgreSQL session: run, reset, close
+    mailbox.py      what it is to do                rest.py          how its session comes to rest
     sessionlane.py  asyncpg runs a statement, and its answer is reported
     session.py      asyncpg's connection, with the little of it that is private
+    asyncpgcheck.py  whether this asyncpg has that
     opening.py      how it is opened                 renewal.py      how it is made new
     feed.py         many arguments of one statement  identifiers.py  names in SQL
     reading.py      statements of workers that may only read
@@ -42,6 +45,7 @@ The statement lane on one backend:
     prepared.py     what PostgreSQL has prepared there   flight.py   what is on its way
     connection.py   asyncpg's connection, borrowed       reader.py   bytes -> messages, and whom they answer
     cancelling.py   ends what nobody wants or what takes too long
+    hold.py         reads no more for a worker that does not read
     reports.py      who hears of what comes of it, and of what happens to a backend
     unit.py         what is sent as one: a request's statement, or one of these
         describing.py   what PostgreSQL tells of a statement before it first runs

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from enum import Enum, auto
+from collections.abc import Awaitable, Callable
 
 from ..core.holder import Holder
 from ..core.lease import Lease
@@ -25,9 +22,11 @@ from .failures import EXPECTED, in_words
 from .faults import tell
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
+from .mailbox import Mailbox, Order
 from .pipeline import Pipeline
 from .readonly import has_gone_wrong
 from .reports import BackendReports
+from .rest import Rest
 from .session import Session
 from .sessionlane import NeverBegan, SessionLane
 from .shapes import ShapeTable
@@ -36,17 +35,6 @@ from .tenancy import Tenancy
 log = logging.getLogger("pgactor.backend")
 
 CLOSED_BY_POSTGRES = "PostgreSQL closed the connection"
-
-CLOSE_SECONDS = 2.0
-"""How long a connection may take to close in good order."""
-
-
-class Order(Enum):
-    """What can be in the mailbox besides requests."""
-
-    RESET = auto()
-    CLOSE = auto()
-    LOST = auto()
 
 
 class Backend:
@@ -80,13 +68,13 @@ class Backend:
         self._max_bytes = max_bytes
         self._recycling = recycling
         self._pipeline: Pipeline | None = None
-        self._mailbox: deque[Request | Order | Setup] = deque()
-        self._woken: asyncio.Future[None] | None = None
+        self._mailbox = Mailbox()
         self._running: Request | None = None
         self._interrupted = False
         self._cutting: asyncio.TimerHandle | None = None  # what was given up is to end before
         self._session: Session
         self._session_lane: SessionLane
+        self._rest: Rest
         self.tenancy: Tenancy | None = None
         self._loop = asyncio.get_running_loop()
         self._is_ending = False
@@ -244,16 +232,7 @@ class Backend:
     def _post(self, letter: Request | Order | Setup) -> None:
         if self._pipeline is not None and letter is not Order.LOST:
             self._pipeline.give_back()
-        self._mailbox.append(letter)
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
-
-    async def _next(self) -> Request | Order | Setup:
-        while not self._mailbox:
-            self._woken = self._loop.create_future()
-            await self._woken
-            self._woken = None
-        return self._mailbox.popleft()
+        self._mailbox.post(letter)
 
     # --- the life -----------------------------------------------------------------------------------------
 
@@ -262,7 +241,7 @@ class Backend:
             return
         try:
             while True:
-                letter = self._mailbox.popleft() if self._mailbox else await self._next()
+                letter = self._mailbox.popleft() if self._mailbox else await self._mailbox.next()
                 if not await (self._run(letter) if isinstance(letter, Request) else self._obey(letter)):
                     return
         except EXPECTED as error:
@@ -282,36 +261,17 @@ class Backend:
                 return True
             case Order.RESET:
                 self._leave()
-                async with self._within_reset_timeout():
-                    await self._recycle()
+                await self._rest.recycle()
                 if not self._session.is_closed():  # by a hook
                     self._reports.reset_done(self)
                     return True
                 self._lost("the reset hook has closed the connection")
             case Order.CLOSE:
-                await self._close()
+                await self._rest.close(self.name, self.holder.number)
                 self._reports.closed(self)
             case Order.LOST:
                 self._lost(CLOSED_BY_POSTGRES)
         return False
-
-    async def _recycle(self) -> None:
-        if self._recycling == "fast":
-            await self._session.roll_back()
-        elif self._hooks.reset is not None:
-            await self._session.renew(self._hooks.reset)
-        else:
-            await self._session.renew()
-
-    @asynccontextmanager
-    async def _within_reset_timeout(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._reset_timeout):
-                yield
-        except TimeoutError:
-            raise TimeoutError(
-                f"it did not come to rest within reset_timeout_seconds ({self._reset_timeout:g} s)"
-            ) from None
 
     async def _set_up(self, setup: Setup) -> None:
         error: Exception | None = None
@@ -320,6 +280,7 @@ class Backend:
             await self._hooks.prepare(self._session, setup.request.deadline)
         except asyncio.CancelledError:
             if not self._interrupted:
+                self._mailbox.appendleft(setup)  # to be told with the others there that the connection is lost
                 raise
             self.task.uncancel()
             error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
@@ -347,6 +308,7 @@ class Backend:
             patience=self._reset_timeout,
             max_bytes=self._max_bytes,
         )
+        self._rest = Rest(self._session, hooks=self._hooks, recycling=self._recycling, seconds=self._reset_timeout)
         self.pid = self._session.get_server_pid()
         self._session.add_termination_listener(self._ended)
         self._reports.opened(self)
@@ -374,10 +336,7 @@ class Backend:
                 self._cutting.cancel()
                 self._cutting = None
         if not synced and not session.is_closed():
-            async with self._within_reset_timeout():
-                await session.quiet()
-                await session.finish()
-                await self._session_lane.reading.tidy_up()
+            await self._rest.settle(self._session_lane.reading)
         if session.is_closed():
             self._lost(CLOSED_BY_POSTGRES)
             return False
@@ -390,21 +349,13 @@ class Backend:
         self._lost(CLOSED_BY_POSTGRES)
         return False
 
-    async def _close(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._session.close()
-        except Exception as error:
-            fields = {"backend": self.holder.number}
-            log.warning("%s did not close in good order: %s", self.name, in_words(error), extra=fields)
-
     def _ended(self, _: object) -> None:
         """asyncpg's word that the connection is closed."""
         self._session.wake_writer()
         self._post(Order.LOST)
 
     def _lost(self, reason: str) -> None:
-        for letter in self._mailbox:
+        for letter in list(self._mailbox):  # a lease that was not made ready is released, which posts its reset
             if isinstance(letter, Request):
                 self._reports.unrun(self, letter)
             elif isinstance(letter, Setup):

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
+from ..core.request import Kind, Request
+from ..core.roster import Worker
+from ..core.statement import Statement
 from ..messages import Batch, Done, Failed, Results, Rows
-from .failures import never_began, statement_failed
+from .failures import as_exception, never_began, statement_failed
 from .fields import array_header
 from .group import Group
 from .peer import Peer
-from .session import Session, as_exception
+from .session import Session
 from .shapes import ShapeTable
 
 CONTROL_TAGS = frozenset(
@@ -32,6 +35,12 @@ class StatementFailed(Exception):
         super().__init__(index, error)
         self.index = index
         self.error = error
+
+
+def request_of(now: float, since: float, worker: Worker, batch: Batch, kind: Kind) -> Request:
+    """The batch as a request to the brain. since: when it came."""
+    deadline = None if batch.timeout is None else now + batch.timeout
+    return Request(worker, batch.id, kind, since, Statement(in_words(batch)), batch, deadline)
 
 
 async def run_batch(session: Session, batch: Batch, shapes: ShapeTable, first: str = "") -> Results | Failed:

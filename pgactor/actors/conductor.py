@@ -1,7 +1,7 @@
-"""The conductor: carries out what the brain decides, and tells it what backends report.
+"""The conductor: carries out what the brain decides.
 
-What workers send comes to the brain by way of dialogue.py. All of it happens in the callbacks of one event loop, so
-the brain is never asked twice at once.
+What workers send comes to the brain by way of dialogue.py, and what backends report by way of outcomes.py. All of it
+happens in the callbacks of one event loop, so the brain is never asked twice at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable
 from random import Random
 
-import asyncpg
 import msgspec
 
 from ..config import DEFAULT_POOL, Settings
@@ -33,52 +32,28 @@ from ..core.actions import (
 from ..core.holder import Holder
 from ..core.lease import Lease
 from ..core.pool import Pool
-from ..core.request import Kind, Request
-from ..core.roster import Worker
-from ..errors import ConfigError, LeaseError, SupervisorUnavailable
-from ..messages import Batch, Done, Granted, LeaseEnded, Message, Results, Rows, Token
+from ..errors import SupervisorUnavailable
+from ..messages import LeaseEnded, Token
 from ..messages.operating import Moved
 from ..messages.unions import LeaseNotice
-from . import batches
 from .administration import SetArguments
 from .backend import Backend
 from .dialogue import Dialogue
-from .failures import failed, in_words, statement_failed
+from .failures import failed
 from .faults import contain
-from .fields import array_header
-from .group import Group
-from .hooks import NO_HOOKS, Hooks, Setup
+from .hooks import NO_HOOKS, Hooks
 from .lane import Lane
 from .listener import Listener
-from .peer import Peer
-from .readonly import is_told
-from .reports import Answer
-from .session import Session, as_exception
-from .shapes import Shape, ShapeTable
+from .outcomes import Outcomes
+from .session import Session
+from .shapes import ShapeTable
+from .strangers import dismiss
 
 log = logging.getLogger("pgactor.conductor")
 
 CLOCK_SECONDS = 0.002
 """How much too early a timer of the event loop may come. It may also come long before the next deadline: when the one
 that it was set for has been cancelled."""
-
-REPLIES_TO_COME = 8
-"""A reply waits for others only if its worker awaits so many more: one that awaits nothing else gets it at once."""
-
-_ROWS = b"\x96\xa4rows\xcf"
-_FALSE = b"\xc2"
-"""How a Rows message begins, before its id in 8 bytes, and ends, outside of a transaction."""
-
-_PART = b"\x95\xa4part\xcf"
-"""How a Part message begins."""
-
-_PERMANENT = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ClientConfigurationError,
-    ConfigError,
-)
-"""Failures to connect that waiting does not mend."""
 
 
 class Conductor:
@@ -101,7 +76,6 @@ class Conductor:
         self._set_connect_args = set_connect_args
         self._hooks = hooks
         self._name = name
-        self._setting_up: dict[tuple[Worker, int], Backend] = {}
         self._where = f"pool {name}: " if name else ""
         self._fields = {"pool": name or DEFAULT_POOL}  # for the log
         self._shapes = ShapeTable()
@@ -124,7 +98,16 @@ class Conductor:
             in_transaction=self.in_transaction,
             set_connect_args=set_connect_args,
         )
-        self.dialogue.cancelled = self.cancelled
+        self._outcomes = Outcomes(
+            self.pool,
+            self._backends,
+            self._lane.turn,
+            do=self._do,
+            litter=self.dialogue.litter,
+            where=self._where,
+            fields=self._fields,
+        )
+        self.dialogue.cancelled = self._outcomes.cancelled
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -186,6 +169,7 @@ class Conductor:
             set_connect_args=self._set_connect_args,
         )
         successor.dialogue.take_over(self.dialogue)
+        successor.pool.operating.take_over(self.pool.operating)
         return successor
 
     async def abandon(self, reason: str) -> None:
@@ -193,9 +177,12 @@ class Conductor:
         if self._timer is not None:
             self._timer.cancel()
         for worker in self.pool.roster.all():
-            self.dialogue.dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
-        await self._listener.close()
+            dismiss(worker.link, SupervisorUnavailable(f"the pool begins anew: {reason}"))
         await self._end_backends()
+        await self._listener.close()
+        if self._told_of is not None:
+            self._told_of(0)
+        self._drained.set()
 
     def pause(self) -> None:
         """Give no request a backend from now on."""
@@ -245,159 +232,13 @@ class Conductor:
         backend = None if token is None else self._backends.get(self.pool.holders[token.holder])
         return backend is not None and backend.in_transaction
 
-    def cancelled(self, worker: Worker, id: int) -> None:
-        """The worker waits no more for a request that the brain has answered: its lease may be being made ready."""
-        if (backend := self._setting_up.get((worker, id))) is not None:
-            backend.stop_setup()
-
-    # --- what backends report -----------------------------------------------------------------------------
-
-    def opened(self, backend: Backend) -> None:
-        self._do(self.pool.opened(self._loop.time(), backend.holder, backend.incarnation, backend.pid))
-
-    def open_failed(self, backend: Backend, error: BaseException) -> None:
-        self._forget(backend)
-        log.warning("%scannot connect to PostgreSQL: %s", self._where, in_words(error), extra=self._fields)
-        permanent = isinstance(error, _PERMANENT)
-        now, words = self._loop.time(), in_words(error)
-        self._do(self.pool.open_failed(now, backend.holder, backend.incarnation, words, permanent=permanent))
-
-    def answer(self, request: Request, reply: Answer, shape: Shape | None) -> None:
-        if not self.pool.answer(request):
-            return
-        peer: Peer = request.worker.link
-        self._look_at(request, reply)
-        if isinstance(reply, Results):
-            batches.send_results(peer, reply)
-        elif shape is not None and isinstance(reply, Rows) and shape.number not in peer.shapes:
-            reply.columns = shape.columns
-            if peer.send(reply):
-                peer.remember(shape.number)
-        else:
-            more_to_come = len(request.worker.requests) >= REPLIES_TO_COME
-            peer.send(reply, may_wait=more_to_come and len(self.pool.queue) > len(self.pool.holders))
-
-    def schema_changed(self) -> None:
-        for backend in self._backends.values():
-            backend.forget_schema()
-
-    def rows(self, request: Request, shape: Shape, rows: list[bytes]) -> None:
-        if not self.pool.answer(request):
-            return
-        peer: Peer = request.worker.link
-        known = shape.number in peer.shapes
-        columns = shape.as_known if known else shape.as_told
-        head = (_ROWS, request.id.to_bytes(8, "big"), columns, array_header(len(rows)))
-        may_wait = len(request.worker.requests) >= REPLIES_TO_COME
-        if peer.send_encoded(request.id, b"".join((*head, *rows, _FALSE)), may_wait=may_wait) and not known:
-            peer.remember(shape.number)
-
-    def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool:
-        peer: Peer = request.worker.link
-        known = shape.number in peer.shapes
-        columns = shape.as_known if known else shape.as_told
-        if not peer.send_encoded(request.id, b"".join((_PART, request.id.to_bytes(8, "big"), columns, rows))):
-            self.pool.answer(request)  # which is done: a row is over the cap
-        elif not known:
-            peer.remember(shape.number)
-        return peer.has_room(go_on)
-
-    def tag(self, request: Request, tag: bytes) -> None:
-        if self.pool.answer(request):
-            request.worker.link.send(Done(request.id, tag.decode()))
-
-    def failed(self, request: Request, error: Exception) -> None:
-        if self.pool.answer(request):
-            reply = statement_failed(request.id, error)
-            self._look_at(request, reply)
-            request.worker.link.send(reply)
-
-    def results(self, request: Request, group: Group) -> None:
-        if not self.pool.answer(request):
-            return
-        peer: Peer = request.worker.link
-        if group.error is not None:
-            index, error = group.error
-            sql = "" if index is None else group.statements[index][0].sql
-            named = index if isinstance(request.payload, Batch) else None
-            reply = statement_failed(request.id, as_exception(error, sql), index=named)
-            self._look_at(request, reply)
-            peer.send(reply)
-        elif isinstance(request.payload, Batch):
-            results = batches.results_of(request.id, group)
-            self._look_at(request, results)
-            batches.send_results(peer, results)
-        else:
-            peer.send(Done(request.id))
-
-    def _look_at(self, request: Request, reply: Message) -> None:
-        """Has the backend looked at whose server refuses writes."""
-        if request.holder is not None and is_told(request, reply) and request.holder in self._backends:
-            self._backends[request.holder].refused_write()
-
-    def came_back(self, backend: Backend, requests: list[Request]) -> None:
-        actions: list[Action] = []
-        self.pool.counters["statements_pipelined"] += len(requests)
-        self.pool.metrics.moment = self._lane.turn.began
-        self.pool.came_back(self._loop.time(), backend.holder, backend.incarnation, requests, actions)
-        self._do(actions)
-
-    def diverted(self, backend: Backend, request: Request) -> None:
-        self._do(self.pool.diverted(self._loop.time(), backend.holder, backend.incarnation, request))
-
-    def finished(self, backend: Backend, request: Request, touched: bool) -> None:
-        now = self._loop.time()
-        self.pool.metrics.moment = time.monotonic()
-        if request.kind is not Kind.LEASE:
-            self.pool.counters["statements_in_session"] += 1
-        self._do(self.pool.finished(now, backend.holder, backend.incarnation, request, touched=touched))
-
-    def unrun(self, backend: Backend, request: Request) -> None:
-        self._do(self.pool.unrun(self._loop.time(), backend.holder, backend.incarnation, request))
-
-    def spoiled(self, backend: Backend) -> None:
-        self.pool.spoiled(self._loop.time(), backend.holder, backend.incarnation)
-
-    def set_up(self, backend: Backend, setup: Setup, error: Exception | None) -> None:
-        request, lease, now = setup.request, setup.lease, self._loop.time()
-        self._setting_up.pop((request.worker, request.id), None)
-        try:
-            if error is None:
-                self.pool.leases.check(lease.token, request.worker, now).renew(now)
-                self._do([Grant(request, lease, is_set_up=True)])
-                return
-        except LeaseError as ended:
-            error = ended
-        else:
-            self.spoiled(backend)
-        request.worker.link.send(failed(request.id, error))
-        self._do(self.pool.release(now, request.worker, lease.token))
-
-    def reset_done(self, backend: Backend) -> None:
-        self._do(self.pool.reset_done(self._loop.time(), backend.holder, backend.incarnation))
-
-    def closed(self, backend: Backend) -> None:
-        self._forget(backend)
-        self._do(self.pool.closed(self._loop.time(), backend.holder, backend.incarnation))
-
-    def gone(self, backend: Backend, reason: str) -> None:
-        self._forget(backend)
-        fields = self._fields | {"backend": backend.holder.number, "backend_pid": backend.pid}
-        log.warning("%s (pid %d) is gone: %s", backend.name, backend.pid, reason, extra=fields)
-        self._do(self.pool.gone(self._loop.time(), backend.holder, backend.incarnation, reason))
-
-    def _forget(self, backend: Backend) -> None:
-        if self._backends.get(backend.holder) is backend:
-            del self._backends[backend.holder]
-            self.dialogue.litter.add()
+    # --- what the brain decides ---------------------------------------------------------------------------
 
     def _tell(self, lease: Lease, notice: LeaseNotice) -> None:
         """What a lease's worker has to say to its session, without an answer."""
         backend = self._backends.get(lease.holder)
         if backend is not None and backend.tenancy is not None and backend.tenancy.lease is lease:
             backend.tenancy.told(notice)
-
-    # --- what the brain decides ---------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -427,21 +268,14 @@ class Conductor:
             case Grant(request, lease, False) if self._hooks.each_use:
                 lease.touched = True  # it is reset at its end, whatever is done with it
                 if self._hooks.setup is not None:
-                    backend = self._setting_up[request.worker, request.id] = self._backends[lease.holder]
-                    backend.set_up(Setup(request, lease))
+                    self._outcomes.make_ready(request, lease)
                 else:
                     self._do([Grant(request, lease, is_set_up=True)])
             case Grant(request, lease):
-                waited = max(0.0, lease.granted_at - request.since)
-                tenancy = self._backends[lease.holder].let(lease)
-                granted = Granted(request.id, lease.token, lease.ttl, lease.holder.backend_pid, waited)
-                granted.server_version = tenancy.server_version
-                granted.settings = tenancy.settings
-                request.worker.link.send(granted)
+                self._outcomes.granted(request, lease)
             case Refuse(request, error):
                 token = None if request.lease is None else request.lease.token
-                refusal = failed(request.id, error, in_transaction=self.in_transaction(token))
-                request.worker.link.send(refusal)
+                request.worker.link.send(failed(request.id, error, in_transaction=self.in_transaction(token)))
             case Interrupt(holder, request):
                 self._backends[holder].interrupt(request)
             case Reset(holder):
@@ -450,7 +284,7 @@ class Conductor:
                 self._backends[holder] = Backend(
                     holder,
                     connect=self._connect,
-                    reports=self,
+                    reports=self._outcomes,
                     shapes=self._shapes,
                     reset_timeout=self._settings.pool.reset_timeout_seconds,
                     lane=self._lane,
@@ -464,14 +298,7 @@ class Conductor:
             case TellLeaseEnded(lease, error):
                 lease.worker.link.send(LeaseEnded(lease.token, error.code, str(error)))
             case ReportLease(lease):
-                fields = self._fields | {
-                    "backend": lease.holder.number,
-                    "worker": lease.worker.label,
-                    "pid": lease.worker.pid,
-                    "lease": str(lease.token),
-                    "traceparent": lease.traceparent,
-                }
-                log.warning("%s%s", self._where, report.held_long(lease, self._loop.time()), extra=fields)
+                self._outcomes.held_long(lease)
             case Disconnect(worker, reason):
                 worker.link.close(reason)
 

@@ -10,20 +10,16 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import asyncpg
-
 from .. import wire
 from ..config import DEFAULT_POOL, Settings
 from ..core import report
 from ..core.actions import Action
-from ..core.lease import Lease, LeaseBusy
+from ..core.lease import Lease
 from ..core.pool import Pool
 from ..core.request import Kind, Request
 from ..core.roster import Worker
-from ..core.statement import Statement
 from ..errors import LeaseError, PgactorError, ProtocolError, SupervisorUnavailable
 from ..messages import (
-    PROTOCOL_VERSION,
     Acquire,
     Batch,
     Bye,
@@ -37,37 +33,25 @@ from ..messages import (
     Hello,
     Release,
     Token,
-    Welcome,
 )
 from ..messages import Request as AnyRequest
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from ..messages.listening import Listen, Unlisten
-from ..messages.operating import Drain, OperatorRequest, Pause, Resume, TakeOver
+from ..messages.operating import OperatorRequest
 from ..messages.pool import Expire, PoolStatus, Resize, SetConnectArgs, Status, StatusReport
-from ..messages.session import (
-    CloseCursor,
-    CloseStatement,
-    Describe,
-    FetchCursor,
-    MoveCursor,
-    OpenCursor,
-    Prepare,
-    Reset,
-    SetCodec,
-    Watch,
-)
 from ..messages.unions import FromWorker, LeaseNotice, StatementRequest
-from ..version import __version__
-from . import batches, copying, reading, strangers
+from . import batches, copying, greeting, strangers
 from .administration import Administration, SetArguments
 from .failures import failed, in_words
 from .faults import tell
 from .lane import Lane
+from .letting import Letting
 from .limits import SMALL_BYTES, Limits
 from .listener import Listener
 from .litter import Litter
 from .peer import Peer
-from .tenancy import TenantRequest, statement_of
+from .permits import known
+from .tenancy import TenantRequest
 
 log = logging.getLogger("pgactor.dialogue")
 
@@ -82,7 +66,6 @@ MAX_BACKLOG = 4096
 _OF_NO_LEASE = ProtocolError(
     "a prepared statement is a lease's: a request that gives the number of one is expected to give its lease, too"
 )
-_BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 
 
 class Dialogue:
@@ -116,7 +99,7 @@ class Dialogue:
         self._listener = listener
         self._do = do
         self._tell = tell
-        self._in_transaction = in_transaction
+        self._letting = Letting(pool, lane, do=do, in_transaction=in_transaction, refuse_id=self._refuse_id)
         self._frames = wire.worker_frames(settings.max_frame_bytes)
         self.pool = pool
         self.cancelled: Callable[[Worker, int], None] = lambda _, __: None
@@ -127,8 +110,10 @@ class Dialogue:
         self.add_to_status: Callable[[PoolStatus], None] = lambda _: None
 
     def take_over(self, other: Dialogue) -> None:
-        """Say of the pool's names and of the supervisor what the other one has said."""
+        """Say of the pool's names and of the supervisor what the other one has said, and have operators heard by
+        whom it had."""
         self.pool_name, self.pool_names, self.add_to_status = other.pool_name, other.pool_names, other.add_to_status
+        self.operate = other.operate
 
     def state(self, now: float) -> PoolStatus:
         """The state of the pool, and what is known of the supervisor."""
@@ -137,13 +122,6 @@ class Dialogue:
         state.slowest = [report.statement_status(each) for each in self._lane.statements.slowest(report.SLOWEST)]
         self.add_to_status(state)
         return state
-
-    def dismiss(self, peer: Peer, error: PgactorError) -> None:
-        """End the link, whatever was said on it: its worker makes another. The brain is not asked."""
-        peer.worker = None
-        peer.backlog.clear()
-        peer.send(failed(None, error))
-        peer.close(str(error))
 
     def configure(self, settings: Settings) -> None:
         """Go by other settings."""
@@ -209,14 +187,14 @@ class Dialogue:
                 if worker is not None and isinstance(message, STATEMENTS):  # most are: no detour for them
                     worker.heard_at = now
                     if message.epoch != self.pool.epoch:
-                        peer.send(failed(message.id, _other_life()))
+                        peer.send(failed(message.id, strangers.other_life()))
                     elif len(worker.requests) >= self._limits.requests:
                         peer.send(failed(message.id, self._limits.too_many_requests()))
                     else:
                         self._statement(now, worker, message, actions)
                     continue
-                self._do(actions)
-                actions.clear()
+                decided, actions = actions, []  # so that nothing is done twice, whatever comes in between
+                self._do(decided)
                 if isinstance(message, wire.Malformed):
                     self.malformed(peer, message.reason)
                     peer.send(failed(message.id, ProtocolError(f"the message was not understood: {message.reason}")))
@@ -251,56 +229,30 @@ class Dialogue:
             log.warning("malformed message %d, from %s: %s", count, who, reason, extra=fields)
 
     def _hello(self, peer: Peer, hello: Hello) -> None:
-        if hello.version != PROTOCOL_VERSION:
-            error = ProtocolError(
-                f"the worker speaks version {hello.version} of the protocol, this supervisor (pgactor {__version__}) "
-                f"speaks {PROTOCOL_VERSION}: use the same pgactor on both sides"
-            )
+        if (error := greeting.misfit(hello)) is not None:
             self.malformed(peer, str(error))
             peer.send(failed(None, error))
             peer.close(str(error))
-            return
-        if peer.worker is not None:
+        elif peer.worker is not None:
             peer.send(failed(None, ProtocolError("hello was said already on this link")))
-            return
-        peer.max_frame_bytes = min(peer.max_frame_bytes, max(hello.max_frame_bytes, 1024))
-        silence = self._settings.silence_seconds if peer.road == "tcp" else None
-        permit = peer.permit
-        label = report.in_one_line(hello.label)
-        peer.worker = self.pool.roster.join(
-            now=self._loop.time(),
-            label=label if permit is None else f"{permit.name}: {label}",
-            pid=peer.pid or hello.pid,
-            road=peer.road,
-            silence_limit=silence,
-            link=peer,
-            reads_only=permit is not None and permit.read_only,
-        )
-        peer.errors = self.pool.metrics.errors
-        peer.send(
-            Welcome(
-                PROTOCOL_VERSION,
-                self.pool.epoch,
-                f"pgactor {__version__}",
-                self._settings.max_frame_bytes,
-                self._settings.heartbeat_seconds if silence else 0.0,
-            )
-        )
+        else:
+            peer.send(greeting.join(self._loop.time(), peer, hello, self.pool, self._settings))
 
     def _message(self, peer: Peer, worker: Worker, message: FromWorker) -> None:
         worker.heard_at = now = self._loop.time()
-        if isinstance(message, AnyRequest) and message.epoch != self.pool.epoch:
-            peer.send(failed(message.id, _other_life()))
-            return
-        if isinstance(message, AnyRequest) and len(worker.requests) >= self._limits.requests:
-            peer.send(failed(message.id, self._limits.too_many_requests()))
-            return
+        if isinstance(message, AnyRequest):
+            if message.epoch != self.pool.epoch:
+                peer.send(failed(message.id, strangers.other_life()))
+                return
+            if len(worker.requests) >= self._limits.requests:
+                peer.send(failed(message.id, self._limits.too_many_requests()))
+                return
         match message:
             case Acquire():
                 if (error := self._limits.too_many_leases(worker)) is not None:
                     peer.send(failed(message.id, error))
                 else:
-                    self._acquire(now, worker, message)
+                    self._letting.acquire(now, worker, message)
             case Release(lease=token):
                 self._do(self.pool.release(now, worker, token))
             case Heartbeat(leases=tokens):
@@ -311,11 +263,10 @@ class Dialogue:
                 self.cancelled(worker, id)
             case Status(id=id):
                 state = self.state(now)
-                permit = peer.permit
-                state.pools = [name for name in state.pools if permit is None or permit.may_join(name)]
+                state.pools = known(peer.permit, state.pools)
                 peer.send(StatusReport(id, state))
             case CopyOut() | CopyIn():
-                self._copy(now, worker, message, peer)
+                self._letting.copy(now, worker, message, peer)
             case Chunk() | EndOfChunks() | Credit():
                 copying.hear(worker, message)
             case Expire() | Resize() | SetConnectArgs():
@@ -323,60 +274,45 @@ class Dialogue:
                 if isinstance(message, Expire) and isinstance(answer, Done):
                     self._listener.renew()
                 peer.send(answer)
-            case Pause() | Resume() | Drain() | TakeOver():
-                self.operate(peer, message)
             case Listen(lease=None):
                 self._listener.listen(peer, message)
             case Unlisten(lease=None):
                 self._listener.unlisten(peer, message)
-            case Prepare() | Describe() | OpenCursor() | FetchCursor() | MoveCursor() | SetCodec() | Reset():
-                self._tenant(now, worker, message)
-            case Listen() | Unlisten():
-                self._tenant(now, worker, message)
-            case CloseStatement(lease=token) | CloseCursor(lease=token) | Watch(lease=token):
-                with suppress(LeaseError):  # it was told, or will be at the next use
-                    self._tell(self.pool.leases.check(token, worker, now), message)
             case Bye():
                 peer.said_goodbye = True
                 peer.close("it said goodbye")
+            case _ if isinstance(message, OperatorRequest):
+                self.operate(peer, message)
+            case _ if isinstance(message, TenantRequest):
+                self._letting.tenant(now, worker, message)
+            case _ if isinstance(message, LeaseNotice):
+                with suppress(LeaseError):  # it was told, or will be at the next use
+                    self._tell(self.pool.leases.check(message.lease, worker, now), message)
 
     def _statement(self, now: float, worker: Worker, message: StatementRequest, actions: list[Action]) -> None:
         if isinstance(message, Batch):
-            self._batch(now, worker, message, actions)
-            return
-        statement = self._lane.statements.get(message.sql)
-        clean = statement.leaves_nothing if message.lease is None else statement.keeps_clean
-        request = Request(
-            worker,
-            message.id,
-            Kind.STATEMENT if clean and not self._resets else Kind.SESSION,
-            self._lane.turn.began,
-            statement,
-            message,
-            None if message.timeout is None else now + message.timeout,
-        )
-        if message.lease is None:
+            alone = all(self._lane.statements.get(sql).leaves_nothing for sql, _ in message.statements)
+            kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
+            request = batches.request_of(now, self._lane.turn.began, worker, message, kind)
+        else:
+            lease = message.lease
+            statement = self._lane.statements.get(message.sql)
+            clean = statement.leaves_nothing if lease is None else statement.keeps_clean
+            request = Request(
+                worker,
+                message.id,
+                Kind.STATEMENT if clean and not self._resets else Kind.SESSION,
+                self._lane.turn.began,
+                statement,
+                message,
+                None if message.timeout is None else now + message.timeout,
+            )
+            if lease is not None:
+                self._letting.submit(now, request, lease, actions)
+                return
             if not isinstance(message, Execute) and message.statement is not None:
                 worker.link.send(failed(message.id, _OF_NO_LEASE))
                 return
-            if worker.reads_only:
-                self._lane.count("read_only")
-            else:
-                self._lane.admit(request)
-            try:
-                self.pool.submit(now, request, actions)
-            except ProtocolError as error:
-                self._refuse_id(worker, error)
-        else:
-            self._on_lease(now, request, message.lease, actions)
-
-    def _batch(self, now: float, worker: Worker, message: Batch, actions: list[Action]) -> None:
-        alone = all(self._lane.statements.get(sql).leaves_nothing for sql, _ in message.statements)
-        kind = Kind.STATEMENT if alone and not self._resets else Kind.SESSION
-        deadline = None if message.timeout is None else now + message.timeout
-        request = Request(
-            worker, message.id, kind, self._lane.turn.began, Statement(batches.in_words(message)), message, deadline
-        )
         if worker.reads_only:
             self._lane.count("read_only")
         else:
@@ -386,61 +322,7 @@ class Dialogue:
         except ProtocolError as error:
             self._refuse_id(worker, error)
 
-    def _tenant(self, now: float, worker: Worker, message: TenantRequest) -> None:
-        """A request to what a lease has open on its session."""
-        statement, clean = statement_of(message, self._lane.statements)
-        kind = Kind.STATEMENT if clean else Kind.SESSION
-        deadline = None if message.timeout is None else now + message.timeout
-        request = Request(worker, message.id, kind, now, statement, message, deadline)
-        actions: list[Action] = []
-        if message.lease is not None:
-            self._on_lease(now, request, message.lease, actions)
-        else:
-            try:
-                self.pool.submit(now, request, actions)
-            except ProtocolError as error:
-                self._refuse_id(worker, error)
-        self._do(actions)
-
-    def _copy(self, now: float, worker: Worker, message: CopyOut | CopyIn, peer: Peer) -> None:
-        if worker.reads_only:
-            peer.send(failed(message.id, reading.no_copy()))
-            return
-        copy = copying.new_copy(message, peer)
-        deadline = None if message.timeout is None else now + message.timeout
-        request = Request(worker, message.id, Kind.SESSION, now, Statement(copy.in_words), copy, deadline)
-        actions: list[Action] = []
-        self._on_lease(now, request, message.lease, actions)
-        self._do(actions)
-
-    def _on_lease(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:
-        worker = request.worker
-        self._lane.count("lease")
-        try:
-            actions += self.pool.submit_on_lease(now, request, token)
-        except ProtocolError as error:
-            self._refuse_id(worker, error)
-        except LeaseBusy:
-            worker.link.send(failed(request.id, _BUSY, in_transaction=self._in_transaction(token)))
-        except LeaseError as error:
-            worker.link.send(failed(request.id, error))
-
-    def _acquire(self, now: float, worker: Worker, message: Acquire) -> None:
-        ttl = self._settings.pool.lease_ttl_seconds if message.ttl is None else message.ttl
-        deadline = None if message.timeout is None else now + message.timeout
-        actions: list[Action] = []
-        try:
-            request = Request(worker, message.id, Kind.LEASE, now, None, message, deadline, ttl)
-            self.pool.acquire(now, request, message.holds, actions)
-        except ProtocolError as error:
-            self._refuse_id(worker, error)
-        self._do(actions)
-
     def _refuse_id(self, worker: Worker, error: ProtocolError) -> None:
         """The request has no id of its own to be answered with."""
         self.malformed(worker.link, str(error))
         worker.link.send(failed(None, error))
-
-
-def _other_life() -> SupervisorUnavailable:
-    return SupervisorUnavailable("the request was meant for an earlier life of the supervisor; it was not run")

@@ -82,3 +82,14 @@ def _describe(error: BaseException) -> tuple[str, str, dict[str, Any]]:
     if isinstance(error, asyncpg.InternalClientError):
         return "asyncpg", name, dict(error.__dict__)
     return "python", name, {"args": list(error.args)} if isinstance(error, UnicodeDecodeError) else {}
+
+
+def as_exception(error: dict[str, str] | Exception, sql: str) -> Exception:
+    """The error, or asyncpg's exception for the fields of PostgreSQL's."""
+    return error if isinstance(error, Exception) else server_error(error, sql)
+
+
+def server_error(fields: dict[str, str], sql: str) -> asyncpg.PostgresError:
+    """asyncpg's exception for PostgreSQL's error."""
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new(fields, query=sql)
+    return error

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.actions import Action, Disconnect, Grant, Refuse, TellLeaseEnded
 from ..core.holder import Holder
+from ..core.operating import Operating
 from ..core.pool import Pool
 from .failures import EXPECTED, failed, in_words
 
@@ -83,5 +84,7 @@ def brain_of(error: BaseException) -> Pool | None:
         owner = trace.tb_frame.f_locals.get("self")
         if isinstance(owner, Pool):
             return owner
+        if isinstance(owner, Operating):
+            return owner.pool
         trace = trace.tb_next
     return None

@@ -22,11 +22,12 @@ from ..config.pool import PoolSettings
 from ..errors import DatabaseUnavailable, PoolClosing, RequestCancelled, RequestTimeout
 from ..messages import Done
 from ..messages.listening import Listen, Unlisten
-from .backend import CLOSE_SECONDS, CLOSED_BY_POSTGRES
+from .backend import CLOSED_BY_POSTGRES
 from .failures import EXPECTED, failed, in_words
 from .faults import tell
 from .identifiers import quoted
 from .peer import Peer
+from .rest import CLOSE_SECONDS
 from .session import Session
 from .subscribers import Subscribers
 

@@ -52,7 +52,7 @@ class Operation:
 
     def _carry_out(self, peer: Peer, message: OperatorRequest) -> None:
         names = None if isinstance(message, TakeOver) else message.pools
-        conductors = self._pools.named(names)
+        conductors = self._pools.named(names, peer.permit)
         for conductor in conductors.values():
             conductor.dialogue.administration.check_operator(peer)
         listed = "the supervisor" if names is None else ", ".join(conductors)
@@ -63,7 +63,7 @@ class Operation:
                 log.info("%s is paused by %s", listed, peer.worker)
                 for conductor in conductors.values():
                     conductor.pause()
-                self._begin(self._quiet(peer, message, list(conductors.values())))
+                self._begin(self._quiet(peer, message, list(conductors)))
             case Resume():
                 log.info("%s is resumed by %s", listed, peer.worker)
                 for conductor in conductors.values():
@@ -81,16 +81,20 @@ class Operation:
             case TakeOver():
                 self._hand_over(peer, message.id)
 
-    async def _quiet(self, peer: Peer, message: Pause, conductors: Sequence[Conductor]) -> None:
+    async def _quiet(self, peer: Peer, message: Pause, names: Sequence[str]) -> None:
         """Answer when nothing runs, or tell what does at the end of the request's time."""
         try:
             async with asyncio.timeout(message.timeout):
-                while not all(each.pool.operating.is_quiet or not each.pool.desk.paused for each in conductors):
-                    if peer.closed:
+                while not peer.closed:
+                    pools = [each.pool for each in self._there(names)]
+                    if not all(pool.desk.paused for pool in pools):
+                        peer.send(failed(message.id, PoolError("the pause was ended before all was quiet")))
                         return
+                    if all(pool.operating.is_quiet for pool in pools):
+                        break
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
-            leases = sum(len(each.pool.leases) for each in conductors)
+            leases = sum(len(each.pool.leases) for each in self._there(names))
             late = RequestTimeout(
                 f"it is paused, but something runs yet ({leases} leases are held; `pgactor status` shows by whom); "
                 "`pgactor resume` undoes the pause"
@@ -98,6 +102,10 @@ class Operation:
             peer.send(failed(message.id, late))
         else:
             peer.send(Done(message.id))
+
+    def _there(self, names: Sequence[str]) -> list[Conductor]:
+        """The pools of these names now: meanwhile one may have begun anew, or been closed."""
+        return [conductor for name, conductor in self._pools.conductors.items() if name in names]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -43,6 +44,11 @@ def may_join(permit: Permit | None, pool: str) -> str:
         names = ", ".join(permit.pools or ()) or "none"
         raise NotPermitted(f"the key {permit.name!r} may not use the pool {pool[:200]!r}, only: {names}")
     return pool
+
+
+def known(permit: Permit | None, pools: Iterable[str]) -> list[str]:
+    """Those of the pools that the worker may know of, which are those that it may use."""
+    return [name for name in pools if permit is None or permit.may_join(name)]
 
 
 class Permits:

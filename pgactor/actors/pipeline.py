@@ -15,7 +15,7 @@ The way of a statement, from `send` to its reports:
     reply.py        tells what its reply may be, and gathers it
     here            what came of it: reported, run again, or left to asyncpg
 
-Beside it stands cancelling.py. There is no task, future or queue per statement.
+Beside it stand cancelling.py and hold.py. There is no task, future or queue per statement.
 """
 
 from __future__ import annotations
@@ -29,28 +29,24 @@ from ..messages import Fetch
 from .cancelling import Cancelling
 from .connection import Connection
 from .describing import Describing
+from .failures import server_error
 from .fields import array_header
 from .flight import Flight
 from .group import Group
+from .hold import Hold
 from .lane import Lane
 from .plan import NotQuick, Plan
 from .prepared import LOST, MAX_ATTEMPTS, Prepared, is_refusal
 from .reader import Reader
 from .reply import BIND, ROWS, SYNC_AFTER_REFUSAL, Reply
 from .reports import Reports
-from .session import Session, server_error
-from .unit import Unit, request_of, requests_of, unit_of
+from .session import Session
+from .unit import Unit, request_of, unit_of
 
 if TYPE_CHECKING:
     from .backend import Backend
 
 _CANCELED = "57014"
-
-HELD_SECONDS = 0.05
-"""How often it is looked whether others have come to stand behind such a worker's statement."""
-
-GATHERED_BYTES = 32 * 1024 * 1024
-"""So much may be unsent to a worker that does not read, before those whose statements stand behind its own wait."""
 
 
 class Pipeline:
@@ -76,6 +72,7 @@ class Pipeline:
         name = f"{backend.name} (pid {backend.pid})"
         self._connection = Connection(session, name=name, reader=self._reader, owner=self, turn=lane.turn)
         self._flight = Flight(self._units, self._connection)
+        self._hold = Hold(self._units, self._connection, self._flight)
         self._prepared = Prepared(lane, write=self._flight.write)
         self._known = self._prepared.known
         self._cancelling = Cancelling(
@@ -215,23 +212,8 @@ class Pipeline:
         if not head.answered:
             part = array_header(len(rows)) + b"".join(rows)
             has_room = self._reports.part(head, head.work[0].shape, part, self._connection.resume)
-            if not has_room and not self._may_gather_for(head):
-                self._connection.hold()
-                self._loop.call_later(HELD_SECONDS, self._look_again, head)
-
-    def _look_again(self, head: Request) -> None:
-        """Others may have come to stand behind it since nothing more is read for it."""
-        if self._connection.is_held and self._flight.is_first(head):
-            if self._may_gather_for(head):
-                self._connection.resume()
-            else:
-                self._loop.call_later(HELD_SECONDS, self._look_again, head)
-
-    def _may_gather_for(self, head: Request) -> bool:
-        """Whether more may be read for a worker that does not read as quickly, since other workers' statements stand
-        behind."""
-        others = any(request.worker is not head.worker for unit in self._units for request in requests_of(unit))
-        return others and head.worker.link.unsent_size() < GATHERED_BYTES
+            if not has_room:
+                self._hold.begin(head)
 
     def ended(self, head: Request) -> None:
         reply = self._reply

@@ -29,7 +29,7 @@ from .conductor import Conductor, new_epoch
 from .dialing import Dialer
 from .failures import failed
 from .peer import Peer
-from .permits import may_join
+from .permits import Permit, known, may_join
 from .reloading import Changes, changes
 from .templates import Template
 
@@ -98,12 +98,19 @@ class Pools:
 
     # --- operating ----------------------------------------------------------------------------------------
 
-    def named(self, names: Sequence[str] | None) -> dict[str, Conductor]:
-        """Those of these names; None: all. Raises `PoolError` for a name that there is none of."""
+    def named(self, names: Sequence[str] | None, permit: Permit | None) -> dict[str, Conductor]:
+        """Those of these names; None: all. permit: of who asks, if it needs one. Raises `PoolError` for a name that
+        there is none of, and `NotPermitted` for one that is none of its."""
         if names is None:
+            if permit is not None and permit.pools is not None:
+                raise NotPermitted(
+                    f"the key {permit.name!r} may not operate the supervisor, only: {', '.join(permit.pools)}"
+                )
             return dict(self.conductors)
+        for name in names:
+            may_join(permit, name)
         if unknown := [name for name in names if name not in self.conductors]:
-            there = ", ".join(self.conductors)
+            there = ", ".join(known(permit, self.conductors)) or "none that you may know of"
             raise PoolError(f"the supervisor has no pool {unknown[0][:200]!r} now; it has: {there}")
         return {name: self.conductors[name] for name in names}
 
@@ -168,7 +175,7 @@ class Pools:
             peer.close("another supervisor listens at the endpoint now")
             return
         try:
-            dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL)).dialogue
+            dialogue = self._get(may_join(peer.permit, hello.pool or DEFAULT_POOL), peer.permit).dialogue
         except (PoolError, NotPermitted) as error:
             label, pid = report.in_one_line(hello.label), peer.pid or hello.pid
             log.warning("pid %d (%s) was refused: %s", pid, label, error, extra={"worker": label, "pid": pid})
@@ -187,9 +194,14 @@ class Pools:
         self._first.malformed(peer, reason)
 
     def restart(self, brain: Pool, reason: str) -> None:
-        """Begin the pool anew whose brain this is, without anything that it held."""
+        """Begin the pool anew whose brain this is, without anything that it held; one that was to end is ended."""
         for name, conductor in self.conductors.items():
-            if conductor.pool is brain and not self._draining:
+            if conductor.pool is not brain:
+                continue
+            if conductor.pool.closing:
+                log.error("pool %s ends at once, with its connections and leases: %s", name, reason)
+                self._end(conductor.abandon(reason))
+            else:
                 log.error(
                     "pool %s begins anew: its connections and links are ended, its leases lost: %s", name, reason
                 )
@@ -198,12 +210,12 @@ class Pools:
                     self._first = successor.dialogue
                 self._end(conductor.abandon(reason))
                 successor.start()
-                return
+            return
 
     # --- by name ------------------------------------------------------------------------------------------
 
-    def _get(self, name: str) -> Conductor:
-        """The pool of that name, made now if it is of a template. Raises `PoolError`."""
+    def _get(self, name: str, permit: Permit | None) -> Conductor:
+        """The pool of that name, made now if it is of a template. permit: of who asks. Raises `PoolError`."""
         conductor = self.conductors.get(name)
         if conductor is not None:
             return conductor
@@ -211,7 +223,8 @@ class Pools:
         template = self._templates.get(kind)
         if template is None:
             names = [DEFAULT_POOL, *self._settings.pools, *(each.example for each in self._templates.values())]
-            raise PoolError(f"the supervisor has no pool {name[:200]!r}; it has: {', '.join(names)}")
+            there = ", ".join(known(permit, names)) or "none that you may know of"
+            raise PoolError(f"the supervisor has no pool {name[:200]!r}; it has: {there}")
         if self._draining:
             raise PoolClosing("the supervisor is shutting down; try again shortly")
         table = template.table_for(part)

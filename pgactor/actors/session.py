@@ -1,6 +1,6 @@
 """asyncpg's connection, and the little of it that is private.
 
-Every name of asyncpg that does not belong to its documented interface is used in this module only; `check_asyncpg`
+Every name of asyncpg that does not belong to its documented interface is used in this module only; asyncpgcheck.py
 looks for each of them at start, so that a future asyncpg without one is a clear error and not a strange one.
 """
 
@@ -13,9 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import asyncpg
-from asyncpg.protocol import protocol as asyncpg_protocol
 
-from ..errors import ConfigError
 from ..rows import Column, ColumnKind, kind_of
 from .feed import Feed
 from .hooks import Hook
@@ -24,44 +22,6 @@ from .renewal import Renewal
 from .shapes import Shape, ShapeTable
 
 _MAX_REMEMBERED_SHAPES = 4096
-
-
-def check_asyncpg() -> None:
-    """Raise `ConfigError` if this asyncpg lacks something that we rely on."""
-    needed: tuple[tuple[type, tuple[str, ...]], ...] = (
-        (
-            asyncpg.Connection,
-            (
-                *("_cancel", "_do_execute", "_drop_local_statement_cache", "_prepare", "_process_notification"),
-                *(
-                    "_cleanup_stmts",
-                    "_drop_local_type_cache",
-                    "_get_statement",
-                    "_introspect_type",
-                    "_introspect_types",
-                    "_protocol",
-                ),
-                *("_introspect_types", "_stmt_exclusive_section", "_transport"),
-            ),
-        ),
-        (
-            asyncpg_protocol.BaseProtocol,
-            (
-                *("bind_execute", "bind_execute_many", "connection_lost", "data_received"),
-                *("_get_timeout", "_request_cancel", "_wait_for_cancellation"),
-            ),
-        ),
-        (asyncpg.PostgresError, ("new",)),
-        (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "_get_parameters", "closed", "name")),
-        (asyncpg.cursor.Cursor, ("_close_portal", "_portal_name", "_state")),
-    )
-    for owner, names in needed:
-        for name in names:
-            if not hasattr(owner, name):
-                raise ConfigError(
-                    f"asyncpg {asyncpg.__version__} has no {owner.__name__}.{name}; use a version that pgactor's "
-                    "own requirements allow"
-                )
 
 
 class Session(asyncpg.Connection):
@@ -360,14 +320,3 @@ class Session(asyncpg.Connection):
     async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
         """What pg_type has of these types, as `QuickTypes.learn` takes it."""
         return [(row[0], row[1], row[2], row[3]) for row in await self.fetch(LOOKUP, list(oids))]
-
-
-def as_exception(error: dict[str, str] | Exception, sql: str) -> Exception:
-    """The error, or asyncpg's exception for the fields of PostgreSQL's."""
-    return error if isinstance(error, Exception) else server_error(error, sql)
-
-
-def server_error(fields: dict[str, str], sql: str) -> asyncpg.PostgresError:
-    """asyncpg's exception for PostgreSQL's error."""
-    error: asyncpg.PostgresError = asyncpg.PostgresError.new(fields, query=sql)
-    return error

@@ -26,3 +26,16 @@ def answer(peer: Peer, message: object) -> PgactorError | None:
         else:
             peer.send(failed(message.id, SupervisorUnavailable(f"{GIVEN_UP}; the request was not run: try again")))
     return SupervisorUnavailable(GIVEN_UP)
+
+
+def other_life() -> SupervisorUnavailable:
+    """The refusal of a request to an earlier supervisor: a stock DEALER keeps it for the next one."""
+    return SupervisorUnavailable("the request was meant for an earlier life of the supervisor; it was not run")
+
+
+def dismiss(peer: Peer, error: PgactorError) -> None:
+    """End the link, whatever was said on it: its worker makes another. The brain is not asked."""
+    peer.worker = None
+    peer.backlog.clear()
+    peer.send(failed(None, error))
+    peer.close(str(error))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from .. import wire
-from ..errors import PgactorError, PoolClosing, ProtocolError
+from ..errors import ConfigError, PgactorError, PoolClosing, ProtocolError
 from ..messages import Done
 from ..messages.operating import Held, Moved, TakenOver
 from .conductor import Conductor
@@ -164,7 +164,7 @@ class Succession:
     async def _claim_again(self) -> None:
         try:
             await self._claim()
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             log.error("cannot listen at the endpoint again: %s", error)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from ..config import Settings
 from ..errors import ConfigError
 from ..messages.pool import PoolStatus
+from .asyncpgcheck import check_asyncpg
 from .curve import Curve
 from .embedded import embedded_postgres
 from .faults import Faults
@@ -29,7 +30,6 @@ from .operation import Operation
 from .peer import Peer
 from .pools import Pools
 from .predecessor import Predecessor
-from .session import check_asyncpg
 from .stalls import Stalls
 from .succession import Succession
 from .tcp import TcpGateway
@@ -150,8 +150,7 @@ class Supervisor:
 
     async def _claim(self) -> None:
         for gateway in self._gateways:
-            if isinstance(gateway, IpcGateway):
-                await gateway.claim_again()
+            await gateway.claim_again()
 
     async def stop(self, *, seconds: float | None = None) -> None:
         """Take no new work, let what is here end within so many seconds (None: as configured), close all."""

@@ -35,6 +35,8 @@ GOODBYE_SECONDS = 1.0
 """How long the last words to a peer have to leave before its connection is shut down."""
 KEYS_SECONDS = 1.0
 """How often it is looked whether keys have come or gone."""
+MOST_UNHEARD = 100_000
+"""So many messages of one worker may wait to be heard: libzmq reads for all, so it cannot be made to wait."""
 MOST_GIVEN_UP = 1024
 """Of how many links that were given up it is remembered."""
 BIND_SECONDS = 0.03
@@ -61,6 +63,10 @@ class TcpPeer(Peer):
 
     def unsent_size(self) -> int:
         return self.unsent_bytes
+
+    def pause_reading(self) -> None:
+        if len(self.backlog) > MOST_UNHEARD:
+            self.drop(f"{len(self.backlog)} of its messages are not heard yet, and it says more")
 
     def abort(self, reason: str) -> None:
         self._gateway.forget(self, reason)
@@ -136,6 +142,16 @@ class TcpGateway:
         if self._socket is not None:
             log.info("listening on %s, too", self.endpoint)
 
+    async def claim_again(self) -> None:
+        """Listen at the port again, if it was let go of for another supervisor. Raises `ConfigError`."""
+        if self._socket is None and (self._binding is None or self._binding.done()):
+            await self.start(
+                self._frames,
+                max_frame_bytes=self._max_frame_bytes,
+                max_unsent_bytes=self._max_unsent_bytes,
+                take_over=True,
+            )
+
     def stop_listening(self) -> None:
         """New links are let in all the same, and their requests refused: to unbind would end those that are here."""
 
@@ -151,6 +167,7 @@ class TcpGateway:
         for timer in (self._probe, self._retry):
             if timer is not None:
                 timer.cancel()
+        self._retry = None
 
     def _stop_judging(self) -> None:
         if self._curve is not None:

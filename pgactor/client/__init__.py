@@ -6,6 +6,7 @@ calls.py        the arguments of every call -> messages
 replies.py      replies -> results
 pending.py      a request that is not answered yet
 requests.py     unanswered requests, shapes and leases of one link
+frames.py       requests as frames that the supervisor takes
 attempts.py     when to try again to connect, and when to give up
 deeds.py        as calls.py, for what a lease has open on its session
 holding.py      a lease as its owner's side holds it

@@ -14,10 +14,11 @@ from .. import wire
 from ..errors import LeaseLost
 from ..messages import Bye, Message, Request, Welcome
 from .aiolinks import AioLink
+from .frames import not_answered, too_large
 from .inbox import Inbox
 from .options import Options
 from .pending import Pending
-from .requests import HeldLease, LostLink, Requests, Unsent, not_answered, too_large
+from .requests import HeldLease, LostLink, Requests, Unsent
 
 SWEEP_SECONDS = 0.5
 """How often it is looked whether somebody has waited too long for an answer."""

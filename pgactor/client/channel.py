@@ -18,9 +18,10 @@ from . import comments, links, tracing
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .connected import Connected
 from .failures import unencodable
+from .frames import encode_frame, not_answered
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
-from .requests import HeldLease, LostLink, Requests, Unsent, encode_frame, not_answered
+from .requests import HeldLease, LostLink, Requests, Unsent
 from .surroundings import surroundings
 
 

@@ -13,11 +13,12 @@ from contextlib import suppress
 
 from ..errors import LeaseLost
 from ..messages import Bye, Message, Request, Welcome
+from .frames import encode_frame
 from .heart import Heart
 from .inbox import Inbox
 from .links import Link
 from .pending import Pending
-from .requests import HeldLease, LostLink, Requests, encode_frame
+from .requests import HeldLease, LostLink, Requests
 
 
 class Connected:

@@ -14,9 +14,10 @@ from . import calls, copying
 from .codecs import EncodeRecord
 from .connected import Connected
 from .failures import unencodable
+from .frames import not_answered
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
-from .requests import LostLink, not_answered
+from .requests import LostLink
 from .surroundings import surroundings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .. import wire
-from ..errors import LeaseLost, MessageTooLarge, OutcomeUnknown, PgactorError, PoolClosing, ProtocolError
+from ..errors import LeaseLost, OutcomeUnknown, PgactorError, PoolClosing, ProtocolError
 from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
@@ -42,7 +42,7 @@ from ..version import __version__
 from .acquirer import Entered
 from .failures import exception
 from .inbox import Ears, Inbox
-from .options import ANSWER_GRACE_SECONDS, Options
+from .options import Options
 from .pending import Pending, PendingCopy, Reply
 
 _COPIES = frozenset({CopyOut, CopyIn})
@@ -307,27 +307,3 @@ class Requests:
         if len(self._shapes) >= SHAPES_PER_LINK:
             del self._shapes[next(iter(self._shapes))]
         self._shapes[number] = shape
-
-
-def not_answered(options: Options) -> OutcomeUnknown:
-    """The error for a supervisor that took a request and does not answer in time."""
-    return OutcomeUnknown(
-        f"the supervisor at {options.endpoint} did not answer within the request's timeout and "
-        f"{ANSWER_GRACE_SECONDS:g} s more: it may be stuck; the request may have taken effect"
-    )
-
-
-def too_large(size: int, cap: int) -> MessageTooLarge:
-    """The error for a request of more bytes than the supervisor takes."""
-    return MessageTooLarge(
-        f"the request is {size} bytes, over the supervisor's cap of {cap} (max_frame_bytes); send fewer or smaller "
-        "arguments at a time"
-    )
-
-
-def encode_frame(messages: list[Message], cap: int) -> bytes:
-    """One frame of the messages. Raises `MessageTooLarge` when it is over the supervisor's cap, in bytes."""
-    frame = wire.encode(messages)
-    if len(frame) > cap:
-        raise too_large(len(frame), cap)
-    return frame

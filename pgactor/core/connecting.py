@@ -44,7 +44,7 @@ class Connecting:
         self._fleet.opener.failed(now, error)
         self._fleet.vacate(now, holder, HolderEvent.GONE)
         grace_is_over = self._fleet.opener.failing_for(now) >= self._fleet.settings.database_grace_seconds
-        if not self._fleet.alive and (permanent or grace_is_over):
+        if not self._fleet.alive and (permanent or grace_is_over) and not self._desk.paused:
             for request in self._desk.queue.clear():
                 self._dealing.refuse_unavailable(now, request, actions)
         self._dealing.move_on(now, actions)

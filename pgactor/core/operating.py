@@ -24,27 +24,27 @@ _AT_REST = (HolderState.VACANT, HolderState.OPENING, HolderState.IDLE, HolderSta
 
 
 class Operating:
-    """What may be done to the pool."""
+    """What may be done to a pool."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self.pool = pool
 
     # --- pause --------------------------------------------------------------------------------------------
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing runs, and nothing is leased or being made ready."""
-        return all(holder.state in _AT_REST for holder in self._pool.holders)
+        return all(holder.state in _AT_REST for holder in self.pool.holders)
 
     def pause(self) -> None:
         """Give no request a backend from now on. A drain is not held up."""
-        self._pool.desk.paused = not self._pool.closing
+        self.pool.desk.paused = not self.pool.closing
 
     def resume(self, now: float) -> list[Action]:
         """Go on, first with those that have waited. A pool that is not paused is left alone."""
         actions: list[Action] = []
-        self._pool.desk.paused = False
-        self._pool.dealing.move_on(now, actions)
+        self.pool.desk.paused = False
+        self.pool.dealing.move_on(now, actions)
         return actions
 
     # --- settings -----------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ class Operating:
     def configure(self, now: float, settings: PoolSettings) -> list[Action]:
         """Go by other settings: sizes, limits and lifetimes. How statements share backends stays as it is."""
         actions: list[Action] = []
-        pool, fleet = self._pool, self._pool.fleet
+        pool, fleet = self.pool, self.pool.fleet
         pool.desk.settings = settings
         pool.leasing.max_hold = settings.max_hold_seconds
         pool.leasing.warning = settings.lease_warning_seconds
@@ -69,10 +69,15 @@ class Operating:
 
     def configured(self, now: float, actions: list[Action]) -> None:
         """The fleet goes by other settings: so does the rest."""
-        pool = self._pool
+        pool = self.pool
         pool.settings = pool.fleet.settings
         pool.window.most = pool.settings.most_in_flight
         pool.dealing.move_on(now, actions)
+
+    def take_over(self, other: Operating) -> None:
+        """What operators and another supervisor have said of the other pool, which ends, is said of this one."""
+        self.pool.desk.paused = other.pool.desk.paused
+        self.pool.fleet.elsewhere = other.pool.fleet.elsewhere
 
     # --- hand-over ----------------------------------------------------------------------------------------
 
@@ -80,23 +85,23 @@ class Operating:
     def needs(self) -> int:
         """How many connections this supervisor cannot do without: those that are there, and one while requests
         wait."""
-        return max(self._pool.fleet.alive, 1 if len(self._pool.queue) else 0)
+        return max(self.pool.fleet.alive, 1 if len(self.pool.queue) else 0)
 
     def lend(self, now: float, elsewhere: int) -> list[Action]:
         """Another supervisor has so many of max_size now: here there may be the others."""
         actions: list[Action] = []
-        self._pool.fleet.lend(now, elsewhere, actions)
-        self._pool.dealing.move_on(now, actions)
+        self.pool.fleet.lend(now, elsewhere, actions)
+        self.pool.dealing.move_on(now, actions)
         return actions
 
     def give_up(self) -> int:
         """Keep what is needed, for good, and leave the rest to the other supervisor. Returns how many are kept."""
-        fleet = self._pool.fleet
+        fleet = self.pool.fleet
         fleet.elsewhere = max(fleet.elsewhere, fleet.settings.max_size - self.needs)
         return max(fleet.limit, fleet.alive)
 
     def reopen(self, now: float) -> list[Action]:
         """The drain was for another supervisor, which is gone: serve again, with what was kept."""
-        pool = self._pool
+        pool = self.pool
         pool.desk.closing = pool.fleet.winding_down = False
         return self.lend(now, pool.fleet.elsewhere)

@@ -10,11 +10,12 @@ import asyncpg
 import msgspec
 import pytest
 
-from pgactor.actors.backend import CLOSE_SECONDS, Backend
+from pgactor.actors.backend import Backend
 from pgactor.actors.group import Group
 from pgactor.actors.hooks import Setup
 from pgactor.actors.lane import Lane
 from pgactor.actors.reports import Answer
+from pgactor.actors.rest import CLOSE_SECONDS
 from pgactor.actors.session import Session
 from pgactor.actors.shapes import Shape, ShapeTable
 from pgactor.config import Settings

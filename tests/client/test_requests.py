@@ -11,8 +11,9 @@ from pgactor import wire
 from pgactor.client import calls, replies
 from pgactor.client.acquirer import Entered
 from pgactor.client.attempts import connect_limit, unavailable
+from pgactor.client.frames import encode_frame
 from pgactor.client.pending import Pending
-from pgactor.client.requests import LostLink, Requests, encode_frame
+from pgactor.client.requests import LostLink, Requests
 from pgactor.errors import (
     LeaseExpired,
     LeaseLost,

@@ -93,6 +93,31 @@ def test_in_a_pause_nothing_is_opened_and_nobody_is_refused_for_a_database_that_
     assert bench.runs(waiting)
 
 
+def test_a_connection_that_was_being_opened_when_the_pause_began_may_fail_for_whatever_reason() -> None:
+    bench = Bench(min_size=0, max_size=1)
+    waiting = bench.submit(bench.worker())
+    bench.pause()
+    bench.fail_open(error="the database is being renamed", permanent=True)
+    assert waiting not in bench.outcomes
+    bench.advance(5.0)
+    bench.resume()
+    bench.open_all()
+    assert bench.runs(waiting)
+
+
+def test_a_pool_that_begins_anew_is_as_paused_and_as_small_as_the_one_before() -> None:
+    before, bench = Bench(min_size=0, max_size=4), Bench(min_size=0, max_size=4)
+    before.lend(3)
+    before.pause()
+    bench.pool.operating.take_over(before.pool.operating)
+    waiting = [bench.submit(bench.worker()) for _ in range(4)]
+    assert bench.opens == 0
+    bench.resume()
+    bench.open_all()
+    assert bench.opens == 1
+    assert [bench.runs(each) for each in waiting].count(True) == 1
+
+
 def test_a_drain_ends_a_pause() -> None:
     bench = Bench.ready(1)
     bench.pause()

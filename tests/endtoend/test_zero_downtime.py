@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pgactor import AsyncClient, Client, NotPermitted, PoolClosing, PoolTimeout, QueueFull
+from pgactor import AsyncClient, Client, NotPermitted, PoolClosing, PoolError, PoolTimeout, QueueFull
 from pgactor.client import operator
 from tests.endtoend.processes import ask, environment
 from tests.supervising import StartSupervisor, SupervisorProcess, until
@@ -67,6 +67,19 @@ def test_a_pause_that_takes_too_long_says_so_and_goes_on(start_supervisor: Start
         assert lease.fetchval("select 1") == 1
         operator.resume(supervisor.ipc, None, connect_timeout=SOON)
         assert client.fetchval("select 1") == 1
+
+
+def test_a_pause_that_another_operator_ends_does_not_say_that_all_is_quiet(
+    start_supervisor: StartSupervisor,
+) -> None:
+    supervisor = start_supervisor()
+    with Client(supervisor.ipc) as client, client.acquire() as lease, ThreadPoolExecutor(1) as threads:
+        pausing = threads.submit(operator.pause, supervisor.ipc, None, None, connect_timeout=SOON)
+        until(lambda: client.status().paused)
+        operator.resume(supervisor.ipc, None, connect_timeout=SOON)
+        with pytest.raises(PoolError, match="the pause was ended before all was quiet"):
+            pausing.result(SOON)
+        assert lease.fetchval("select 1") == 1
 
 
 def test_one_pool_is_paused_and_drained_beside_others(start_supervisor: StartSupervisor, dsn: str) -> None:
@@ -439,6 +452,25 @@ def test_the_old_supervisor_goes_on_if_the_new_one_dies_in_the_middle(
         new = ending(take_over(old))
         assert old.process.wait(SOON) == 0
         assert client.fetchval("select 5") == other.fetchval("select 5") == 5
+
+
+def test_the_old_supervisor_has_its_port_again_if_the_new_one_dies_in_the_middle(
+    start_supervisor: StartSupervisor, ending: Ending
+) -> None:
+    old = start_supervisor(max_size=2)
+    with Client(old.ipc) as holder, Client(old.tcp, connect_timeout=20) as client:
+        lease = holder.acquire()
+        assert client.fetchval("select 1") == 1
+        new = take_over(old)
+        assert client.fetchval("select 2") == 2, "by the new one"
+        new.process.kill()
+        new.process.wait()
+        until(lambda: "this one goes on" in old.log.read_text())
+        with Client(old.tcp, connect_timeout=20) as another:
+            assert another.fetchval("select 3") == 3
+        assert client.repeatable.fetchval("select 4", timeout=20) == 4
+        assert lease.fetchval("select 5") == 5
+        lease.release()
 
 
 def test_a_new_supervisor_that_dies_before_it_listens_leaves_no_trace(start_supervisor: StartSupervisor) -> None:

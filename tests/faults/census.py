@@ -25,7 +25,7 @@ KEPT: list[pools.Pools] = []
 CACHES = {"Statement", "Shape", "Column", "RowEncoder", "LeaseLost", "LeaseExpired", "Plan", "Prepared", "Field"}
 """Kept on purpose, and bounded: what is known of statements, and how the last leases ended."""
 
-OF_BACKENDS = {"Pipeline", "Reply", "Reader", "Flight", "Cancelling", "Connection"}
+OF_BACKENDS = {"Pipeline", "Hold", "Reply", "Reader", "Flight", "Cancelling", "Connection"}
 """Made for a backend when it first needs it, and kept with it."""
 
 
@@ -56,7 +56,7 @@ def count() -> dict[str, int]:
         found[f"{name}: waiting"] = len(pool.queue)
         found[f"{name}: in flight"] = sum(len(holder.flight) for holder in pool.holders)
         found[f"{name}: deadlines"] = len(pool.deadlines)
-        found[f"{name}: being set up"] = len(conductor._setting_up)
+        found[f"{name}: being set up"] = len(conductor._outcomes._setting_up)
     return dict(found)
 
 

@@ -15,13 +15,19 @@ from pgactor.actors.administration import Administration
 from pgactor.actors.backend import Backend
 from pgactor.actors.dialing import Dialer
 from pgactor.actors.dialogue import Dialogue
+from pgactor.actors.hooks import Hooks
 from pgactor.actors.ipc import IpcPeer
+from pgactor.actors.letting import Letting
 from pgactor.actors.listener import Listener
 from pgactor.actors.pipeline import Pipeline
 from pgactor.actors.session import Session
 from pgactor.actors.subscribers import Subscribers
+from pgactor.client import operator
+from pgactor.config.hooks import HookSettings
 from pgactor.config.tables import PoolTable
+from pgactor.core.dealing import Dealing
 from pgactor.core.pool import Pool
+from pgactor.core.request import Request
 from tests.faults.inprocess import Breaks, in_process
 
 SOON = 10.0
@@ -158,6 +164,77 @@ async def test_a_pool_whose_brain_meets_a_bug_begins_anew_and_others_do_not(
     assert BUG in caplog.text
 
 
+async def test_a_pool_that_begins_anew_is_paused_as_before_and_operators_are_heard(
+    dsn: str, short_tmp: Path, breaks: Breaks
+) -> None:
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        endpoint = supervisor.endpoints[0]
+        before = await client.status()
+        await asyncio.to_thread(operator.pause, endpoint, None, SOON, connect_timeout=SOON)
+        supervisor._pools.lend({"default": 3})
+        breaks.once(Pool, "submit", only=supervisor._pools.conductors["default"].pool)
+        with pytest.raises(PgactorError):
+            await client.fetchval("select 1")
+        async with asyncio.timeout(SOON):
+            while (after := await client.status()).epoch == before.epoch:
+                await asyncio.sleep(0)
+            assert after.paused
+            waiting = [asyncio.ensure_future(client.fetchval("select pg_backend_pid()")) for _ in range(8)]
+            await asyncio.to_thread(operator.resume, endpoint, None, connect_timeout=SOON)
+            assert len(set(await asyncio.gather(*waiting))) == 1, "another supervisor has the other connections"
+            assert (await client.status()).size == 1
+
+
+async def test_a_pool_whose_brain_meets_a_bug_as_it_is_operated_begins_anew(
+    dsn: str, short_tmp: Path, breaks: Breaks
+) -> None:
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        before = (await client.status()).epoch
+        breaks.once(Dealing, "move_on")
+        with pytest.raises(PgactorError):
+            await asyncio.to_thread(operator.resume, supervisor.endpoints[0], None, connect_timeout=SOON)
+        async with asyncio.timeout(SOON):
+            while (await client.status()).epoch == before:
+                await asyncio.sleep(0)
+        await all_is_well(client, faults=1)
+
+
+async def test_a_pool_whose_brain_meets_a_bug_in_a_hand_over_ends_at_once(
+    dsn: str, short_tmp: Path, breaks: Breaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        held = await client.acquire()
+        conductor = supervisor._pools.conductors["default"]
+        told: list[int] = []
+        supervisor._pools.hand_over(lambda _, kept: told.append(kept))
+        assert told == [1]
+        breaks.once(Pool, "release", only=conductor.pool)
+        Breaks(monkeypatch).once(Pool, "lost", only=conductor.pool)
+        held.release()
+        async with asyncio.timeout(SOON):
+            await conductor.handed_over()
+        assert told[-1] == 0
+        assert supervisor._pools.conductors["default"] is conductor, "it serves again"
+
+
+async def test_a_lease_whose_setup_hook_is_cancelled_by_a_bug_is_answered(
+    dsn: str, short_tmp: Path, breaks: Breaks
+) -> None:
+    hooks = HookSettings(setup="tests.faults.test_supervisor_actors:do_nothing")
+    breaks.once(Hooks, "prepare", error=asyncio.CancelledError)
+    async with in_process(dsn, short_tmp, hooks=hooks) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        async with asyncio.timeout(SOON):
+            with pytest.raises(LeaseLost):
+                await client.acquire()
+        assert breaks.happened == 1
+        assert not supervisor._pools.conductors["default"]._outcomes._setting_up
+        await all_is_well(client, faults=0)
+
+
+async def do_nothing(_: object) -> None:
+    """A hook."""
+
+
 async def use_a_lease(client: AsyncClient) -> None:
     async with client.acquire(timeout=1) as lease:
         await lease.fetchval("select 1")
@@ -239,7 +316,7 @@ async def test_an_administrative_request_that_meets_a_bug_is_refused_and_costs_n
     assert "Resize" in caplog.text
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Dialogue, "_acquire"), (IpcPeer, "write")])
+@pytest.mark.parametrize(("owner", "name"), [(Letting, "acquire"), (IpcPeer, "write")])
 async def test_a_link_that_meets_a_bug_is_ended_and_the_worker_makes_another(
     dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture, owner: type, name: str
 ) -> None:
@@ -276,3 +353,23 @@ async def test_what_was_decided_before_a_bug_is_carried_out(dsn: str, short_tmp:
             while (await client.status()).busy:
                 await asyncio.sleep(0)
         await all_is_well(client, faults=1)
+
+
+async def test_what_was_carried_out_before_a_bug_is_not_carried_out_again(
+    dsn: str, short_tmp: Path, breaks: Breaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = Backend.run
+
+    def watched(self: Backend, request: Request) -> None:
+        ran.append("" if request.statement is None else request.statement.sql)
+        run(self, request)
+
+    monkeypatch.setattr(Backend, "run", watched)
+    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+        await client.fetchval("select 1")
+        breaks.once(Pool, "next_deadline")  # which is asked when all has been carried out
+        await asyncio.gather(client.fetchval("select 2", timeout=5), client.status(), return_exceptions=True)
+        assert breaks.happened == 1
+        await all_is_well(client, faults=1)
+    assert ran.count("select 2") == 1

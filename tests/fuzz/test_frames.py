@@ -183,7 +183,7 @@ def test_every_request_is_answered_once_to_who_asked_and_nothing_is_left_of_anyb
         pool = bench.conductor.pool
         await turns(20)
         assert len(pool.roster) == len(pool.queue) == len(pool.leases) == 0
-        assert not bench.conductor._setting_up
+        assert not bench.conductor._outcomes._setting_up
         await bench.drained()
 
     run(story())

@@ -22,17 +22,21 @@ from pgactor import (
     LeaseLost,
     NotPermitted,
     OutcomeUnknown,
+    PoolError,
     SupervisorUnavailable,
     create_pool,
 )
 from pgactor import keys as keyfiles
 from pgactor.actors.supervisor import _gateway
+from pgactor.client import operator
 from pgactor.config import Settings
 from pgactor.config.curve import CurveSettings
 from tests.endtoend.processes import Worker
 from tests.endtoend.test_supervisor import must_refuse, serve
 from tests.security.conftest import KeyFiles, keygen
 from tests.supervising import SupervisorProcess, free_port, until
+
+SOON = 10.0
 
 Serving = Callable[..., SupervisorProcess]
 
@@ -179,6 +183,34 @@ def test_a_key_joins_its_pools_only_and_hears_of_no_others(keys: KeyFiles, servi
             pytest.raises(NotPermitted, match=f"'app' may not use the pool '{pool}', only: reports"),
         ):
             client.fetchval("select 1")
+
+
+def test_an_administrators_key_operates_its_pools_only_and_hears_of_no_others(
+    keys: KeyFiles, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keys.client("admin", "--pool", "reports", "--pool", "gone", "--may-administer")
+    supervisor = serving(toml=keys.toml + "[pools.reports]\nmax_size = 1\n[pools.secret]\nmax_size = 1\n")
+    monkeypatch.setenv("PGACTOR_SERVER_KEY", str(keys.server))
+    monkeypatch.setenv("PGACTOR_KEY", str(key))
+    endpoint = f"{supervisor.tcp}?pool=reports"
+    operator.pause(endpoint, ["reports"], SOON, connect_timeout=SOON)
+    operator.resume(endpoint, ["reports"], connect_timeout=SOON)
+    for pools, error in (
+        (["secret"], NotPermitted),
+        (["none"], NotPermitted),
+        (None, NotPermitted),
+        (["gone"], PoolError),
+    ):
+        for ask in (operator.resume, operator.drain):
+            with pytest.raises(error) as refused:
+                ask(endpoint, pools, connect_timeout=SOON)
+            assert "default" not in str(refused.value)
+            assert pools == ["secret"] or "secret" not in str(refused.value)
+    with pytest.raises(PoolError) as refused, Client(f"{supervisor.tcp}?pool=gone") as client:
+        client.fetchval("select 1")
+    assert "secret" not in str(refused.value)
+    with Client(endpoint) as client:
+        assert client.fetchval("select 1") == 1
 
 
 def test_both_of_the_supervisors_keys_are_accepted_while_it_changes(keys: KeyFiles, serving: Serving) -> None:

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from pgactor import Client, QueueFull
-from tests.supervising import StartSupervisor, SupervisorProcess
+from tests.supervising import StartSupervisor, until
 
 MEGABYTE = 1 << 20
 
@@ -17,11 +17,11 @@ MEGABYTE = 1 << 20
 class Flooder:
     """A stock DEALER that asks and asks."""
 
-    def __init__(self, supervisor: SupervisorProcess) -> None:
+    def __init__(self, endpoint: str) -> None:
         self._context = zmq.Context()
         self._dealer: Any = self._context.socket(zmq.DEALER)
         self._dealer.rcvtimeo = self._dealer.sndtimeo = 30_000
-        self._dealer.connect(supervisor.ipc)
+        self._dealer.connect(endpoint)
         self.send(["hello", 1, "flooder", 0, ""])
         self.epoch = self.receive()[0][2]
 
@@ -58,7 +58,7 @@ def test_requests_over_the_limit_are_refused_and_the_others_served(start_supervi
     supervisor = start_supervisor(max_size=2, pool={"max_requests_per_worker": 10})
     with Client(supervisor.ipc) as friend:
         friend.fetchval("select 0")
-        flooder = Flooder(supervisor)
+        flooder = Flooder(supervisor.ipc)
         try:
             flooder.send(*(["execute", number, flooder.epoch, 30.0, "select pg_sleep(0.2)"] for number in range(30)))
             assert friend.fetchval("select 1") == 1
@@ -74,7 +74,7 @@ def test_bytes_over_the_limit_are_refused_and_free_again_with_the_answers(start_
     supervisor = start_supervisor(max_size=1, pool={"max_bytes_per_worker": 4 * MEGABYTE})
     text = "x" * MEGABYTE
     with Client(supervisor.ipc) as friend:
-        flooder = Flooder(supervisor)
+        flooder = Flooder(supervisor.ipc)
         try:
             for number in range(20):  # a frame each
                 flooder.send(["fetch", number, flooder.epoch, 30.0, "select length($1::text), pg_sleep(0.3)", [text]])
@@ -104,7 +104,7 @@ def test_leases_over_the_limit_are_refused_and_others_get_theirs(start_superviso
 
 def test_waiting_for_leases_counts_too(start_supervisor: StartSupervisor) -> None:
     supervisor = start_supervisor(max_size=1, pool={"max_leases_per_worker": 3})
-    flooder = Flooder(supervisor)
+    flooder = Flooder(supervisor.ipc)
     try:
         flooder.send(*(["acquire", number, flooder.epoch, 0.5, 30.0] for number in range(6)))
         replies = flooder.replies(6)
@@ -114,3 +114,16 @@ def test_waiting_for_leases_counts_too(start_supervisor: StartSupervisor) -> Non
         assert {replies[1][2], replies[2][2]} == {"pool_timeout"}
     finally:
         flooder.close()
+
+
+def test_on_tcp_who_says_more_than_can_be_heard_is_disconnected(start_supervisor: StartSupervisor) -> None:
+    supervisor = start_supervisor(max_size=1)
+    with Client(supervisor.tcp) as friend:
+        flooder = Flooder(supervisor.tcp)
+        try:
+            for _ in range(20):
+                flooder.send(*[["heartbeat", []]] * 30_000)
+            until(lambda: "of its messages are not heard yet" in supervisor.log.read_text())
+            assert friend.fetchval("select 1") == 1
+        finally:
+            flooder.close()
