@@ -5,25 +5,18 @@ meanwhile. Whoever measures how long PostgreSQL took takes that doubt away: or a
 statement slow.
 
 After a short turn the loop stays awake for a moment. The next thing often comes at once (PostgreSQL's reply, or the
-next request of a worker that waits for each reply), and to be woken costs more than a look-up does. Where others need
-the processor it does not: after a long turn, and for a while after it was kept from looking.
+next request of a worker that waits for each reply), and to be woken costs more than a look-up does. After a long turn
+it does not: where there is so much to do, the others need the processor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from time import monotonic
 
 ASLEEP_SECONDS = 100e-6
 """A loop that was away for so long between two turns had nothing to do."""
-
-KEPT_FROM_LOOKING_SECONDS = 40e-6
-"""When there is nothing to do the loop looks every few microseconds. If so many lie between two looks, another
-process has had the processor."""
-GIVEN_WAY_SECONDS = 0.005
-"""How long the loop then sleeps like anybody."""
 
 
 class Turn:
@@ -38,8 +31,6 @@ class Turn:
         self._awake_seconds = awake_seconds
         self._awake = False
         self._awake_until = 0.0
-        self._gives_way_until = 0.0
-        self._idle_since = math.inf  # when the loop last looked, and had nothing else to do
         self._looked = 0.0  # when the loop last saw all that there was
         self._ended = 0.0
         self._on = False
@@ -59,8 +50,7 @@ class Turn:
     def _end(self) -> None:
         self._on = False
         self._ended = now = monotonic()
-        self._idle_since = math.inf  # at the turn's end much is written yet
-        if now - self.began < self._awake_seconds and now >= self._gives_way_until:
+        if now - self.began < self._awake_seconds:
             self._awake_until = now + self._awake_seconds
             if not self._awake:
                 self._awake = True
@@ -70,10 +60,7 @@ class Turn:
         """With something to do, be it only this, the loop looks for what has come, and does not sleep."""
         now = monotonic()
         if not self._on:
-            if now - self._idle_since > KEPT_FROM_LOOKING_SECONDS:
-                self._gives_way_until = now + GIVEN_WAY_SECONDS
-                self._awake_until = now
-            self._looked = self._idle_since = now
+            self._looked = now
         if self._on or now < self._awake_until:
             self._loop.call_soon(self._stay_awake)
         else:

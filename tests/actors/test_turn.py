@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pgactor.actors import turn
-from pgactor.actors.turn import ASLEEP_SECONDS, GIVEN_WAY_SECONDS, KEPT_FROM_LOOKING_SECONDS, Turn
+from pgactor.actors.turn import ASLEEP_SECONDS, Turn
 from tests.client.virtual import now, pass_by, run, turns
 
 
@@ -96,42 +96,5 @@ def test_after_a_long_turn_the_loop_sleeps_at_once() -> None:
         began = now()
         await asyncio.sleep(5.0)
         assert now() == pytest.approx(began + 5.0)
-
-    run(story())
-
-
-def test_a_loop_that_was_kept_from_looking_gives_way_for_a_while() -> None:
-    async def story() -> None:
-        made = Turn(awake_seconds=1.0)
-        made.enter()
-        await turns(3)
-        pass_by(2 * KEPT_FROM_LOOKING_SECONDS)  # another process had the processor
-        await turns(1)
-        began = now()
-        await asyncio.sleep(5.0)
-        assert now() == pytest.approx(began + 5.0), "it sleeps at once"
-
-    run(story())
-
-
-def test_a_loop_that_gives_way_sleeps_after_a_short_turn_too() -> None:
-    async def story() -> None:
-        made = Turn(awake_seconds=1.0)
-        made.enter()
-        await turns(3)
-        pass_by(2 * KEPT_FROM_LOOKING_SECONDS)
-        await turns(1)
-        made.enter()
-        await turns(1)
-        began = now()
-        await asyncio.sleep(GIVEN_WAY_SECONDS)
-        assert now() == pytest.approx(began + GIVEN_WAY_SECONDS), "it did not stay awake"
-        made.enter()
-        await turns(1)
-        pass_by(0.5)
-        await turns(2)
-        pass_by(ASLEEP_SECONDS / 2)
-        made.enter()
-        assert made.lag == pytest.approx(ASLEEP_SECONDS / 2), "later it does again"
 
     run(story())
