@@ -90,6 +90,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "version": st.just(1),
     "label": st.text(max_size=5),
     "where": st.text(max_size=5),
+    "traceparent": st.text(max_size=60),
     "holds": st.lists(tokens, max_size=2),
     "pid": st.integers(-1, 2**64 - 1),
     "library": st.just(""),
