@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from ..core.request import Request
 from .connection import Connection
+from .describing import Describing
 from .flight import Flight
 from .reports import Reports
 from .session import Session
-from .unit import requests_of
+from .unit import request_of, requests_of
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -98,7 +99,8 @@ class Cancelling:
         elif not self._connection.is_lost:
             self.cancelled = request
             self._flight.is_barred = True
-            self.exposed = {unit for unit in self._flight.units if type(unit) is Request} - {request}
+            sent = (unit for unit in self._flight.units if not isinstance(unit, Describing))
+            self.exposed = {request_of(unit) for unit in sent} - {request}
             self._asking = self._loop.create_task(self._ask(request))
 
     async def _ask(self, request: Request) -> None:

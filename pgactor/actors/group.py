@@ -106,6 +106,17 @@ class Group:
             return "dates"
         return next((plan.why_not for plan in plans if plan.why_not), "")
 
+    @property
+    def is_undone(self) -> bool:
+        """Whether all of it has failed, and nothing is left of it."""
+        return self.error is not None and not self.synced
+
+    @property
+    def code(self) -> str:
+        """The error code of PostgreSQL by which all of it has failed; "": there is none."""
+        failed = None if self.error is None else self.error[1]
+        return failed.get("C", "") if isinstance(failed, dict) else ""
+
     def message(self) -> bytes:
         """What to send. Raises `NotQuick` for arguments that are not exactly of the expected types."""
         self._steps, self._at, self._result, self.error, self.began = [], 0, None, None, False

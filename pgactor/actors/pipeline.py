@@ -283,6 +283,10 @@ class Pipeline:
             self._prepared.refused(refused)
             self._send_group(group)
             return
+        if group.is_undone and not request.answered and group.code == _CANCELED and self._cancelling.has_hit(request):
+            self._send_group(group)
+            self._cancelling.ended(())
+            return
         self._reports.results(request, group)
         self._back.append(request)
         self._cancelling.ended((request,))

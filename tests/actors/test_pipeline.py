@@ -13,7 +13,7 @@ from pgactor.actors.connection import WINDOW
 from pgactor.actors.pgwire import Field
 from pgactor.actors.prepared import MAX_ATTEMPTS
 from pgactor.core.request import Request
-from pgactor.messages import Batch
+from pgactor.messages import Batch, ExecuteMany
 from tests.client.virtual import now, pass_by, run, turns
 
 from .scripts import (
@@ -1102,6 +1102,41 @@ def test_a_follower_that_the_cancel_request_hits_runs_again_once(hit: bytes) -> 
         await bench.feed(BOUND + CANCELED + IDLE)
         assert bench.events[2:] == [("failed", 2, "57014")], "that was not our request to cancel"
         assert first in bench.back
+        assert bench.is_over()
+
+    run(same_however_cut(story))
+
+
+def test_a_group_that_the_cancel_request_hits_runs_again_once() -> None:
+    async def story(bench: Bench) -> None:
+        await bench.knows(A)
+        first = bench.fetch(A)
+        many = bench.send(ExecuteMany(2, 7, None, A, [[], []]), A)
+        await turns()
+        sent = bench.reads()
+        bench.withdraw(first)
+        await turns()
+        await bench.feed(ran(ONE) + BOUND + CANCELED + IDLE)
+        assert bench.events == [("withdrawn", 1)]
+        assert bench.reads() == [], "the cancel request is out yet"
+        bench.session.cancels[0].set_result(None)
+        await turns()
+        assert bench.reads() == sent[-5:] == ["bind pgactor_1", "execute 0", "bind pgactor_1", "execute 0", "sync"]
+        await bench.feed((BOUND + ONE + tag("SELECT 1")) * 2 + IDLE)
+        assert bench.events[1:] == [("results", 2, None)]
+        assert bench.back == [first, many]
+        assert bench.is_over()
+
+    run(same_however_cut(story))
+
+
+def test_any_other_57014_of_a_group_is_the_callers() -> None:
+    async def story(bench: Bench) -> None:
+        await bench.knows(A)
+        bench.send(ExecuteMany(1, 7, None, A, [[], []]), A)
+        await bench.feed(BOUND + CANCELED + IDLE)
+        ((what, number_, (index, told)),) = bench.events
+        assert (what, number_, index, told["C"]) == ("results", 1, 0, "57014")
         assert bench.is_over()
 
     run(same_however_cut(story))
