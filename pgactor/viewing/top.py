@@ -53,7 +53,8 @@ class _Top:
         self._watch = Watch(endpoint, pool, label=LABEL)
         self._interval = interval
         self._chosen = pool
-        self._console = Console()
+        # A size in the environment is that of another time: the terminal's own is asked for.
+        self._console = Console(_environ={key: os.environ[key] for key in os.environ.keys() - {"COLUMNS", "LINES"}})
         self._over = asyncio.Event()
         self._sight: Sight | None = None
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
