@@ -10,6 +10,7 @@ leases.py     sessions of one's own: transactions, savepoints, deaths, and what 
 failing.py    statements that fail, slow ones, and a table that changes
 mix.py        how often each of them comes
 worker.py     one process of askers, async or in threads
+background.py what goes on beside the workers, in a thread of its own: one of these
 disturber.py  ends backends, changes a table, replaces connections
 chaos.py      kills, stops, floods and restarts everything else, PostgreSQL and the supervisor among it
 postgres.py   the database, which can be restarted

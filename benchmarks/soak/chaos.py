@@ -9,15 +9,13 @@ it can be seen whether its memory grows.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
-from types import TracebackType
 
 from pgactor import AsyncClient, PgactorError
 
+from .background import Background
 from .crew import Crew
 from .postgres import Postgres
 from .supervisor import Supervisor
@@ -34,42 +32,22 @@ UNREAD = 800
 _UNREAD = "select repeat('x', 1000) as x from generate_series(1, 30)"
 
 
-class Chaos:
-    """At work inside of `with`, for so many seconds. done: what, and how often. violations: what it has found itself.
-    failed: the error that has ended it."""
+class Chaos(Background):
+    """For so many seconds. violations: what it has found itself."""
 
     def __init__(
         self, postgres: Postgres, supervisor: Supervisor, crew: Crew, *, connections: int, seconds: float, seed: int
     ) -> None:
+        super().__init__()
         self._postgres = postgres
         self._supervisor = supervisor
         self._crew = crew
         self._connections = connections
         self._seconds = seconds
         self._random = Random(f"{seed} chaos")
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.done: Counter[str] = Counter()
         self.violations: list[str] = []
-        self.failed: BaseException | None = None
 
-    def __enter__(self) -> Chaos:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._cause())
-        except BaseException as error:
-            self.failed = error
-
-    async def _cause(self) -> None:
+    async def _work(self) -> None:
         began = time.monotonic()
         faults: list[tuple[float, str, Callable[[], Awaitable[None]]]] = [
             (5, "workers killed", self._kill),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import Counter
 from random import Random
-from types import TracebackType
 
 import asyncpg
 
 from pgactor import AsyncClient, PgactorError
 
+from .background import Background
 from .supervisor import Supervisor
 
 CHANGE_SECONDS = 1.0
@@ -31,37 +29,18 @@ _CHANGES = (
 )
 
 
-class Disturber:
-    """It is at work inside of `with`. done: what it has done, and how often. failed: the error that has ended it."""
+class Disturber(Background):
+    """Harms backends and the table; may_restart: somebody else PostgreSQL and the supervisor."""
 
     def __init__(self, dsn: str, supervisor: Supervisor, seed: int, *, may_restart: bool = False) -> None:
-        self._may_restart = may_restart  # PostgreSQL and the supervisor
+        super().__init__()
+        self._may_restart = may_restart  # so errors are no surprise
         self._dsn = dsn
         self._supervisor = supervisor
         self._random = Random(f"{seed} disturber")
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.done: Counter[str] = Counter()
-        self.failed: BaseException | None = None
         self._changed_at = 0.0
 
-    def __enter__(self) -> Disturber:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._disturb())
-        except BaseException as error:
-            self.failed = error
-
-    async def _disturb(self) -> None:
+    async def _work(self) -> None:
         async with AsyncClient(self._supervisor.ipc, label="disturber") as client:
             while not self._stopped.is_set():
                 try:
