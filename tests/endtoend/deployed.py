@@ -101,22 +101,18 @@ def call(port: int, method: str, path: str, form: dict[str, object] | None = Non
 
 
 class Traffic:
-    """Threads that ask a web application without a pause: `with Traffic([port]) as traffic`. ports: asked in turn;
-    the list may grow meanwhile.
-
-    repeats: a request whose connection was closed without an answer is sent again, as a proxy does: uvicorn, when it
-    ends, closes what it has accepted and not yet read. A transfer keeps its key: one that had been made would fail.
+    """Threads that ask a web application without a pause: `with Traffic([port]) as traffic`. ports: asked in turn,
+    with a connection for each request, as proxies do; the list may grow meanwhile. Nothing is ever asked twice.
 
     done: how many answers there were, by path. written: the keys of the transfers that were confirmed.
     """
 
-    def __init__(self, ports: list[int], *, threads: int = 4, pause: float = 0.0, repeats: bool = False) -> None:
+    def __init__(self, ports: list[int], *, threads: int = 4, pause: float = 0.0) -> None:
         self.ports = ports
         self.done: Counter[str] = Counter()
         self.written: set[str] = set()
         self.failures: list[Failure] = []
         self._pause = pause
-        self._repeats = repeats
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(threads)]
 
@@ -163,12 +159,7 @@ class Traffic:
     ) -> None:
         began = time.monotonic()
         try:
-            try:
-                status, body = call(port, method, path, form)
-            except ConnectionResetError:
-                if not self._repeats:
-                    raise
-                status, body = call(port, method, path, form)
+            status, body = call(port, method, path, form)
             failed = "" if status == right else f"{status} {body}"
         except (OSError, http.client.HTTPException) as error:
             failed = repr(error)

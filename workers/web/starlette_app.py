@@ -1,6 +1,6 @@
-"""The same with Starlette, for uvicorn's workers; FastAPI is used in the same way.
+"""The same with Starlette, for uvicorn's workers (see draining.py); FastAPI is used in the same way.
 
-gunicorn -c workers/web/gunicorn.conf.py -k uvicorn_worker.UvicornWorker workers.web.starlette_app:application
+gunicorn -c workers/web/gunicorn.conf.py -k workers.web.draining.DrainingWorker workers.web.starlette_app:application
 """
 
 from __future__ import annotations
