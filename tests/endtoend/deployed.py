@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 from tests.endtoend.processes import ask, environment, state_of
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 SCHEMA = (ROOT / "workers" / "schema.sql").read_text(encoding="utf-8")
 ACCOUNTS, IN_EACH = 100, 1_000_000
 """What the schema puts in."""
@@ -34,13 +35,14 @@ _CLIENTS = """
 
 
 class Program:
-    """A Python program of the examples, the first of a process group of its own; its output is in a file."""
+    """A command of this Python's environment, such as `gunicorn`, in a process group of its own; its output is in a
+    file."""
 
-    def __init__(self, *arguments: str, log: Path, **variables: str) -> None:
+    def __init__(self, command: str, *arguments: str, log: Path, **variables: str) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [sys.executable, str(BIN / command), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
