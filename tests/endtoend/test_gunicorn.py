@@ -75,6 +75,8 @@ def test_no_request_fails_but_those_of_a_killed_worker(
     program = serve(kind, supervisor.ipc, short_tmp, port=port, max_requests=40)
     try:
         until(lambda: is_up(port), seconds=30)
+        assert call(port, "GET", f"/accounts/{2**40}")[0] == 400  # no int4: PostgreSQL's error
+        assert call(port, "POST", "/transfers", {"source": "first", "target": 2, "amount": 1})[0] == 400
         with Traffic([port]) as traffic:
             first = web_workers(supervisor.ipc)
             until(lambda: not first & web_workers(supervisor.ipc), seconds=30)  # recycled: they had their requests
