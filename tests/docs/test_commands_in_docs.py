@@ -48,6 +48,7 @@ def commands_of(page: str) -> list[str]:
 RUN = [page for page in COMMANDS if any(not not_run(command) for command in commands_of(page))]
 
 
+@pytest.mark.timeout(300)  # gunicorn, celery and a database, one after the other, beside other tests
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run(page: str, dsn: str, short_tmp: Path) -> None:
     if any("--embedded" in command for command in commands_of(page)):
@@ -74,7 +75,7 @@ def test_the_commands_of_a_page_run(page: str, dsn: str, short_tmp: Path) -> Non
         " NAME": " replica",
         " ENDPOINT": f" {ipc}",
     }
-    variables = {"WEB_BIND": f"127.0.0.1:{free_port()}", "CELERY_BROKER_URL": "memory://"}
+    variables = {"WEB_BIND": f"127.0.0.1:{free_port()}", "WEB_WORKERS": "2", "CELERY_BROKER_URL": "memory://"}
     with Terminal(short_tmp, variables, replaced) as terminal:
         if page in WITH_SUPERVISOR:
             terminal.type("pgactor serve --config pgactor.toml &")
