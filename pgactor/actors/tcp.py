@@ -10,8 +10,6 @@ import asyncio
 import ipaddress
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from .curve import Curve
 from .failures import failed, in_words
 from .faults import tell
 from .peer import Frames, Peer
+from .port import Port
 from .tcpconnection import TcpConnection
 
 log = logging.getLogger("pgactor.gateway")
@@ -39,8 +38,6 @@ MOST_UNHEARD = 100_000
 """So many messages of one worker may wait to be heard: libzmq reads for all, so it cannot be made to wait."""
 MOST_GIVEN_UP = 1024
 """Of how many links that were given up it is remembered."""
-BIND_SECONDS = 0.03
-"""How often it is looked whether the supervisor before this one has let go of the port."""
 
 
 class TcpPeer(Peer):
@@ -83,7 +80,7 @@ class TcpGateway:
     is a worker."""
 
     def __init__(self, endpoint: str, curve: Curve | None = None) -> None:
-        self.endpoint = endpoint
+        self._port = Port(endpoint)
         self._curve = curve
         _check(endpoint, keys=curve is not None)
         self._peers: dict[bytes, TcpPeer] = {}
@@ -93,13 +90,17 @@ class TcpGateway:
         self._probe: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._socket: zmq.Socket[bytes] | None = None
-        self._binding: asyncio.Task[None] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return self._port.endpoint
 
     async def start(
         self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int, take_over: bool = False
     ) -> None:
-        """Listen. take_over: as soon as the supervisor that does has let go of the port. Raises `ConfigError` if the
-        address cannot be used or is in use."""
+        """Listen. take_over: beside the supervisor that does. Raises `ConfigError` if the address cannot be used or
+        is in use."""
         self._frames = frames
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
@@ -117,34 +118,39 @@ class TcpGateway:
             self._curve.start(self._context, router)
             self._look = self._loop.call_later(KEYS_SECONDS, self._look_at_keys)
         try:
-            router.bind(self.endpoint)
-        except zmq.ZMQError as error:
+            self._port.listen(router, beside=take_over)
+        except OSError as error:
             self._stop_judging()
             self._context.destroy(linger=0)
             self._socket = None
-            if take_over and error.errno == zmq.EADDRINUSE:
-                again = partial(
-                    self.start, frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes
-                )
-                self._binding = self._loop.create_task(self._start_later(partial(again, take_over=True)))
-                return
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
-        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._fd = int(router.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._read)
         self._loop.call_soon(self._read)
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
 
-    async def _start_later(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """libzmq cannot share a port: it is tried again shortly."""
-        await asyncio.sleep(BIND_SECONDS)
-        await start()
+    def change_key(self, secret: str) -> bool:
+        """Have new links made with this secret key of the supervisor's; those that are there go on. Whether it is
+        another one than before. Raises `OSError` if that cannot be done; then nothing has changed."""
+        if self._curve is None or not self._curve.is_other(secret):
+            return False
+        before = self._curve.change_key(secret, self._socket)
         if self._socket is not None:
-            log.info("listening on %s, too", self.endpoint)
+            try:
+                self._port.listen(self._socket)
+            except BaseException:
+                self._curve.change_key(before, self._socket)
+                raise
+        return True
+
+    def make_way(self) -> None:
+        """Let new links go to the supervisor that has begun to listen at the port after this one."""
+        self._port.make_way()
 
     async def claim_again(self) -> None:
-        """Listen at the port again, if it was let go of for another supervisor. Raises `ConfigError`."""
-        if self._socket is None and (self._binding is None or self._binding.done()):
+        """Listen at the port again, after another supervisor was to do that. Raises `ConfigError`."""
+        self._port.claim()
+        if self._socket is None:
             await self.start(
                 self._frames,
                 max_frame_bytes=self._max_frame_bytes,
@@ -157,13 +163,12 @@ class TcpGateway:
 
     def close(self) -> None:
         """End every link."""
-        if self._binding is not None:
-            self._binding.cancel()
         if self._socket is not None:
             self._loop.remove_reader(self._fd)
             self._stop_judging()
             self._context.destroy(linger=200)  # before the socket is let go, which would close it without lingering
             self._socket = None
+            self._port.close()
         for timer in (self._probe, self._retry):
             if timer is not None:
                 timer.cancel()
