@@ -35,6 +35,7 @@ POOL_KEYS = frozenset(
         "database_grace_seconds",
         "reset_timeout_seconds",
         "lease_warning_seconds",
+        "listen_check_seconds",
         "worker_window",
         "max_requests_per_worker",
         "max_bytes_per_worker",
