@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import zmq
 
 from ..errors import ConfigError, NotPermitted, ProtocolError
+from . import silence
 from .curve import Curve
 from .failures import failed, in_words
 from .faults import tell
@@ -41,7 +42,7 @@ MOST_GIVEN_UP = 1024
 
 
 class TcpPeer(Peer):
-    """A worker on TCP, named by the routing id that libzmq gave it."""
+    """A worker on TCP, named by the routing id that libzmq gave it. connection: the one beneath."""
 
     road = "tcp"
 
@@ -50,10 +51,11 @@ class TcpPeer(Peer):
     ) -> None:
         super().__init__(max_frame_bytes=max_frame_bytes)
         self._gateway = gateway
-        self._connection = connection
+        self.connection = connection
         self.routing_id = routing_id
         self.unsent: deque[bytes] = deque()
         self.unsent_bytes = 0
+        self.silent_since = self.vouched_at = 0.0  # see silence.py
 
     def write(self, frame: bytes) -> None:
         self._gateway.send(self, frame)
@@ -67,12 +69,12 @@ class TcpPeer(Peer):
 
     def abort(self, reason: str) -> None:
         self._gateway.forget(self, reason)
-        self._connection.end()
+        self.connection.end()
 
     def close(self, reason: str) -> None:
         self.flush()
         self._gateway.forget(self, reason)
-        self._loop.call_later(GOODBYE_SECONDS, self._connection.end)
+        self._loop.call_later(GOODBYE_SECONDS, self.connection.end)
 
 
 class TcpGateway:
@@ -89,6 +91,8 @@ class TcpGateway:
         self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._look_due = 0.0
         self._socket: zmq.Socket[bytes] | None = None
 
     @property
@@ -112,7 +116,8 @@ class TcpGateway:
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
         router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60_000)  # without a processor nobody answers
+        router.setsockopt(zmq.TCP_MAXRT, 15_000)  # but a kernel does, if it is there
         router.setsockopt(zmq.SNDHWM, FRAMES_IN_LIBZMQ)
         if self._curve is not None:
             self._curve.start(self._context, router)
@@ -128,6 +133,7 @@ class TcpGateway:
         self._loop.add_reader(self._fd, self._read)
         self._loop.call_soon(self._read)
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
+        self._look_for_silence_later()
 
     def change_key(self, secret: str) -> bool:
         """Have new links made with this secret key of the supervisor's; those that are there go on. Whether it is
@@ -169,7 +175,7 @@ class TcpGateway:
             self._context.destroy(linger=200)  # before the socket is let go, which would close it without lingering
             self._socket = None
             self._port.close()
-        for timer in (self._probe, self._retry):
+        for timer in (self._probe, self._retry, self._silence):
             if timer is not None:
                 timer.cancel()
         self._retry = None
@@ -295,15 +301,29 @@ class TcpGateway:
 
     def _probe_all(self) -> None:
         for peer in list(self._peers.values()):
-            try:
-                if self._socket is not None:
-                    self._socket.send_multipart((peer.routing_id, EMPTY_FRAME), zmq.NOBLOCK)
-            except zmq.Again:
-                continue  # it has much to read: its replies will tell
-            except zmq.ZMQError as error:
-                self.forget(peer, error.strerror)
+            self._probe_one(peer)
         self._loop.call_soon(self._read)
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
+
+    def _probe_one(self, peer: TcpPeer) -> None:
+        try:
+            if self._socket is not None:
+                self._socket.send_multipart((peer.routing_id, EMPTY_FRAME), zmq.NOBLOCK)
+        except zmq.Again:
+            pass  # it has much to read: its replies will tell
+        except zmq.ZMQError as error:
+            self.forget(peer, error.strerror)
+
+    def _look_for_silence(self) -> None:
+        now = self._loop.time()
+        for peer in silence.look(now, now - self._look_due, list(self._peers.values()), self._probe_one):
+            self.forget(peer, "its connection has ended")
+        self._loop.call_soon(self._read)
+        self._look_for_silence_later()
+
+    def _look_for_silence_later(self) -> None:
+        self._look_due = self._loop.time() + silence.LOOK_SECONDS
+        self._silence = self._loop.call_at(self._look_due, self._look_for_silence)
 
 
 def _check(endpoint: str, *, keys: bool) -> None:

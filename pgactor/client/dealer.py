@@ -27,7 +27,8 @@ def dealer(options: Options) -> tuple[Any, Any, Any, int]:
         (zmq.RECONNECT_IVL, -1),
         (zmq.MAXMSGSIZE, options.max_frame_bytes),
         (zmq.HEARTBEAT_IVL, 5000),
-        (zmq.HEARTBEAT_TIMEOUT, 15000),
+        (zmq.HEARTBEAT_TIMEOUT, 60_000),  # without a processor nobody answers
+        (zmq.TCP_MAXRT, 15_000),  # but a kernel does, if it is there
         (zmq.SNDHWM, 0),
         (zmq.RCVHWM, 0),
         *_curve(options, turn),
