@@ -9,6 +9,7 @@ among all that listen there, in the order in which they began).
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import logging
 import os
 import socket
@@ -17,6 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
+
+from ..errors import ConfigError
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -101,3 +104,21 @@ def _lead_to(place: int, descriptor: int) -> None:
     program = struct.pack("HP", 1, ctypes.addressof(instruction))
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, _ATTACH_PROGRAM, program)
+
+
+def check(endpoint: str, *, keys: bool) -> None:
+    """Raises `ConfigError` for an endpoint that is none, or may not be served: without keys only loopback is."""
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname or "", parts.port
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise ConfigError(f"{endpoint}: expected tcp://127.0.0.1:PORT or tcp://[::1]:PORT") from None
+    if not loopback and not keys:
+        raise ConfigError(
+            f"{endpoint}: tcp is served without keys on loopback only: anyone who can connect can use the database; "
+            "make keys with `pgactor keygen` and name them in [curve], or use tcp://127.0.0.1:PORT, or an ipc:// "
+            "endpoint on a shared volume"
+        )
+    if port is None:
+        raise ConfigError(f"{endpoint}: the port is missing")

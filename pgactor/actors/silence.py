@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .tcp import TcpPeer
+    from .tcppeer import TcpPeer
 
 LOOK_SECONDS = 0.2
 TIMES = 3.0

@@ -7,11 +7,8 @@ ROUTER_MANDATORY), so every peer is sent an empty frame now and then.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-from collections import deque
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
@@ -20,9 +17,10 @@ from . import silence
 from .curve import Curve
 from .failures import failed, in_words
 from .faults import tell
-from .peer import Frames, Peer
-from .port import Port
+from .peer import Frames
+from .port import Port, check
 from .tcpconnection import TcpConnection
+from .tcppeer import TcpPeer
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -31,50 +29,10 @@ PROBE_SECONDS = 15.0
 FRAMES_IN_LIBZMQ = 16
 """How many unsent frames of a worker libzmq holds, which counts them and not their bytes; the others wait here."""
 RETRY_SECONDS = 0.002
-GOODBYE_SECONDS = 1.0
-"""How long the last words to a peer have to leave before its connection is shut down."""
 KEYS_SECONDS = 1.0
 """How often it is looked whether keys have come or gone."""
-MOST_UNHEARD = 100_000
-"""So many messages of one worker may wait to be heard: libzmq reads for all, so it cannot be made to wait."""
 MOST_GIVEN_UP = 1024
 """Of how many links that were given up it is remembered."""
-
-
-class TcpPeer(Peer):
-    """A worker on TCP, named by the routing id that libzmq gave it. connection: the one beneath."""
-
-    road = "tcp"
-
-    def __init__(
-        self, gateway: TcpGateway, routing_id: bytes, connection: TcpConnection, *, max_frame_bytes: int
-    ) -> None:
-        super().__init__(max_frame_bytes=max_frame_bytes)
-        self._gateway = gateway
-        self.connection = connection
-        self.routing_id = routing_id
-        self.unsent: deque[bytes] = deque()
-        self.unsent_bytes = 0
-        self.silent_since = self.vouched_at = 0.0  # see silence.py
-
-    def write(self, frame: bytes) -> None:
-        self._gateway.send(self, frame)
-
-    def unsent_size(self) -> int:
-        return self.unsent_bytes
-
-    def pause_reading(self) -> None:
-        if len(self.backlog) > MOST_UNHEARD:
-            self.drop(f"{len(self.backlog)} of its messages are not heard yet, and it says more")
-
-    def abort(self, reason: str) -> None:
-        self._gateway.forget(self, reason)
-        self.connection.end()
-
-    def close(self, reason: str) -> None:
-        self.flush()
-        self._gateway.forget(self, reason)
-        self._loop.call_later(GOODBYE_SECONDS, self.connection.end)
 
 
 class TcpGateway:
@@ -84,7 +42,7 @@ class TcpGateway:
     def __init__(self, endpoint: str, curve: Curve | None = None) -> None:
         self._port = Port(endpoint)
         self._curve = curve
-        _check(endpoint, keys=curve is not None)
+        check(endpoint, keys=curve is not None)
         self._peers: dict[bytes, TcpPeer] = {}
         self._given_up: dict[bytes, None] = {}  # the last whose workers were lost: they may not know
         self._waiting: set[TcpPeer] = set()
@@ -324,20 +282,3 @@ class TcpGateway:
     def _look_for_silence_later(self) -> None:
         self._look_due = self._loop.time() + silence.LOOK_SECONDS
         self._silence = self._loop.call_at(self._look_due, self._look_for_silence)
-
-
-def _check(endpoint: str, *, keys: bool) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        host, port = parts.hostname or "", parts.port
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise ConfigError(f"{endpoint}: expected tcp://127.0.0.1:PORT or tcp://[::1]:PORT") from None
-    if not loopback and not keys:
-        raise ConfigError(
-            f"{endpoint}: tcp is served without keys on loopback only: anyone who can connect can use the database; "
-            "make keys with `pgactor keygen` and name them in [curve], or use tcp://127.0.0.1:PORT, or an ipc:// "
-            "endpoint on a shared volume"
-        )
-    if port is None:
-        raise ConfigError(f"{endpoint}: the port is missing")
