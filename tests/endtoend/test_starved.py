@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.supervising import StartSupervisor, until
 
 StartWorker = Callable[..., Worker]
 
-STARVED = 2.5
+STARVED = 3.0
 """Seconds; silence_seconds is 1 here, and what a client waits for beyond its timeout is made short."""
 
 ASKING = """
@@ -27,12 +27,14 @@ kind, sql, timeout = sys.argv[1], sys.argv[2], float(sys.argv[3])
 def asked():
     with pgactor.Client() as client, client.acquire() as lease:
         say("has a lease")
+        hear()
         said = client.fetchval(sql, timeout=timeout)
         return f"{said}, {lease.fetchval('select 2')}"
 
 async def ask():
     async with pgactor.AsyncClient() as client, client.acquire() as lease:
         say("has a lease")
+        await asyncio.to_thread(hear)
         said = await client.fetchval(sql, timeout=timeout)
         return f"{said}, {await lease.fetchval('select 2')}"
 
@@ -51,16 +53,27 @@ except pgactor.PgactorError as error:
 """
 
 SOON_DONE = "select 1 from pg_sleep(0.2)"
-KINDS = pytest.mark.parametrize("kind", ["sync", "asyncio", "uvloop"])
+ANSWERED = "select 1 from pg_sleep(1.2)"
+KINDS = ("sync", "asyncio", "uvloop")
 
 
-def running(client: Client, sql: str) -> bool:
-    return bool(client.fetchval("select count(*) from pg_stat_activity where query = $1", sql))
+def running(client: Client, sql: str) -> int:
+    return int(client.fetchval("select count(*) from pg_stat_activity where query = $1", sql))
 
 
-def starve(*pids: int, seconds: float = STARVED) -> None:
+def begin(workers: list[Worker]) -> None:
+    """Have all of them ask, when all of them have their leases."""
+    assert [worker.hear() for worker in workers] == ["has a lease"] * len(KINDS)
+    for worker in workers:
+        worker.tell()
+
+
+def starve(*pids: int, seconds: float = STARVED, beside: Sequence[int] = ()) -> None:
+    """Have these stopped for a while. beside: those that go on then."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+    for pid in beside:
+        os.kill(pid, signal.SIGCONT)
     time.sleep(seconds)  # nothing happens meanwhile
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
@@ -69,10 +82,10 @@ def starve(*pids: int, seconds: float = STARVED) -> None:
 def test_a_supervisor_that_had_no_processor_does_not_take_its_workers_for_silent_and_tells_of_it(
     start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
-    supervisor = start_supervisor(heartbeat_seconds=0.2, silence_seconds=1)
+    supervisor = start_supervisor(heartbeat_seconds=0.2, silence_seconds=1, max_size=8)
     sql = "select 1 from pg_sleep(1.5)"
-    workers = [start_worker(ASKING, supervisor.tcp, kind, sql, 30) for kind in ("sync", "asyncio", "uvloop")]
-    assert [worker.hear() for worker in workers] == ["has a lease"] * 3
+    workers = [start_worker(ASKING, supervisor.tcp, kind, sql, 30) for kind in KINDS]
+    begin(workers)
     starve(supervisor.pid, seconds=4.5)  # longer than a worker may be silent whose connection is open
     assert [worker.hear() for worker in workers] == ["1, 2"] * 3
     with Client(supervisor.ipc) as client:
@@ -81,43 +94,41 @@ def test_a_supervisor_that_had_no_processor_does_not_take_its_workers_for_silent
     assert status.longest_stall_seconds > 4
 
 
-@KINDS
-def test_a_worker_on_tcp_that_had_no_processor_goes_on_as_if_nothing_had_happened(
-    start_supervisor: StartSupervisor, start_worker: StartWorker, kind: str
+def test_workers_on_tcp_that_had_no_processor_go_on_as_if_nothing_had_happened(
+    start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
-    supervisor = start_supervisor(heartbeat_seconds=0.2, silence_seconds=1)
-    worker = start_worker(ASKING, supervisor.tcp, kind, SOON_DONE, 30)
-    assert worker.hear() == "has a lease"
-    starve(worker.pid, seconds=2.0)
-    assert worker.hear() == "1, 2"
+    supervisor = start_supervisor(heartbeat_seconds=0.2, silence_seconds=1, max_size=8)
+    workers = [start_worker(ASKING, supervisor.tcp, kind, SOON_DONE, 30) for kind in KINDS]
+    begin(workers)
+    starve(*(worker.pid for worker in workers), seconds=2.0)
+    assert [worker.hear() for worker in workers] == ["1, 2"] * 3
 
 
 @pytest.mark.parametrize("road", ["ipc", "tcp"])
-@KINDS
 def test_an_answer_that_has_come_while_a_worker_had_no_processor_is_taken(
-    start_supervisor: StartSupervisor, start_worker: StartWorker, kind: str, road: str
+    start_supervisor: StartSupervisor, start_worker: StartWorker, road: str
 ) -> None:
-    supervisor = start_supervisor()
+    supervisor = start_supervisor(max_size=8)
     with Client(supervisor.ipc) as client:
-        worker = start_worker(ASKING, getattr(supervisor, road), kind, SOON_DONE, 1.5)
-        assert worker.hear() == "has a lease"
-        until(lambda: running(client, SOON_DONE))
-    starve(worker.pid)
-    assert worker.hear() == "1, 2"
+        workers = [start_worker(ASKING, getattr(supervisor, road), kind, ANSWERED, 2.0) for kind in KINDS]
+        begin(workers)
+        until(lambda: running(client, ANSWERED))
+    starve(*(worker.pid for worker in workers))
+    assert [worker.hear() for worker in workers] == ["1, 2"] * 3
 
 
-@KINDS
 def test_when_all_of_them_had_no_processor_each_request_has_its_answer(
-    start_supervisor: StartSupervisor, start_worker: StartWorker, kind: str
+    start_supervisor: StartSupervisor, start_worker: StartWorker
 ) -> None:
-    supervisor = start_supervisor(max_size=1, pool={"lease_share": 1.0})
-    worker = start_worker(ASKING, supervisor.ipc, kind, "select 1", 1.0)
-    assert worker.hear() == "has a lease"  # the statement waits for its connection, till its timeout
-    pids = (worker.pid, supervisor.pid)
-    for pid in pids:
+    """A statement beside its worker's own lease, while there is no connection left: it waits till its timeout."""
+    supervisor = start_supervisor(max_size=3, pool={"lease_share": 1.0})
+    workers = [start_worker(ASKING, supervisor.ipc, kind, "select 1", 1.0) for kind in KINDS]
+    begin(workers)
+    time.sleep(0.3)  # nothing tells that they have asked
+    clients = [worker.pid for worker in workers]
+    for pid in (*clients, supervisor.pid):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(STARVED)
-    os.kill(worker.pid, signal.SIGCONT)
-    time.sleep(0.3)
-    os.kill(supervisor.pid, signal.SIGCONT)
-    assert worker.hear().startswith("PoolTimeout"), "it was not run, which is known"
+    starve(supervisor.pid, seconds=0.3, beside=clients)
+    said = [worker.hear() for worker in workers]
+    assert [word.partition(":")[0] for word in said] == ["PoolTimeout"] * 3, f"it was not run, which is known: {said}"
