@@ -154,17 +154,15 @@ def test_the_old_one_is_dialed_again_if_the_new_one_dies_whatever_keys_it_had_be
         lease.release()
 
 
-@pytest.mark.parametrize("road", ["tcp", "ipc"])
 def test_who_comes_while_the_old_one_keeps_a_lease_is_served_by_the_new_one_at_once(
-    serving: Serving, ending: Ending, given: dict[str, Any], road: str
+    serving: Serving, ending: Ending, given: dict[str, Any]
 ) -> None:
     old = serving(max_size=2)
-    endpoint = old.tcp if road == "tcp" else old.ipc
-    with Client(endpoint, **given) as client:
+    with Client(old.tcp, **given) as client:
         lease = client.acquire()
         ending(take_over(old))
         for number in range(10):
-            with Client(endpoint, **given) as other:
+            with Client(old.tcp, **given) as other:
                 assert other.fetchval("select $1::int", number) == number
         assert lease.fetchval("select 1") == 1
         lease.release()
