@@ -203,6 +203,7 @@ _NOT_NEGATIVE = "{} is expected to be greater or equal to zero"
         ("pipeline_stall_seconds = -1", _NOT_NEGATIVE),
         ("worker_window = -1", _NOT_NEGATIVE),
         ("lease_warning_seconds = -1", _NOT_NEGATIVE),
+        ("listen_check_seconds = -1", _NOT_NEGATIVE),
         ("max_requests_per_worker = -1", _NOT_NEGATIVE),
         ("max_bytes_per_worker = -1", _NOT_NEGATIVE),
         ("max_leases_per_worker = -1", _NOT_NEGATIVE),

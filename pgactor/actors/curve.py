@@ -50,6 +50,17 @@ class Curve:
         router.setsockopt(zmq.CURVE_SERVER, 1)
         router.setsockopt(zmq.CURVE_SECRETKEY, self._secret.encode())
 
+    def is_other(self, secret: str) -> bool:
+        """Whether this is another secret key than the supervisor's."""
+        return secret != self._secret
+
+    def change_key(self, secret: str, router: Any = None) -> str:
+        """Have this ROUTER use another secret key where it is bound from now on. Returns the one before."""
+        before, self._secret = self._secret, secret
+        if router is not None:
+            router.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
+        return before
+
     def close(self) -> None:
         """Judge no more; the context ends the socket."""
         if self._zap is not None:

@@ -36,9 +36,6 @@ log = logging.getLogger("pgactor.listener")
 IDLE_SECONDS = 10.0
 """How long the connection is kept when nobody wants to hear anything."""
 
-CHECK_SECONDS = 30.0
-"""How often it is looked whether the connection lives: whoever only listens does not notice the end of a network."""
-
 STATEMENT_SECONDS = 10.0
 """How long PostgreSQL may take to answer a LISTEN."""
 
@@ -80,6 +77,7 @@ class Listener:
     def configure(self, settings: PoolSettings) -> None:
         """Go by other settings."""
         self._settings = settings
+        self._changed.set()
 
     # --- what workers want --------------------------------------------------------------------------------
 
@@ -209,6 +207,7 @@ class Listener:
             await self._serve(session)
         except EXPECTED as error:
             log.warning("the connection that listens is lost: %s", in_words(error))
+            session.terminate()  # a goodbye might not be heard, and who has missed something waits to be told
         except Exception as error:
             tell("the connection that listens is opened anew", error)
         finally:
@@ -257,13 +256,14 @@ class Listener:
                 self._hear(wanted)  # whoever wants one of the others from now on has to wait
                 await self._run(session, _each("UNLISTEN", surplus))
             else:
+                check = self._settings.listen_check_seconds
                 try:
-                    async with asyncio.timeout(CHECK_SECONDS if wanted else IDLE_SECONDS):
+                    async with asyncio.timeout((check or None) if wanted else IDLE_SECONDS):
                         await self._changed.wait()
                 except TimeoutError:
                     if not wanted:
                         return
-                    await self._run(session, "SELECT")
+                    await self._run(session, "SELECT", check)  # who only listens does not notice a network's end
         raise ConnectionError(CLOSED_BY_POSTGRES)
 
     async def _listen_again(self, session: Session) -> None:
@@ -293,8 +293,8 @@ class Listener:
         else:
             self._hear(self._heard.union(channels))
 
-    async def _run(self, session: Session, sql: str) -> None:
-        async with asyncio.timeout(STATEMENT_SECONDS):
+    async def _run(self, session: Session, sql: str, seconds: float = STATEMENT_SECONDS) -> None:
+        async with asyncio.timeout(seconds):
             await session.execute(sql)
 
 

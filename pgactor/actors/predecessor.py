@@ -74,6 +74,11 @@ class Predecessor(asyncio.Protocol):
     async def _asked(self) -> None:
         self.endpoints = (await self._answer).endpoints
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it listens yet, too."""
+        return not self._done and not self._transport.is_closing()
+
     def take(self, held: Callable[[Mapping[str, int]], None]) -> None:
         """This supervisor listens at the endpoints now. held: is told of what the other one has yet, till it has
         nothing."""

@@ -65,10 +65,13 @@ class Stalls:
     # --- in the thread ------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
+        due = time.monotonic() + self._seconds / LOOKS
         while not self._stopped.wait(self._seconds / LOOKS):
             self._place = ""
             self._lives.clear()
-            self._asked_at = time.monotonic()
+            self._asked_at = now = time.monotonic()
+            if now >= due + self._seconds:  # this thread was kept waiting, too
+                self._asked_at, self._place = due, place(None)
             try:
                 self._loop.call_soon_threadsafe(self._live)
             except RuntimeError:  # the loop is closed
@@ -78,6 +81,7 @@ class Stalls:
                 if not self._lives.wait(max(0.0, STUCK_SECONDS - self._seconds)):
                     log.error("the event loop has been stuck for %g s, %s", STUCK_SECONDS, self._place)
                     self._lives.wait()
+            due = time.monotonic() + self._seconds / LOOKS
 
     # --- in the loop --------------------------------------------------------------------------------------
 

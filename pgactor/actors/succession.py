@@ -38,8 +38,9 @@ LOOK_SECONDS = 0.01
 
 
 class Succession:
-    """The link to the other supervisor, from its request on. handed_over: is called when all is given away. claim:
-    listens at the endpoints again, where that is needed. close_tcp: lets go of the ports, which two cannot share."""
+    """The link to the other supervisor, from its request on. handed_over: is called when all is given away. make_way:
+    lets new links on tcp go to the other one. claim: has them come here again, on ipc, too. close_tcp: ends what is
+    left of them."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Succession:
         endpoints: list[str],
         *,
         max_frame_bytes: int,
+        make_way: Callable[[], None],
         claim: Callable[[], Awaitable[None]],
         close_tcp: Callable[[], None],
         handed_over: Callable[[], None],
@@ -54,6 +56,7 @@ class Succession:
         self._pools = pools
         self._endpoints = endpoints
         self._frames = wire.worker_frames(max_frame_bytes)
+        self._make_way = make_way
         self._claim = claim
         self._close_tcp = close_tcp
         self._handed_over = handed_over
@@ -114,6 +117,7 @@ class Succession:
 
     def _hand_over(self) -> None:
         log.info("another supervisor listens at the endpoints: handing over")
+        self._make_way()
         self._kept = self._alive()
         self._pools.hand_over(self._gave_away)
         self._tell()
@@ -133,13 +137,11 @@ class Succession:
 
     async def _give_all_away(self) -> None:
         conductors = list(self._pools.conductors.values())
-        ports = self._loop.create_task(self._leave_tcp(conductors))
-        try:
-            await asyncio.gather(*(conductor.handed_over() for conductor in conductors))
-            await ports
-        finally:
-            ports.cancel()
+        await asyncio.gather(*(conductor.handed_over() for conductor in conductors))
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
+        if _end(conductors, "tcp"):
+            await asyncio.sleep(FLUSH_SECONDS)
+        self._close_tcp()  # before the other one is told, which may change its key from then on
         successor, self._peer = self._peer, None
         if successor is not None:
             successor.send(Done(self._request))
@@ -150,16 +152,6 @@ class Succession:
                 while _links(conductors, "ipc"):  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(LOOK_SECONDS)
         self._handed_over()
-
-    async def _leave_tcp(self, conductors: list[Conductor]) -> None:
-        """Let go of the ports as soon as nobody there holds or awaits anything: till then nobody can dial the other
-        supervisor by them."""
-        while any(link.worker.engaged for link in _links(conductors, "tcp")):  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(LOOK_SECONDS)
-        await asyncio.sleep(0)
-        if _end(conductors, "tcp"):
-            await asyncio.sleep(FLUSH_SECONDS)
-        self._close_tcp()
 
     async def _claim_again(self) -> None:
         try:

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 
 import msgspec
 
+from .. import keys
 from ..config import Settings
 from ..errors import ConfigError
 from ..messages.pool import PoolStatus
@@ -31,6 +32,7 @@ from .operation import Operation
 from .peer import Peer
 from .pools import Pools
 from .predecessor import Predecessor
+from .reloading import Changes
 from .stalls import Stalls
 from .succession import Succession
 from .tcp import TcpGateway
@@ -107,6 +109,7 @@ class Supervisor:
             self._pools,
             list(dict.fromkeys((*self.settings.endpoints, *self.endpoints))),
             max_frame_bytes=self.settings.max_frame_bytes,
+            make_way=self._make_way,
             claim=self._claim,
             close_tcp=self._close_tcp,
             handed_over=lambda: self._order(None),
@@ -137,17 +140,46 @@ class Supervisor:
             new = load()
             if self.settings.embedded is not None:
                 new = with_dsn(new, self.settings.connect.dsn or "")
+            key = self._new_key(new)
             found = self._pools.reload(new)
         except ConfigError as error:
             log.error("the configuration is refused, and nothing has changed: %s", error)
             return
         self.settings = found.settings
+        if key is not None:
+            self._change_key(key, found)
         log.info("reloaded: %s", ", ".join(found.made) or "nothing has changed")
         for name in found.left:
             log.warning("%s is different now, but only a restart can change it: it stays as it was", name)
 
+    def _new_key(self, new: Settings) -> str | None:
+        """The supervisor's secret key as its file has it now; None: it has none. Raises `ConfigError`."""
+        keyed = self.settings.curve.server_key is not None and new.curve.server_key is not None
+        return keys.secret_key(new.curve.server_key or "") if keyed else None
+
+    def _change_key(self, key: str, found: Changes) -> None:
+        if self._predecessor is not None and self._predecessor.is_there:
+            log.error(
+                "the server key stays as it is until the supervisor before this one has ended: reload again then"
+            )
+            return
+        for gateway in self._tcp_gateways:
+            try:
+                if gateway.change_key(key):
+                    found.made.append(f"curve.server_key at {gateway.endpoint}")
+            except OSError as error:
+                log.error("%s: the server key stays as it was: %s", gateway.endpoint, error)
+
     def _hand_over(self, peer: Peer, request: int) -> None:
         self._succession.begin(peer, request)
+
+    @property
+    def _tcp_gateways(self) -> list[TcpGateway]:
+        return [gateway for gateway in self._gateways if isinstance(gateway, TcpGateway)]
+
+    def _make_way(self) -> None:
+        for gateway in self._tcp_gateways:
+            gateway.make_way()
 
     async def _claim(self) -> None:
         for gateway in self._gateways:
@@ -169,9 +201,8 @@ class Supervisor:
         self._stalls.stop()
 
     def _close_tcp(self) -> None:
-        for gateway in self._gateways:
-            if isinstance(gateway, TcpGateway):
-                gateway.close()
+        for gateway in self._tcp_gateways:
+            gateway.close()
 
     def _close_gateways(self) -> None:
         for gateway in self._gateways:

@@ -7,22 +7,20 @@ ROUTER_MANDATORY), so every peer is sent an empty frame now and then.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
 from ..errors import ConfigError, NotPermitted, ProtocolError
+from . import silence
 from .curve import Curve
 from .failures import failed, in_words
 from .faults import tell
-from .peer import Frames, Peer
+from .peer import Frames
+from .port import Port, check
 from .tcpconnection import TcpConnection
+from .tcppeer import TcpPeer
 
 log = logging.getLogger("pgactor.gateway")
 
@@ -31,51 +29,10 @@ PROBE_SECONDS = 15.0
 FRAMES_IN_LIBZMQ = 16
 """How many unsent frames of a worker libzmq holds, which counts them and not their bytes; the others wait here."""
 RETRY_SECONDS = 0.002
-GOODBYE_SECONDS = 1.0
-"""How long the last words to a peer have to leave before its connection is shut down."""
 KEYS_SECONDS = 1.0
 """How often it is looked whether keys have come or gone."""
-MOST_UNHEARD = 100_000
-"""So many messages of one worker may wait to be heard: libzmq reads for all, so it cannot be made to wait."""
 MOST_GIVEN_UP = 1024
 """Of how many links that were given up it is remembered."""
-BIND_SECONDS = 0.03
-"""How often it is looked whether the supervisor before this one has let go of the port."""
-
-
-class TcpPeer(Peer):
-    """A worker on TCP, named by the routing id that libzmq gave it."""
-
-    road = "tcp"
-
-    def __init__(
-        self, gateway: TcpGateway, routing_id: bytes, connection: TcpConnection, *, max_frame_bytes: int
-    ) -> None:
-        super().__init__(max_frame_bytes=max_frame_bytes)
-        self._gateway = gateway
-        self._connection = connection
-        self.routing_id = routing_id
-        self.unsent: deque[bytes] = deque()
-        self.unsent_bytes = 0
-
-    def write(self, frame: bytes) -> None:
-        self._gateway.send(self, frame)
-
-    def unsent_size(self) -> int:
-        return self.unsent_bytes
-
-    def pause_reading(self) -> None:
-        if len(self.backlog) > MOST_UNHEARD:
-            self.drop(f"{len(self.backlog)} of its messages are not heard yet, and it says more")
-
-    def abort(self, reason: str) -> None:
-        self._gateway.forget(self, reason)
-        self._connection.end()
-
-    def close(self, reason: str) -> None:
-        self.flush()
-        self._gateway.forget(self, reason)
-        self._loop.call_later(GOODBYE_SECONDS, self._connection.end)
 
 
 class TcpGateway:
@@ -83,23 +40,29 @@ class TcpGateway:
     is a worker."""
 
     def __init__(self, endpoint: str, curve: Curve | None = None) -> None:
-        self.endpoint = endpoint
+        self._port = Port(endpoint)
         self._curve = curve
-        _check(endpoint, keys=curve is not None)
+        check(endpoint, keys=curve is not None)
         self._peers: dict[bytes, TcpPeer] = {}
         self._given_up: dict[bytes, None] = {}  # the last whose workers were lost: they may not know
         self._waiting: set[TcpPeer] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._look_due = 0.0
         self._socket: zmq.Socket[bytes] | None = None
-        self._binding: asyncio.Task[None] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return self._port.endpoint
 
     async def start(
         self, frames: Frames, *, max_frame_bytes: int, max_unsent_bytes: int, take_over: bool = False
     ) -> None:
-        """Listen. take_over: as soon as the supervisor that does has let go of the port. Raises `ConfigError` if the
-        address cannot be used or is in use."""
+        """Listen. take_over: beside the supervisor that does. Raises `ConfigError` if the address cannot be used or
+        is in use."""
         self._frames = frames
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
@@ -111,40 +74,47 @@ class TcpGateway:
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
         router.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60_000)  # without a processor nobody answers
+        router.setsockopt(zmq.TCP_MAXRT, 15_000)  # but a kernel does, if it is there
         router.setsockopt(zmq.SNDHWM, FRAMES_IN_LIBZMQ)
         if self._curve is not None:
             self._curve.start(self._context, router)
             self._look = self._loop.call_later(KEYS_SECONDS, self._look_at_keys)
         try:
-            router.bind(self.endpoint)
-        except zmq.ZMQError as error:
+            self._port.listen(router, beside=take_over)
+        except OSError as error:
             self._stop_judging()
             self._context.destroy(linger=0)
             self._socket = None
-            if take_over and error.errno == zmq.EADDRINUSE:
-                again = partial(
-                    self.start, frames, max_frame_bytes=max_frame_bytes, max_unsent_bytes=max_unsent_bytes
-                )
-                self._binding = self._loop.create_task(self._start_later(partial(again, take_over=True)))
-                return
             raise ConfigError(f"cannot listen on {self.endpoint}: {error.strerror}") from None
-        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._fd = int(router.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._read)
         self._loop.call_soon(self._read)
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
+        self._look_for_silence_later()
 
-    async def _start_later(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """libzmq cannot share a port: it is tried again shortly."""
-        await asyncio.sleep(BIND_SECONDS)
-        await start()
+    def change_key(self, secret: str) -> bool:
+        """Have new links made with this secret key of the supervisor's; those that are there go on. Whether it is
+        another one than before. Raises `OSError` if that cannot be done; then nothing has changed."""
+        if self._curve is None or not self._curve.is_other(secret):
+            return False
+        before = self._curve.change_key(secret, self._socket)
         if self._socket is not None:
-            log.info("listening on %s, too", self.endpoint)
+            try:
+                self._port.listen(self._socket)
+            except BaseException:
+                self._curve.change_key(before, self._socket)
+                raise
+        return True
+
+    def make_way(self) -> None:
+        """Let new links go to the supervisor that has begun to listen at the port after this one."""
+        self._port.make_way()
 
     async def claim_again(self) -> None:
-        """Listen at the port again, if it was let go of for another supervisor. Raises `ConfigError`."""
-        if self._socket is None and (self._binding is None or self._binding.done()):
+        """Listen at the port again, after another supervisor was to do that. Raises `ConfigError`."""
+        self._port.claim()
+        if self._socket is None:
             await self.start(
                 self._frames,
                 max_frame_bytes=self._max_frame_bytes,
@@ -157,14 +127,13 @@ class TcpGateway:
 
     def close(self) -> None:
         """End every link."""
-        if self._binding is not None:
-            self._binding.cancel()
         if self._socket is not None:
             self._loop.remove_reader(self._fd)
             self._stop_judging()
             self._context.destroy(linger=200)  # before the socket is let go, which would close it without lingering
             self._socket = None
-        for timer in (self._probe, self._retry):
+            self._port.close()
+        for timer in (self._probe, self._retry, self._silence):
             if timer is not None:
                 timer.cancel()
         self._retry = None
@@ -290,29 +259,26 @@ class TcpGateway:
 
     def _probe_all(self) -> None:
         for peer in list(self._peers.values()):
-            try:
-                if self._socket is not None:
-                    self._socket.send_multipart((peer.routing_id, EMPTY_FRAME), zmq.NOBLOCK)
-            except zmq.Again:
-                continue  # it has much to read: its replies will tell
-            except zmq.ZMQError as error:
-                self.forget(peer, error.strerror)
+            self._probe_one(peer)
         self._loop.call_soon(self._read)
         self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_all)
 
+    def _probe_one(self, peer: TcpPeer) -> None:
+        try:
+            if self._socket is not None:
+                self._socket.send_multipart((peer.routing_id, EMPTY_FRAME), zmq.NOBLOCK)
+        except zmq.Again:
+            pass  # it has much to read: its replies will tell
+        except zmq.ZMQError as error:
+            self.forget(peer, error.strerror)
 
-def _check(endpoint: str, *, keys: bool) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        host, port = parts.hostname or "", parts.port
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise ConfigError(f"{endpoint}: expected tcp://127.0.0.1:PORT or tcp://[::1]:PORT") from None
-    if not loopback and not keys:
-        raise ConfigError(
-            f"{endpoint}: tcp is served without keys on loopback only: anyone who can connect can use the database; "
-            "make keys with `pgactor keygen` and name them in [curve], or use tcp://127.0.0.1:PORT, or an ipc:// "
-            "endpoint on a shared volume"
-        )
-    if port is None:
-        raise ConfigError(f"{endpoint}: the port is missing")
+    def _look_for_silence(self) -> None:
+        now = self._loop.time()
+        for peer in silence.look(now, now - self._look_due, list(self._peers.values()), self._probe_one):
+            self.forget(peer, "its connection has ended")
+        self._loop.call_soon(self._read)
+        self._look_for_silence_later()
+
+    def _look_for_silence_later(self) -> None:
+        self._look_due = self._loop.time() + silence.LOOK_SECONDS
+        self._silence = self._loop.call_at(self._look_due, self._look_for_silence)

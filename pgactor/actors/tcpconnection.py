@@ -9,6 +9,8 @@ from typing import Any
 
 import zmq
 
+_ESTABLISHED = 1  # Linux's TCP_ESTABLISHED
+
 
 class TcpConnection:
     """The connection that a frame came by. libzmq owns the descriptor, and may have closed it already; then its
@@ -18,9 +20,24 @@ class TcpConnection:
         self._fd: int = frame.get(zmq.SRCFD)
         self._peer = self._peer_now()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is there yet."""
+        return self._peer is not None and self._peer_now() == self._peer
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the other side's kernel acknowledges what it is sent. Where that cannot be told, it does not."""
+        try:
+            with self._copy() as copy:
+                state, _, retransmits, *_ = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)
+        except (OSError, AttributeError):
+            return False
+        return state == _ESTABLISHED and retransmits == 0
+
     def end(self) -> None:
         """Shut it down; both sides see its end."""
-        if self._peer is not None and self._peer_now() == self._peer:
+        if self.is_open:
             with self._copy() as copy, suppress(OSError):
                 copy.shutdown(socket.SHUT_RDWR)
 

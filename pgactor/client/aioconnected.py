@@ -16,6 +16,7 @@ from ..messages import Bye, Message, Request, Welcome
 from .aiolinks import AioLink
 from .frames import not_answered, too_large
 from .inbox import Inbox
+from .lateness import LATE_SECONDS, forgiving
 from .options import Options
 from .pending import Pending
 from .requests import HeldLease, LostLink, Requests, Unsent
@@ -43,6 +44,7 @@ class AioConnected:
         self._flushing = False  # at the end of this turn
         self._timer: asyncio.TimerHandle | None = None
         self._next_beat = NEVER
+        self._looked_at = self._looks_at = 0.0  # when the timer was set, and is due
 
     @property
     def is_current(self) -> bool:
@@ -211,7 +213,10 @@ class AioConnected:
     def watch_the_clock(self) -> None:
         """Look now and then whether a lease is to be renewed, or somebody has waited too long."""
         if self._timer is None and self.requests.lost is None:
-            self._timer = self.loop.call_later(min(SWEEP_SECONDS, self._beat_interval()), self._tick)
+            pause = min(SWEEP_SECONDS, self._beat_interval())
+            self._looked_at = time.monotonic()
+            self._looks_at = self._looked_at + pause
+            self._timer = self.loop.call_later(pause, self._tick)
 
     def _beat_interval(self) -> float:
         interval = min((lease.ttl for lease in self.requests.leases.values()), default=3600.0) / 3
@@ -226,6 +231,10 @@ class AioConnected:
         if self.requests.lost is not None:
             return
         now = time.monotonic()
+        if now >= self._looks_at + LATE_SECONDS:
+            for pending in self.requests.pending.values():
+                if pending.patience is not None:
+                    pending.patience = forgiving(pending.patience, began=self._looked_at, due=self._looks_at, now=now)
         for pending in [p for p in self.requests.pending.values() if p.patience is not None and now >= p.patience]:
             pending.error = not_answered(self.options)
             self.withdraw(pending)

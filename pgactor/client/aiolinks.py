@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ..errors import ProtocolError
 from ..zmtp import Connection, frame_header
-from .dealer import dealer, refusal
+from .dealer import dealer, refusal, was_wrong
 from .links import RECEIVE_BYTES, connect_safely, single
 from .options import Options
 from .requests import LostLink
@@ -171,7 +171,8 @@ class TcpLink:
         self._loop = asyncio.get_running_loop()
         self._ready = self._loop.create_future()
         self._closed = False
-        self._context, self._socket, self._monitor = dealer(options)
+        self._options = options
+        self._context, self._socket, self._monitor, self._turn = dealer(options)
         import zmq
 
         self._zmq = zmq
@@ -189,6 +190,7 @@ class TcpLink:
             link._hear()
             await link._ready
         except BaseException:
+            was_wrong(options, link._turn)
             link.close()
             raise
         return link
@@ -240,7 +242,7 @@ class TcpLink:
     def _hear(self) -> None:
         """Something happened to the connection."""
         while not self._closed and self._monitor.poll(0):
-            error = refusal(self._monitor)
+            error = refusal(self._monitor, self._options)
             if error is None:
                 if not self._ready.done():
                     self._ready.set_result(None)

@@ -54,6 +54,7 @@ class Attempts:
         self._options = options
         self._limit = limit
         self._pause = FIRST_PAUSE_SECONDS
+        self._reason = ""  # of the last attempt that had one
 
     def seconds(self, now: float) -> float:
         """How long the next attempt may take."""
@@ -65,6 +66,10 @@ class Attempts:
         if isinstance(error, LostLink) and error.reason is not None:
             raise error.reason from None
         reason = error.strerror or str(error) or "whoever listens there did not answer"
+        if isinstance(error, TimeoutError) and self._reason:
+            reason = self._reason  # the last attempt has little time, and says nothing of why the others failed
+        else:
+            self._reason = reason
         if isinstance(error, PermissionError):
             raise unavailable(self._options, self._limit, f"{reason}; the socket is for its owner alone") from None
         if now >= self._limit.at:

@@ -16,6 +16,7 @@ from ..messages import Bye, Message, Request, Welcome
 from .frames import encode_frame
 from .heart import Heart
 from .inbox import Inbox
+from .lateness import forgiving
 from .links import Link
 from .pending import Pending
 from .requests import HeldLease, LostLink, Requests
@@ -123,12 +124,15 @@ class Connected:
                     pending.waiter.clear()
             if leads:
                 try:
-                    self._read_until(pending, patience)
+                    patience = self._read_until(pending, patience)
                 finally:
                     self._pass_on()
             elif not pending.done:
-                remaining = None if patience is None else max(0.0, patience - time.monotonic())
+                began = time.monotonic()
+                remaining = None if patience is None else max(0.0, patience - began)
                 pending.waiter.wait(remaining if remaining is None else min(remaining, threading.TIMEOUT_MAX))
+                if patience is not None:
+                    patience = forgiving(patience, began=began, due=patience, now=time.monotonic())
             if patience is not None and time.monotonic() >= patience:
                 return
 
@@ -139,21 +143,28 @@ class Connected:
             if not self._reading:
                 self._wake_another()
 
-    def _read_until(self, mine: Pending, patience: float | None) -> None:
-        """Read for all until mine has ended."""
+    def _read_until(self, mine: Pending, patience: float | None) -> float | None:
+        """Read for all until mine has ended. Returns the patience, with the time in which nothing could be read."""
         heartbeat = self.welcome.heartbeat_seconds or None
+        began = due = float("inf")
         while not mine.done:
-            remaining = None if patience is None else patience - time.monotonic()
+            now = time.monotonic()
+            if patience is not None and now > due:
+                patience = forgiving(patience, began=began, due=due, now=now)
+            remaining = None if patience is None else patience - now
             if remaining is not None and remaining <= 0:
-                return
+                break
             pause = remaining if heartbeat is None else min(heartbeat, remaining or heartbeat)
+            if pause is not None:
+                began, due = now, now + pause
             try:
                 self._take(self.link.receive(pause))
             except LostLink as error:
                 self.lose(error)
-                return
+                break
             if heartbeat is not None and time.monotonic() >= self._sent_at + heartbeat:
                 self._send_heartbeat()
+        return patience
 
     def _take(self, frames: list[bytes]) -> None:
         unwanted: list[Message] = []

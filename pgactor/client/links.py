@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ..errors import NotPermitted, ProtocolError
 from ..ownership import check_peer, check_socket
 from ..zmtp import Connection, frame_header
-from .dealer import dealer, refusal
+from .dealer import dealer, refusal, was_wrong
 from .options import Options
 from .requests import LostLink
 
@@ -153,7 +153,7 @@ class TcpLink:
         self._zmq = zmq
         self._lock = threading.Lock()
         self._received: list[bytes] = []
-        self._context, self._socket, self._monitor = dealer(options)
+        self._context, self._socket, self._monitor, turn = dealer(options)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -162,9 +162,10 @@ class TcpLink:
             self._socket.connect(options.endpoint)
             if not self._monitor.poll(max(1, int(timeout * 1000))):
                 raise TimeoutError("the supervisor did not greet in time")
-            if (error := refusal(self._monitor)) is not None:
+            if (error := refusal(self._monitor, options)) is not None:
                 raise error
         except BaseException:
+            was_wrong(options, turn)
             self.close()
             raise
 

@@ -68,6 +68,8 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How many bytes they may have, but for those of small ones; 0: no limit."""
     max_leases_per_worker: int = 0
     """How many leases one worker may hold and wait for; 0: no limit of its own."""
+    listen_check_seconds: float = 5.0
+    """How often the connection that listens is asked whether it lives, and how long an answer may take; 0: never."""
     workers_may_administer: bool | None = None
     """Whether workers may resize the pool and replace its connect arguments; not given: those on ipc may."""
 
@@ -135,6 +137,7 @@ class PoolSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "pipeline_stall_seconds",
             "worker_window",
             "lease_warning_seconds",
+            "listen_check_seconds",
             "max_requests_per_worker",
             "max_bytes_per_worker",
             "max_leases_per_worker",

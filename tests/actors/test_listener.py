@@ -84,13 +84,12 @@ async def test_a_connection_that_nobody_needs_is_closed_after_a_while(monkeypatc
     assert bench.sessions[1].closed
 
 
-async def test_a_connection_that_only_listens_is_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.05)
+async def test_a_connection_that_only_listens_is_looked_after() -> None:
     bench, peer = Bench(), SlowPeer(max_frame_bytes=1 << 20)
     bench.listener.listen(peer, Listen(1, 7, None, ["a"]))
     await until(lambda: said(peer))
     bench.sessions[0].instantly = False  # as at the other end of a cut cable
+    bench.listener.configure(PoolSettings(listen_check_seconds=0.05))
     await until(lambda: said(peer)[1:] == [Gap(["a"])])
     assert len(bench.sessions) == 2
     await bench.listener.close()

@@ -55,6 +55,15 @@ def test_the_error_names_the_endpoint_the_limit_and_the_reason() -> None:
     assert error.retry
 
 
+def test_a_last_attempt_that_has_no_time_left_does_not_hide_why_the_others_failed() -> None:
+    trying = Attempts(options(), LIMIT)
+    with pytest.raises(SupervisorUnavailable, match="did not answer"):
+        trying.pause(TimeoutError(), 1010.0)
+    trying.pause(REFUSED, 1000.0)
+    with pytest.raises(SupervisorUnavailable, match="connection refused"):
+        trying.pause(TimeoutError(), 1010.0)
+
+
 def test_an_attempt_may_take_until_the_limit_and_is_worth_something_even_then() -> None:
     trying = Attempts(options(), LIMIT)
     assert [trying.seconds(now) for now in (1000.0, 1009.0, 1010.0, 1011.0)] == [

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from pgactor import DatabaseUnavailable, LeaseLost, OutcomeUnknown, PoolClosing, PoolTimeout, RequestTimeout
+from tests.endtoend.processes import ask
 from tests.faults.postgres_servers import MakeProxy, Proxy, Serve, Server, full_service
 from tests.integration.conftest import OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor
@@ -112,6 +113,24 @@ def test_who_wants_to_listen_to_a_silent_server_is_served_when_it_speaks(
     listening.result(AMPLE)
     client.notify("silence", "over")
     assert next(iter(subscription.target)).payload == "over"
+    subscription.close()
+
+
+def test_a_connection_that_listens_and_is_swallowed_is_found_out_and_the_gap_is_told(
+    serve: Serve, postgres: Server, proxy: Proxy, open_client: OpenClient
+) -> None:
+    supervisor = serve_through(serve, postgres, proxy, "on", pool={"listen_check_seconds": 0.5})
+    client = open_client(supervisor, "async-tcp", request_timeout=30)
+    channel = "swallowed"
+    subscription = client.listen(channel)
+    subscription.__enter__()
+    client.notify(channel, "before")
+    assert subscription.get(timeout=AMPLE).payload == "before"
+    proxy.blacken(new=False)  # as a firewall that has forgotten what there was
+    with takes_at_most(AMPLE):
+        assert subscription.get(timeout=AMPLE).gap
+    ask(postgres.dsn(), f"notify {channel}, 'behind'")
+    assert subscription.get(timeout=AMPLE).payload == "behind"
     subscription.close()
 
 

@@ -91,7 +91,7 @@ def test_no_key_a_strangers_key_and_anothers_server_key_are_refused_with_the_rea
     )
     for options, words in wrong:
         with (
-            Client(supervisor.tcp, connect_timeout=0.3, **options) as client,
+            Client(supervisor.tcp, connect_timeout=1.0, **options) as client,
             pytest.raises(SupervisorUnavailable, match=words),
         ):
             client.fetchval("select 1")
