@@ -16,6 +16,7 @@ from .aiopool import Pool
 from .hooks import Hooks
 from .pending import Pending
 from .poolcodecs import PoolCodecs
+from .surroundings import without_deadline
 
 
 class HookedPool(Pool):
@@ -88,11 +89,12 @@ class HookedPool(Pool):
 
     async def _reset(self, lease: AsyncLease, timeout: float | None) -> None:
         try:
-            async with asyncio.timeout(timeout):
-                if lease.in_transaction:
-                    await lease.execute("ROLLBACK")
-                if self._hooks.reset is not None:
-                    await self._hooks.reset(lease)
+            with without_deadline():
+                async with asyncio.timeout(timeout):
+                    if lease.in_transaction:
+                        await lease.execute("ROLLBACK")
+                    if self._hooks.reset is not None:
+                        await self._hooks.reset(lease)
         finally:
             await super().release(lease)
 

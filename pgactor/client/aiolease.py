@@ -28,6 +28,7 @@ from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .pending import Pending
 from .recordclass import check_record_class
 from .steps import CHUNKS, CHUNKS_WITHIN
+from .surroundings import without_deadline
 
 _running: set[asyncio.Task[Any]] = set()
 """Coroutines of listeners."""
@@ -185,7 +186,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
             yield
             await self.execute(commit)
         except BaseException:
-            with suppress(Exception):  # it tells less than the error that is on its way
+            with without_deadline(), suppress(Exception):  # it tells less than the error that is on its way
                 await self.execute(rollback)
             raise
 

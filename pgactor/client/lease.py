@@ -28,6 +28,7 @@ from .prepared import PreparedStatement
 from .recordclass import check_record_class
 from .statements import Statements
 from .steps import CHUNKS, CHUNKS_WITHIN
+from .surroundings import without_deadline
 from .transaction import Transaction
 
 log = logging.getLogger("pgactor.client")
@@ -178,7 +179,7 @@ class Lease(Statements, Copies, Listening):
             yield
             self.execute(commit)
         except BaseException:
-            with suppress(Exception):  # it tells less than the error that is on its way
+            with without_deadline(), suppress(Exception):  # it tells less than the error that is on its way
                 self.execute(rollback)
             raise
 
