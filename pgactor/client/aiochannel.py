@@ -14,7 +14,7 @@ from .aioconnected import AioConnected
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
-from .pending import Pending
+from .pending import Pending, PendingCopy
 from .requests import HeldLease, LostLink, Unsent
 from .surroundings import surroundings
 
@@ -99,14 +99,10 @@ class AioChannel:
         return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a request is unanswered."""
-        return any(connected.requests.pending for connected in self._current())
-
-    async def settled(self) -> None:
-        """Wait until no request is unanswered."""
-        while waiters := [pending.waiter for each in self._current() for pending in each.requests.pending.values()]:
-            await asyncio.wait(waiters)
+    def unanswered(self) -> list[asyncio.Future[None]]:
+        """What those wait on whose requests are unanswered; copies are their leases' business."""
+        pending = [each for connected in self._current() for each in connected.requests.pending.values()]
+        return [each.waiter for each in pending if not isinstance(each, PendingCopy)]
 
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
