@@ -24,7 +24,8 @@ def _default_endpoint() -> str:
 
 
 def _default_label() -> str:
-    return (sys.argv[0].rpartition("/")[2] if sys.argv else "") or "python"
+    name = sys.argv[0].rpartition("/")[2] if sys.argv else ""
+    return name.encode(errors="replace").decode() or "python"  # a name on disk may be no Unicode
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -86,3 +86,12 @@ def test_an_option_of_the_endpoint_that_is_none_is_refused_and_named(query: str)
 def test_times_are_taken_as_they_are_given() -> None:
     made = make_options("ipc:///tmp/x", 2.5, None, "x")
     assert (made.connect_timeout, made.request_timeout) == (2.5, None)
+
+
+def test_a_name_on_disk_that_is_no_unicode_is_told_as_well_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/caf\udce9.py"])
+    assert make_options(None, 1.0, None, None).label == "caf?.py"
+    code = compile("from pgactor.client.acquirer import place\nfound = place()", "/opt/caf\udce9.py", "exec")
+    names = {"__name__": "application"}
+    exec(code, names)  # our own
+    assert names["found"] == "/opt/caf?.py:2 in <module>"
