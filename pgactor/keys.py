@@ -99,10 +99,11 @@ def write_new(files: dict[Path, str]) -> None:
 
 
 def _key(given: str, name: str) -> str:
-    path = Path(given).expanduser()
+    path = Path(given)
     try:
+        path = path.expanduser()
         is_file = path.is_file()
-    except (OSError, ValueError):  # too long for a path
+    except (OSError, ValueError, RuntimeError):  # too long for a path; ~ of nobody
         is_file = False
     if is_file:
         table = read(path, secret=name == "secret_key")

@@ -118,3 +118,8 @@ def test_a_file_that_breaks_later_leaves_what_it_said_in_force(
     (short_tmp / "celery.toml").unlink()
     permits.look_again()
     assert permits.get(key) is None
+
+
+def test_a_home_of_nobody_is_no_place_for_a_key() -> None:
+    with pytest.raises(ConfigError, match="is expected to be the path of a file"):
+        keys.secret_key("~nobody_of_this_name/celery.key")
