@@ -138,7 +138,7 @@ class Leased(Holding):
             self._reported.update(message.settings)
         elif self._log_listeners:
             told = objects.log_message(message.fields, self.last_query)
-            for callback in self._log_listeners:
+            for callback in tuple(self._log_listeners):  # another thread may add one
                 self._dispatch(callback, self, told)
 
     def ended(self, error: BaseException) -> None:
@@ -167,7 +167,7 @@ class Leased(Holding):
         return {**super().listeners_left(), "log": len(self._log_listeners)}
 
     def _terminated(self) -> None:
-        for callback in self._termination_listeners:
+        for callback in tuple(self._termination_listeners):
             self._dispatch(callback, self)
         self._termination_listeners.clear()
 
