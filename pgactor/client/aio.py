@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -252,9 +251,8 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         channel, task = self._channel("acquire"), asyncio.current_task()
         held = acquirer.inside(channel.leases, task)
         request = calls.acquire(timeout, ttl, acquirer.task_name(task), place, held)
-        asked_at = time.monotonic()
-        pending, connected = await channel.call(request)
-        lease = AsyncLease(channel, connected, replies.granted(pending, request), asked_at)
+        pending = await channel.ask(request)
+        lease = AsyncLease(channel, pending.link, *replies.granted(pending, request))
         lease.owner, lease.acquire_timeout, lease.on_over = self, timeout, self._lease_over
         self._knowledge.lease_begun()
         return lease

@@ -80,11 +80,6 @@ class AioChannel:
             if limit is not None and connected is not known and time.monotonic() >= limit.at:
                 raise unavailable(self.options, limit, "it closes the link at once")
 
-    async def call(self, request: Request, within: AioConnected | None = None) -> tuple[Pending, AioConnected]:
-        """As `ask`; returns also the link by which the request went."""
-        pending = await self.ask(request, within)
-        return pending, pending.link
-
     @property
     def leases(self) -> list[HeldLease]:
         """Those that this process holds on the link."""

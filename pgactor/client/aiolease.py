@@ -257,7 +257,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         self.last_query = getattr(request, "sql", self.last_query)
         self.running += 1
         try:
-            pending, _ = await self._channel.call(request, within=self._connected)
+            pending = await self._channel.ask(request, self._connected)
         finally:
             self.running -= 1
         if self.released:

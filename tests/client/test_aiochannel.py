@@ -150,7 +150,7 @@ def test_what_belongs_to_a_lease_goes_by_no_other_link(supervisor: MemorySupervi
         connected, link = await connect(channel, supervisor)
         link.broken = True
         with pytest.raises(LeaseLost, match="acquire again"):
-            await channel.call(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
+            await channel.ask(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
         assert len(supervisor.aiolinks) == 1
         with pytest.raises(LeaseLost):
             connected.hold(HeldToken())
@@ -170,7 +170,7 @@ def test_a_supervisor_that_does_not_come_is_unavailable(supervisor: MemorySuperv
     async def story() -> None:
         begun = now()
         with pytest.raises(SupervisorUnavailable, match=r"connect_timeout \(4 s\): No such file or directory"):
-            await AioChannel(options(connect_timeout=4.0)).call(calls.status())
+            await AioChannel(options(connect_timeout=4.0)).ask(calls.status())
         assert now() - begun == pytest.approx(4.0)
 
     run(story())
@@ -185,7 +185,7 @@ def test_a_socket_that_belongs_to_somebody_else_is_not_tried_again(supervisor: M
     async def story() -> None:
         begun = now()
         with pytest.raises(SupervisorUnavailable, match="for its owner alone"):
-            await AioChannel(options()).call(calls.status())
+            await AioChannel(options()).ask(calls.status())
         assert now() == begun
 
     run(story())
@@ -196,7 +196,7 @@ def test_a_supervisor_that_refuses_the_hello_says_why(supervisor: MemorySupervis
 
     async def story() -> None:
         with pytest.raises(ProtocolError, match="use the same pgactor on both sides"):
-            await AioChannel(options()).call(calls.status())
+            await AioChannel(options()).ask(calls.status())
         assert [link.closed for link in supervisor.aiolinks] == [True]
 
     run(story())
@@ -207,7 +207,7 @@ def test_whoever_listens_but_does_not_answer_is_no_supervisor(supervisor: Memory
 
     async def story() -> None:
         with pytest.raises(SupervisorUnavailable, match="did not answer"):
-            await AioChannel(options(connect_timeout=2.0)).call(calls.status())
+            await AioChannel(options(connect_timeout=2.0)).ask(calls.status())
         assert all(link.closed for link in supervisor.aiolinks)
 
     run(story())
@@ -224,7 +224,7 @@ def test_a_supervisor_that_welcomes_and_then_hangs_up_is_unavailable_at_the_limi
     async def story() -> None:
         begun = now()
         with pytest.raises(SupervisorUnavailable, match=f"within {words}: it closes the link at once"):
-            await AioChannel(options(connect_timeout=4.0)).call(calls.execute("x", (), timeout, None))
+            await AioChannel(options(connect_timeout=4.0)).ask(calls.execute("x", (), timeout, None))
         assert now() == begun + (timeout or 4.0)
         assert len(supervisor.aiolinks) == (timeout or 4.0) / 0.25
         assert all(link.closed and link.told == [] for link in supervisor.aiolinks)
@@ -269,7 +269,7 @@ def test_who_waits_for_another_tasks_attempt_waits_no_longer_than_it_may(supervi
         await turns()
         begun = now()
         with pytest.raises(SupervisorUnavailable, match="another task is still trying"):
-            await channel.call(calls.execute("x", (), 0.5, None))
+            await channel.ask(calls.execute("x", (), 0.5, None))
         assert now() - begun == pytest.approx(0.5)
         with pytest.raises(SupervisorUnavailable):
             await patient
@@ -347,7 +347,7 @@ def test_a_closed_channel_takes_no_calls(supervisor: MemorySupervisor) -> None:
         channel.close()
         channel.close()
         with pytest.raises(ClientClosed):
-            await channel.call(calls.status())
+            await channel.ask(calls.status())
         assert link.told == [Bye()]
 
     run(story())
@@ -377,7 +377,7 @@ def test_a_link_that_is_made_while_the_channel_is_closed_is_closed_too(superviso
         channel = AioChannel(options())
         supervisor.connecting = channel.close
         with pytest.raises(ClientClosed):
-            await channel.call(calls.status())
+            await channel.ask(calls.status())
         assert [link.closed for link in supervisor.aiolinks] == [True]
 
     run(story())
@@ -396,7 +396,7 @@ def test_a_child_says_nothing_on_its_parents_link_and_makes_its_own(
         monkeypatch.setattr(os, "getpid", lambda: pid + 1)
         connected.tell(Release(Token(7, 0, 1)))
         with pytest.raises(LeaseLost, match="parent"):
-            await channel.call(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
+            await channel.ask(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
         task = call(channel)
         await turns()
         supervisor.aiolinks[1].say(Done(0))
