@@ -67,7 +67,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         self._default_timeout = request_timeout
         self._closed = False
         self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}
-        self._knowledge = Knowledge(self._ask_status)
+        self._knowledge = Knowledge(self.status)
 
     def __await__(self) -> Generator[Any, None, AsyncClient]:
         return self._connected().__await__()
@@ -173,7 +173,8 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
 
     async def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
-        return await self._ask_status()
+        request = calls.status()
+        return self._knowledge.learn(replies.pool_status(await self._call("status", request), request))
 
     async def expire_connections(self) -> None:
         """Replace every connection of the pool: idle ones now, used ones when they come back."""
@@ -223,10 +224,6 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
 
     def _known_status(self) -> PoolStatus | None:
         return self._knowledge.status if self._closed else self._knowledge.look()
-
-    async def _ask_status(self) -> PoolStatus:
-        request = calls.status()
-        return self._knowledge.learn(replies.pool_status(await self._call("status", request), request))
 
     async def _connected(self) -> AsyncClient:
         await self.status()

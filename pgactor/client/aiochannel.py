@@ -12,7 +12,7 @@ from ..messages import Request
 from . import aiolinks, comments, tracing
 from .aioconnected import AioConnected
 from .attempts import Attempts, Limit, connect_limit, unavailable
-from .failures import unencodable
+from .failures import link_lost, unencodable
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending, PendingCopy
 from .requests import HeldLease, LostLink, Unsent
@@ -53,9 +53,7 @@ class AioChannel:
         while True:
             if connected is None or not connected.is_current:
                 if within is not None:
-                    raise LeaseLost(
-                        "the lease belongs to a link that is lost, or to the parent of this process; acquire again"
-                    )
+                    raise link_lost()
                 limit = connect_limit(self.options, now, timeout)
                 connected = await self._connect(limit)
                 if timeout is not None:

@@ -30,7 +30,6 @@ class AioConnected:
     """One link and its dialogue; leases belong to it and end with it."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
         self.requests = Requests(options)
         self.loop = asyncio.get_running_loop()
         self.link: AioLink
@@ -227,7 +226,7 @@ class AioConnected:
             return
         now = time.monotonic()
         for pending in [p for p in self.requests.pending.values() if p.patience is not None and now >= p.patience]:
-            pending.error = not_answered(self.options)
+            pending.error = not_answered(self.requests.options)
             self.withdraw(pending)
             _wake(pending)
         beats = bool(self.requests.leases or (self.requests.pending and self._heartbeat_seconds))

@@ -123,7 +123,7 @@ class HookedPool(Pool):
         pending = await super()._call(method, request)
         codecs = self._hooks.codecs
         if codecs is not None and isinstance(request, Fetch | FetchMany) and pending.rows is not None:
-            pending.decode = partial(codecs.decoded, pending.rows)
+            pending.decode = partial(codecs.decoded_of, pending.rows)
         return pending
 
     async def _initialize(self) -> None:

@@ -302,7 +302,7 @@ def test_a_supervisor_that_hangs_up_while_it_is_greeted_is_unavailable_without_n
         async with await asyncio.start_unix_server(hang_up, path):
             connected = AioConnected(Options(f"ipc://{path}"))
             with pytest.raises(LostLink):
-                await aiolinks.connect(connected.options, connected)
+                await aiolinks.connect(connected.requests.options, connected)
             assert connected.requests.lost is None, "there was nothing to lose"
             connected.welcome.cancel()
 
@@ -432,7 +432,7 @@ def test_a_childs_copy_of_a_socket_is_given_up_but_its_number_is_not(short_tmp: 
         ours, theirs = socket.socketpair()
         with theirs:
             connected = AioConnected(Options(f"ipc://{path}"))
-            link = aiolinks.IpcLink(ours, connected.options, connected)
+            link = aiolinks.IpcLink(ours, connected.requests.options, connected)
             number = ours.fileno()
             link.abandon()
             theirs.setblocking(False)
