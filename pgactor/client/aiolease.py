@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
 from ..messages.session import Prepared
 from . import calls, deeds, replies
@@ -231,9 +231,6 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
             described = replies.prepared(await self._call("describe", request), request)
             self.codecs.learn(query, described)
         return described
-
-    def _tell(self, message: Message) -> None:
-        self._connected.tell(message)
 
     async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())

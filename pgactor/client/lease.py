@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
 from ..messages.session import Prepared
 from . import acquirer, calls, deeds, replies
@@ -231,10 +231,6 @@ class Lease(Statements, Copies, Listening):
             described = replies.prepared(self._call("describe", request), request)
             self.codecs.learn(query, described)
         return described
-
-    def _tell(self, message: Message) -> None:
-        if self._connected.is_current:
-            self._connected.tell(message)
 
     def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
