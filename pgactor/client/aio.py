@@ -64,7 +64,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         self._options = make_options(
             endpoint, connect_timeout, request_timeout, label, pool, server_key, key, comments=comments
         )
-        self._default_timeout = request_timeout
+        self._default_timeout = self._options.request_timeout
         self._closed = False
         self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}
         self._knowledge = Knowledge(self.status)

@@ -144,7 +144,8 @@ class IpcLink:
         self._socket.close()
 
     def __del__(self) -> None:
-        self._socket.close()  # a client that is never closed, as a module's is, is no mistake to warn of
+        with suppress(AttributeError):  # there was no descriptor left for one
+            self._socket.close()  # a client that is never closed, as a module's is, is no mistake to warn of
 
 
 class TcpLink:

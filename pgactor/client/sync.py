@@ -58,7 +58,7 @@ class Client(Statements, Copies, Sizes):
         self._channel = Channel(
             make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key, comments=comments)
         )
-        self._default_timeout = request_timeout
+        self._default_timeout = self._channel.options.request_timeout
 
     def __enter__(self) -> Client:
         return self

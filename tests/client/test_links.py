@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -168,3 +171,16 @@ def test_a_tcp_link_that_is_closed_meanwhile_takes_nothing_from_whoever_has_its_
         assert os.read(reader, 100) == b"another's"
         os.close(reader)
         os.close(writer)
+
+
+def test_where_no_descriptor_is_left_there_is_an_error_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    noise: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", noise.append)
+    monkeypatch.setattr("pgactor.client.links.socket.socket", full)
+    with pytest.raises(OSError, match="too many open files"):
+        links.connect(Options("ipc:///run/nowhere.sock"), 1.0)
+    gc.collect()
+    assert not noise
