@@ -44,6 +44,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
     server_key, key: on tcp, the supervisor's public key (several, with commas between) and this client's secret one,
     as paths of files that `pgactor keygen` made or as texts; default $PGACTOR_SERVER_KEY and $PGACTOR_KEY.
+    comments: statements tell PostgreSQL in a comment what they are for; docs/observability.md has its price.
 
     The getters (`get_size`, ...) do not wait, so they tell what is known: of the last status that was asked for, kept
     up with the client's own leases. A look at what is older than 0.2 s has it asked for anew, for the next look.
