@@ -24,6 +24,7 @@ from pgactor.errors import (
     SupervisorUnavailable,
 )
 from pgactor.messages import Bye, Done, Failed, Release, Token
+from pgactor.zmtp import Connection, encode_message
 
 from .memory import MemorySupervisor, options
 from .tasks import HeldToken, call, connect, virtual_time
@@ -200,6 +201,30 @@ def test_a_supervisor_that_refuses_the_hello_says_why(supervisor: MemorySupervis
         assert [link.closed for link in supervisor.aiolinks] == [True]
 
     run(story())
+
+
+def test_whoever_says_what_cannot_be_read_before_it_is_asked_is_no_supervisor(short_tmp: Path) -> None:
+    async def story() -> None:
+        found: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            zmtp = Connection("ROUTER", max_message_bytes=1000)
+            writer.write(zmtp.take_output())
+            output = b""
+            while not zmtp.ready:
+                zmtp.receive(await reader.read(1000))
+                output += zmtp.take_output()
+            writer.write(output + encode_message(b"\xc1"))
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_unix_server(greet, short_tmp / "s"):
+            with pytest.raises(ProtocolError):
+                await AioChannel(Options(f"ipc://{short_tmp / 's'}", 0.5)).ask(calls.status())
+        assert not found
+
+    asyncio.run(story())
 
 
 def test_whoever_listens_but_does_not_answer_is_no_supervisor(supervisor: MemorySupervisor) -> None:
