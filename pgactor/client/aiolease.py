@@ -238,8 +238,12 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         encode = None
         if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
             encode = self.codecs.record_encoder(await self._described(columns_of(request)))
-        async with pumps as pump:
-            pending = await run_copy(self._connected, request, pump, encode)
+        self.running += 1
+        try:
+            async with pumps as pump:
+                pending = await run_copy(self._connected, request, pump, encode)
+        finally:
+            self.running -= 1
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)

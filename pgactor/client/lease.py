@@ -238,8 +238,12 @@ class Lease(Statements, Copies, Listening):
         encode = None
         if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
             encode = self.codecs.record_encoder(self._described(columns_of(request)))
-        with pumps as pump:
-            pending = run_copy(self._connected, request, pump, encode)
+        self.running += 1
+        try:
+            with pumps as pump:
+                pending = run_copy(self._connected, request, pump, encode)
+        finally:
+            self.running -= 1
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)
