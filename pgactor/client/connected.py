@@ -95,9 +95,9 @@ class Connected:
                 return
             for pending in self.requests.lose(self._end or cause):
                 _wake(pending)
-        self._release()
+        self._let_go()
 
-    def _release(self) -> None:
+    def _let_go(self) -> None:
         self.link.close()
         self._heart.end()
 
@@ -186,7 +186,7 @@ class Connected:
             for pending in self.requests.lose(LostLink("nobody needs the link any more")):  # who begins now is told
                 _wake(pending)
         self.tell(Bye())
-        self._release()
+        self._let_go()
 
     def _wake_another(self) -> None:
         for pending in self.requests.pending.values():
