@@ -361,6 +361,9 @@ MESSAGES: dict[str, Meaning] = {
             "max_frame_bytes": "The largest frame that the supervisor takes.",
             "heartbeat_seconds": "If greater than 0, a worker that awaits a reply or holds a lease sends something "
             "at least this often (tcp). 0: it need not (ipc).",
+            "window": "How many statements without a lease a worker should have unanswered on the link at the same "
+            "time; what it has more waits in the worker. 0: any number.",
+            "queue_timeout_seconds": "How long a statement that has no timeout may wait for a backend. 0: for ever.",
         },
     ),
     "done": Meaning(

@@ -10,7 +10,7 @@ import os
 from pgactor import Client
 
 PROCESSES = 8
-VISITS = 200
+VISITS = 100
 
 client = Client()  # $PGACTOR_ENDPOINT says where
 

@@ -46,4 +46,6 @@ def join(now: float, peer: Peer, hello: Hello, pool: Pool, settings: Settings) -
         f"pgactor {__version__}",
         settings.max_frame_bytes,
         settings.heartbeat_seconds if silence else 0.0,
+        2 * pool.settings.most_in_flight,
+        pool.settings.queue_timeout_seconds,
     )

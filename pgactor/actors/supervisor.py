@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -201,10 +202,13 @@ async def serve(
         gc.set_threshold(GC_THRESHOLD)
         if ready is not None:
             ready(supervisor)
-        notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving at {', '.join(supervisor.endpoints)}")
+        serving = f"STATUS=serving at {', '.join(supervisor.endpoints)}"
+        notify("READY=1", f"MAINPID={os.getpid()}", serving)
         while (order := await signals.get()) == signal.SIGHUP:
             if load is not None:
+                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 supervisor.reload(load)
+                notify("READY=1", serving)
         if order is None:
             log.info("another supervisor has taken over")
             await supervisor.stop(seconds=0)

@@ -11,6 +11,7 @@ failures.py     `Failed` -> the exception it stands for
 pending.py      a request that is not answered yet
 requests.py     unanswered requests, shapes and leases of one link
 frames.py       requests as frames that the supervisor takes
+line.py         what waits here since the supervisor would only let it wait
 attempts.py     when to try again to connect, and when to give up
 options.py      what a client is told when it is made
 surroundings.py the label and the deadline of the block that a request is made in

@@ -8,11 +8,12 @@ import time
 from functools import partial
 
 from ..errors import ClientClosed, LeaseLost
-from ..messages import Request
+from ..messages import Failed, Request
 from . import aiolinks, comments, tracing
 from .aioconnected import AioConnected
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .failures import link_lost, unencodable
+from .line import SHARED, Line
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending, PendingCopy
 from .requests import HeldLease, LostLink, Unsent
@@ -25,6 +26,7 @@ class AioChannel:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.closed = False
+        self.line = Line()
         self._connected: AioConnected | None = None
         self._moved: list[AioConnected] = []  # links that end when what was begun on them has ended
         self._connecting: asyncio.Lock | None = None
@@ -45,7 +47,39 @@ class AioChannel:
             around.mark(request)
         if self.options.comments:
             comments.add(request)
-        now = time.monotonic()
+        if within is not None or type(request) not in SHARED:
+            return await self._ask(request, within, time.monotonic())
+        line, now = self.line, time.monotonic()
+        if line.is_full:
+            if not await line.wait(now, request.timeout):
+                return await self._lapsed(request, now)
+            if request.timeout is not None:
+                request.timeout = max(0.0, now + request.timeout - time.monotonic())
+        else:
+            line.out += 1
+        try:
+            pending = await self._ask(request, None, now)
+            if type(pending.reply) is Failed:
+                line.came_back(time.monotonic(), pending.reply)
+            return pending
+        finally:
+            line.leave(time.monotonic())
+
+    async def _lapsed(self, request: Request, began: float) -> Pending:
+        """The request's time was over before its turn came.
+
+        Who holds the connections only the supervisor can tell. So now and then such a request is sent all the same,
+        with no time left: it is answered at once, and the others are told the same words.
+        """
+        line, now, own = self.line, time.monotonic(), request.timeout is not None
+        if line.may_ask(now):
+            request.timeout = 0.0
+            pending = await self._ask(request, None, now)
+            if not line.heard(time.monotonic(), pending.reply):
+                return pending
+        raise line.lapsed(time.monotonic(), now - began, own)
+
+    async def _ask(self, request: Request, within: AioConnected | None, now: float) -> Pending:
         timeout = request.timeout
         patience = None if timeout is None else now + timeout + ANSWER_GRACE_SECONDS
         limit: Limit | None = None
@@ -100,6 +134,7 @@ class AioChannel:
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
         self.closed = True
+        self.line.close(ClientClosed("the client is closed"))
         for connected in self._current():
             if connected.loop.is_closed():
                 connected.link.close()
@@ -160,8 +195,9 @@ class AioChannel:
         connected.link = await aiolinks.connect(self.options, connected)
         try:
             connected.post(connected.requests.hello())
-            await connected.welcome
+            welcome = await connected.welcome
         except BaseException:
             connected.link.close()
             raise
+        self.line.welcome(welcome.window, welcome.queue_timeout_seconds)
         return connected

@@ -211,7 +211,9 @@ class Welcome(Message, tag="welcome"):
 
     epoch: this life of the supervisor. heartbeat_seconds: how often a worker that holds a lease or waits for a
     reply must be heard on a link whose end cannot be seen (tcp); 0 where it can (ipc). max_frame_bytes: the
-    largest frame the supervisor takes.
+    largest frame the supervisor takes. window: how many statements without a lease a worker should have unanswered
+    on the link at the same time, keeping the others to itself; 0: any number. queue_timeout_seconds: how long one
+    that has no timeout of its own may wait; 0: for ever.
     """
 
     version: int
@@ -219,6 +221,8 @@ class Welcome(Message, tag="welcome"):
     supervisor: str
     max_frame_bytes: int
     heartbeat_seconds: float = 0.0
+    window: int = 0
+    queue_timeout_seconds: float = 0.0
 
 
 class Reply(Message):

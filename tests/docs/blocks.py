@@ -10,7 +10,8 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "workers/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+_OUTSIDE = ["CHANGELOG.md", "README.md", "protocols/README.md", "workers/README.md"]
+PAGES = [*_OUTSIDE, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->\s*\Z")
 _parser = MarkdownIt("commonmark").enable("table")

@@ -1,31 +1,24 @@
-"""All code in the documentation runs: Python against a real supervisor and database, settings through the loader,
-commands through the command line's own parser."""
+"""All code in the documentation runs: Python against a real supervisor and database, settings through the loader. For
+commands see test_commands_in_docs.py."""
 
 from __future__ import annotations
 
 import configparser
-import importlib.util
 import json
 import os
-import re
-import shlex
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import click
 import msgspec
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from pgactor.actors.permits import Permit
-from pgactor.cli import cli
 from pgactor.config.loading import load
-from tests.docs.blocks import PAGES, ROOT, Block, blocks, inline_code
+from tests.docs.blocks import PAGES, ROOT, Block, blocks
 from tests.docs.notebook import Notebook
 from tests.docs.preludes import AFTER, BEFORE
 from tests.endtoend.processes import ask
@@ -41,7 +34,6 @@ NOT_RUN = {
 
 PYTHON = [page for page in PAGES if blocks(page, "python")]
 NOT_CODE = {"text"}
-PLACEHOLDERS = {"SECONDS": "1", "NAME": "name", "ENDPOINT": "ipc:///run/pgactor/main.sock"}
 
 
 def those_in(*languages: str) -> list[object]:
@@ -147,93 +139,6 @@ def test_every_block_is_in_a_language_that_is_tested() -> None:
         f"{block} {block.language}" for page in PAGES for block in blocks(page) if block.language not in tested
     ]
     assert not unknown
-
-
-# --- commands -----------------------------------------------------------------------------------------------
-
-
-def commands(block: Block) -> Iterator[list[str]]:
-    """The words of each command: of what follows a `$` in a console, of all lines of other blocks. `[--pool NAME]...`
-    is taken as given once."""
-    for line in block.text.replace("\\\n", " ").splitlines():
-        if block.language == "console" and not line.startswith("$ "):
-            continue
-        words = shlex.split(re.sub(r"\[(--[^\]]*)\](\.\.\.)?", r"\1", line.removeprefix("$ ")), comments=True)
-        if words:
-            yield [PLACEHOLDERS.get(word, word) for word in words if word != "&"]
-
-
-@pytest.fixture
-def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
-    """Reads the arguments of a `pgactor` command as it does itself, and runs nothing."""
-
-    def nothing(self: click.Command, context: click.Context) -> None:
-        """In the place of what the command does."""
-
-    def check(arguments: list[str]) -> None:
-        result = CliRunner().invoke(cli, arguments)
-        assert result.exit_code == 0, f"pgactor {shlex.join(arguments)}: {result.output}"
-
-    monkeypatch.setattr(click.Command, "invoke", nothing)
-    return check
-
-
-def check_compose(words: list[str]) -> None:
-    """What a `docker compose` command names is in docker-compose.yml."""
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-    named = {scaled.partition("=")[0] for option, scaled in pairwise(words) if option == "--scale"}
-    if words[0] in ("exec", "port"):
-        named.add(words[1])
-    assert named <= services.keys()
-    profiles = {name for option, name in pairwise(words) if option == "--profile"}
-    assert profiles <= {profile for service in services.values() for profile in service.get("profiles", ())}
-
-
-@pytest.mark.parametrize("block", those_in("console", "sh"))
-def test_commands_are_as_their_programs_take_them(block: Block, parse: Callable[[list[str]], None]) -> None:
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    for words in commands(block):
-        if "pgactor" in words:
-            parse(words[words.index("pgactor") + 1 :])
-            words = words[: words.index("pgactor")]
-        if not words:
-            continue
-        if words[0] == "make":
-            assert words[1] in targets
-        elif words[:2] == ["pip", "install"]:
-            asked = re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", words[2])))
-            assert set(asked) <= extras.keys()
-        elif words[:2] == ["docker", "compose"]:
-            check_compose(words[2:])
-        elif words[:2] == ["python", "-m"]:
-            assert importlib.util.find_spec(words[2])
-        elif words[0] in ("gunicorn", "celery", "python"):
-            files = [word for word in words if word.endswith(".py")]
-            assert all((ROOT / file).exists() for file in files)
-            modules = [word.partition(":")[0] for word in words if word.startswith("workers.")]
-            assert all(importlib.util.find_spec(module) for module in modules)
-            assert files or modules or "-c" in words
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_commands_that_a_text_names_exist_with_their_options(page: str) -> None:
-    for code in inline_code(page):
-        name = re.match(r"pgactor ([a-z]+)", code)
-        if name is None or name[1] == "ready":  # what `serve` prints
-            continue
-        command: click.Command = cli
-        for word in code.split()[1:]:
-            if isinstance(command, click.Group):
-                assert word in command.commands, f"there is no `{code}`"
-                command = command.commands[word]
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", code)) <= options | {"--help"}, code
-
-
-def test_a_wrong_option_is_noticed(parse: Callable[[list[str]], None]) -> None:
-    with pytest.raises(AssertionError, match="--max-sise"):
-        parse(["serve", "--max-sise", "4"])
 
 
 def test_a_wrong_result_is_noticed() -> None:

@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 from tests.endtoend.processes import ask, environment, state_of
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 SCHEMA = (ROOT / "workers" / "schema.sql").read_text(encoding="utf-8")
 ACCOUNTS, IN_EACH = 100, 1_000_000
 """What the schema puts in."""
@@ -34,13 +35,14 @@ _CLIENTS = """
 
 
 class Program:
-    """A Python program of the examples, the first of a process group of its own; its output is in a file."""
+    """A command of this Python's environment, such as `gunicorn`, in a process group of its own; its output is in a
+    file."""
 
-    def __init__(self, *arguments: str, log: Path, **variables: str) -> None:
+    def __init__(self, command: str, *arguments: str, log: Path, **variables: str) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [sys.executable, str(BIN / command), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -101,22 +103,18 @@ def call(port: int, method: str, path: str, form: dict[str, object] | None = Non
 
 
 class Traffic:
-    """Threads that ask a web application without a pause: `with Traffic([port]) as traffic`. ports: asked in turn;
-    the list may grow meanwhile.
-
-    repeats: a request whose connection was closed without an answer is sent again, as a proxy does: uvicorn, when it
-    ends, closes what it has accepted and not yet read. A transfer keeps its key: one that had been made would fail.
+    """Threads that ask a web application without a pause: `with Traffic([port]) as traffic`. ports: asked in turn,
+    with a connection for each request, as proxies do; the list may grow meanwhile. Nothing is ever asked twice.
 
     done: how many answers there were, by path. written: the keys of the transfers that were confirmed.
     """
 
-    def __init__(self, ports: list[int], *, threads: int = 4, pause: float = 0.0, repeats: bool = False) -> None:
+    def __init__(self, ports: list[int], *, threads: int = 4, pause: float = 0.0) -> None:
         self.ports = ports
         self.done: Counter[str] = Counter()
         self.written: set[str] = set()
         self.failures: list[Failure] = []
         self._pause = pause
-        self._repeats = repeats
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(threads)]
 
@@ -163,12 +161,7 @@ class Traffic:
     ) -> None:
         began = time.monotonic()
         try:
-            try:
-                status, body = call(port, method, path, form)
-            except ConnectionResetError:
-                if not self._repeats:
-                    raise
-                status, body = call(port, method, path, form)
+            status, body = call(port, method, path, form)
             failed = "" if status == right else f"{status} {body}"
         except (OSError, http.client.HTTPException) as error:
             failed = repr(error)

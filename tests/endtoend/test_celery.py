@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,13 +35,13 @@ def sender(short_tmp: Path) -> Iterator[Celery]:
 @pytest.fixture
 def start_tasks(short_tmp: Path) -> Iterator[StartTasks]:
     """Starts `celery worker`: `start_tasks("prefork", endpoint, "--concurrency=2")`."""
-    programs = []
+    programs: list[Program] = []
 
     def start(pool: str, endpoint: str, *flags: str, **variables: str) -> Program:
         program = Program(
             *("celery", "--app", "tests.endtoend.tasks_on_files:application", "worker", "--pool", pool),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", *flags),
-            log=short_tmp / "celery.log",
+            log=short_tmp / f"celery-{len(programs)}.log",
             PGACTOR_ENDPOINT=endpoint,
             TASKS_FOLDER=str(short_tmp),
             **variables,
@@ -84,6 +85,11 @@ def transfers(dsn: str) -> set[str]:
     return {str(row[0]) for row in ask(dsn, "SELECT key FROM transfers")}
 
 
+def runs_something_long(dsn: str) -> bool:
+    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    return bool(ask(dsn, f"{sql} AND query_start < clock_timestamp() - interval '0.2 s'"))
+
+
 def must_have_succeeded(dsn: str, results: list[Any]) -> None:
     """All of them, and what they wrote is there, once each."""
     for result in results:
@@ -93,7 +99,7 @@ def must_have_succeeded(dsn: str, results: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
-def test_no_task_fails_while_workers_are_recycled_and_replaced(
+def test_no_task_fails_while_workers_are_recycled_replaced_and_reloaded(
     start_supervisor: StartSupervisor, start_tasks: StartTasks, sender: Celery, shop: str, pool: str
 ) -> None:
     supervisor = start_supervisor(dsn=shop, max_size=MAX_SIZE)
@@ -107,8 +113,15 @@ def test_no_task_fails_while_workers_are_recycled_and_replaced(
     second = start_tasks(pool, supervisor.ipc, "--concurrency=3")
     results += mixture(sender, 30)
     assert first.stop() == 0, first.said  # with tasks in progress: those it ends, the others are for the second
+    results += [send(sender, "report", 1.0), *mixture(sender, 15)]
+    until(lambda: runs_something_long(shop), seconds=30)
+    second.signal(signal.SIGHUP)  # it ends its tasks, and executes its command line again, in the same process
+    until(lambda: second.said.count(" ready.") == 2, seconds=60)
+    assert "Restarting celery worker" in second.said
+    results += mixture(sender, 15)
     assert connections(shop) <= MAX_SIZE
     must_have_succeeded(shop, results)
+    assert "Traceback" not in second.said
     until(lambda: state_of(supervisor.ipc).leased == 0)
     assert second.stop() == 0, second.said
     until(lambda: task_workers(supervisor.ipc) == set())

@@ -33,7 +33,7 @@ KINDS = {
     "sync": ("sync", "flask_app", 3, 1),
     "gthread": ("gthread", "flask_app", 2, 4),
     "gevent": ("gevent", "flask_app", 2, 1),
-    "uvicorn": ("uvicorn_worker.UvicornWorker", "starlette_app", 2, 1),
+    "uvicorn": ("workers.web.draining.DrainingWorker", "starlette_app", 2, 1),
 }
 """worker_class, application, workers, threads."""
 
@@ -75,7 +75,9 @@ def test_no_request_fails_but_those_of_a_killed_worker(
     program = serve(kind, supervisor.ipc, short_tmp, port=port, max_requests=40)
     try:
         until(lambda: is_up(port), seconds=30)
-        with Traffic([port], repeats=kind == "uvicorn") as traffic:
+        assert call(port, "GET", f"/accounts/{2**40}")[0] == 400  # no int4: PostgreSQL's error
+        assert call(port, "POST", "/transfers", {"source": "first", "target": 2, "amount": 1})[0] == 400
+        with Traffic([port]) as traffic:
             first = web_workers(supervisor.ipc)
             until(lambda: not first & web_workers(supervisor.ipc), seconds=30)  # recycled: they had their requests
 

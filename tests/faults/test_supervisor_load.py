@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
@@ -27,6 +29,9 @@ from tests.supervising import StartSupervisor, until
 
 DEADLINE = 0.5
 MAX_WAITING = 300
+WORKERS = 6
+"""More than one: what is too many of one worker's waits in the worker."""
+
 WORK_SECONDS = 0.004
 BACKENDS = 2
 CAPACITY = BACKENDS / WORK_SECONDS
@@ -54,14 +59,16 @@ async def test_overload_is_bounded_in_the_queue_in_memory_and_in_time(
             ends[type(error).__name__] += 1
         latest = max(latest, time.monotonic() - began)
 
-    async with AsyncClient(supervisor.ipc) as client, AsyncClient(supervisor.ipc) as polite:
-        await client.fetchval("select 1")
+    async with AsyncExitStack() as stack, AsyncClient(supervisor.ipc) as polite:
+        clients = [await stack.enter_async_context(AsyncClient(supervisor.ipc)) for _ in range(WORKERS)]
+        for client in clients:
+            await client.fetchval("select 1")
         before = process.memory_info().rss
         asked = set()
         began, seconds, count = time.monotonic(), 1.5, 0
         while (passed := time.monotonic() - began) < seconds:
             while count < passed * CAPACITY * load:
-                asked.add(asyncio.create_task(ask(client)))
+                asked.add(asyncio.create_task(ask(clients[count % WORKERS])))
                 count += 1
             await asyncio.sleep(0.01)
             if not len(waiting) or passed > 0.1 * len(waiting):
@@ -77,6 +84,29 @@ async def test_overload_is_bounded_in_the_queue_in_memory_and_in_time(
     assert latest < DEADLINE + LATE
     assert state.waiting == 0
     assert process.memory_info().rss - before < 40 * 2**20
+
+
+async def test_what_is_too_many_of_one_workers_waits_in_the_worker(start_supervisor: StartSupervisor) -> None:
+    supervisor = start_supervisor(max_size=2, min_size=2, pool={"max_waiting": 100, "worker_window": 8})
+    waiting = []
+    async with AsyncClient(supervisor.ipc) as client, AsyncClient(supervisor.ipc) as other:
+        await client.fetchval("select 1")
+        asked = [asyncio.create_task(client.fetchval("select $1::int", n)) for n in range(1000)]
+        while not all(task.done() for task in asked):
+            waiting.append((await other.status()).workers[0])
+        assert [await task for task in asked] == list(range(1000)), "none was refused, though few may wait"
+        assert max(worker.waiting + worker.running for worker in waiting) <= 2 * 8
+
+        held = [await other.acquire() for _ in range(2)]
+        asked = [asyncio.create_task(client.fetchval("select $1::int", n, timeout=0.5)) for n in range(100)]
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(end) for end in ends} == {PoolTimeout}
+        with pytest.raises(PoolTimeout) as caught:
+            await asyncio.gather(*(client.fetchval("select 1", timeout=0.1) for _ in range(50)))
+        assert [lease["pid"] for lease in caught.value.leases] == [os.getpid()] * 2, "it tells who holds them"
+        for lease in held:
+            lease.release()
+        assert await asyncio.gather(*(client.fetchval("select 1") for _ in range(100))) == [1] * 100
 
 
 SILENT = """

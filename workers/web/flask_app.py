@@ -45,7 +45,7 @@ def transfer() -> tuple[Response, int]:
 @application.get("/report")
 def report() -> Response:
     """Something slow: so many seconds in PostgreSQL."""
-    seconds = request.args.get("seconds", 1.0, float)
+    seconds = float(request.args.get("seconds", 1))
     total = client.fetchval("SELECT sum(balance)::bigint FROM accounts, pg_sleep($1)", seconds)
     return jsonify(total=total)
 
@@ -70,7 +70,8 @@ def took_too_long(error: Exception) -> tuple[str, int]:
     return str(error), 504
 
 
+@application.errorhandler(ValueError)
 @application.errorhandler(asyncpg.DataError)
 def bad_request(error: Exception) -> tuple[str, int]:
-    """PostgreSQL's errors are asyncpg's classes."""
+    """What is no number here, or none to PostgreSQL, whose errors are asyncpg's classes."""
     return str(error), 400

@@ -4,7 +4,7 @@ import os
 
 bind = os.environ.get("WEB_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WEB_WORKERS", "4"))
-worker_class = os.environ.get("WEB_WORKER_CLASS", "sync")  # gthread, gevent, uvicorn_worker.UvicornWorker
+worker_class = os.environ.get("WEB_WORKER_CLASS", "sync")  # gthread, gevent, workers.web.draining.DrainingWorker
 threads = int(os.environ.get("WEB_THREADS", "1"))
 preload_app = True  # the application is imported once, and then forked; its client with it
 max_requests = int(os.environ.get("WEB_MAX_REQUESTS", "10000"))  # then a worker is replaced: leaks do not last

@@ -1,6 +1,6 @@
-"""The same with Starlette, for uvicorn's workers; FastAPI is used in the same way.
+"""The same with Starlette, for uvicorn's workers (see draining.py); FastAPI is used in the same way.
 
-gunicorn -c workers/web/gunicorn.conf.py -k uvicorn_worker.UvicornWorker workers.web.starlette_app:application
+gunicorn -c workers/web/gunicorn.conf.py -k workers.web.draining.DrainingWorker workers.web.starlette_app:application
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -46,7 +47,7 @@ async def account(request: Request) -> Response:
 async def transfer(request: Request) -> Response:
     """A transaction whose statements depend on each other: a lease, for as long as the `async with` lasts."""
     form = await request.form()
-    source, target, amount = (int(str(form[name])) for name in ("source", "target", "amount"))
+    source, target, amount = (int(str(form.get(name))) for name in ("source", "target", "amount"))
     key = uuid.UUID(str(form["key"])) if "key" in form else uuid.uuid4()
     async with client_of(request).transaction() as lease:
         for number, change in sorted([(source, -amount), (target, amount)]):  # in one order: no deadlocks
@@ -79,6 +80,11 @@ def took_too_long(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), 504)
 
 
+def bad_request(request: Request, error: Exception) -> Response:
+    """What is no number here, or none to PostgreSQL, whose errors are asyncpg's classes."""
+    return PlainTextResponse(str(error), 400)
+
+
 _app = Starlette(
     lifespan=lifespan,
     routes=[
@@ -87,6 +93,12 @@ _app = Starlette(
         Route("/report", report),
         Route("/health", health),
     ],
-    exception_handlers={PoolError: pool_is_busy, RequestTimeout: took_too_long, OutcomeUnknown: took_too_long},
+    exception_handlers={
+        PoolError: pool_is_busy,
+        RequestTimeout: took_too_long,
+        OutcomeUnknown: took_too_long,
+        ValueError: bad_request,
+        asyncpg.DataError: bad_request,
+    },
 )
 application = Labelled(_app, route=starlette_route(_app), timeout=20)
