@@ -85,24 +85,25 @@ def text_of(key: bytes) -> str:
 def write_new(files: dict[Path, str]) -> None:
     """Write new files that are for their owner alone. Raises `ConfigError` if one of them is there already; then
     nothing is written."""
-    for path in files:
-        if path.exists() or path.is_symlink():
-            raise ConfigError(f"{path} is there already, and keys are never overwritten")
-    for path, text in files.items():
-        try:
+    try:
+        for path in files:
+            if path.exists() or path.is_symlink():
+                raise ConfigError(f"{path} is there already, and keys are never overwritten")
+        for path, text in files.items():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
 def _key(given: str, name: str) -> str:
-    path = Path(given).expanduser()
+    path = Path(given)
     try:
+        path = path.expanduser()
         is_file = path.is_file()
-    except (OSError, ValueError):  # too long for a path
+    except (OSError, ValueError, RuntimeError):  # too long for a path; ~ of nobody
         is_file = False
     if is_file:
         table = read(path, secret=name == "secret_key")

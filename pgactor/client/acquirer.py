@@ -45,7 +45,8 @@ def place() -> str:
     if frame is None:
         return ""
     code = frame.f_code
-    return f"{code.co_filename[-PATH_LENGTH:]}:{frame.f_lineno} in {code.co_qualname}"
+    path = code.co_filename[-PATH_LENGTH:].encode(errors="replace").decode()  # a name on disk may be no Unicode
+    return f"{path}:{frame.f_lineno} in {code.co_qualname}"
 
 
 def task_name(task: asyncio.Task[Any] | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -45,6 +44,7 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     name it too: ipc:///path?pool=NAME. A name that the supervisor does not have is a `PoolError` of the first call.
     server_key, key: on tcp, the supervisor's public key (several, with commas between) and this client's secret one,
     as paths of files that `pgactor keygen` made or as texts; default $PGACTOR_SERVER_KEY and $PGACTOR_KEY.
+    comments: statements tell PostgreSQL in a comment what they are for; docs/observability.md has its price.
 
     The getters (`get_size`, ...) do not wait, so they tell what is known: of the last status that was asked for, kept
     up with the client's own leases. A look at what is older than 0.2 s has it asked for anew, for the next look.
@@ -65,10 +65,10 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         self._options = make_options(
             endpoint, connect_timeout, request_timeout, label, pool, server_key, key, comments=comments
         )
-        self._default_timeout = request_timeout
+        self._default_timeout = self._options.request_timeout
         self._closed = False
         self._channels: dict[asyncio.AbstractEventLoop, AioChannel] = {}
-        self._knowledge = Knowledge(self._ask_status)
+        self._knowledge = Knowledge(self.status)
 
     def __await__(self) -> Generator[Any, None, AsyncClient]:
         return self._connected().__await__()
@@ -174,7 +174,8 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
 
     async def status(self) -> PoolStatus:
         """The state of the pool: connections, workers, leases, counters."""
-        return await self._ask_status()
+        request = calls.status()
+        return self._knowledge.learn(replies.pool_status(await self._call("status", request), request))
 
     async def expire_connections(self) -> None:
         """Replace every connection of the pool: idle ones now, used ones when they come back."""
@@ -225,10 +226,6 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
     def _known_status(self) -> PoolStatus | None:
         return self._knowledge.status if self._closed else self._knowledge.look()
 
-    async def _ask_status(self) -> PoolStatus:
-        request = calls.status()
-        return self._knowledge.learn(replies.pool_status(await self._call("status", request), request))
-
     async def _connected(self) -> AsyncClient:
         await self.status()
         return self
@@ -252,9 +249,8 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         channel, task = self._channel("acquire"), asyncio.current_task()
         held = acquirer.inside(channel.leases, task)
         request = calls.acquire(timeout, ttl, acquirer.task_name(task), place, held)
-        asked_at = time.monotonic()
-        pending, connected = await channel.call(request)
-        lease = AsyncLease(channel, connected, replies.granted(pending, request), asked_at)
+        pending = await channel.ask(request)
+        lease = AsyncLease(channel, pending.link, *replies.granted(pending, request))
         lease.owner, lease.acquire_timeout, lease.on_over = self, timeout, self._lease_over
         self._knowledge.lease_begun()
         return lease

@@ -12,10 +12,10 @@ from ..messages import Failed, Request
 from . import aiolinks, comments, tracing
 from .aioconnected import AioConnected
 from .attempts import Attempts, Limit, connect_limit, unavailable
-from .failures import unencodable
+from .failures import link_lost, unencodable
 from .line import SHARED, Line
 from .options import ANSWER_GRACE_SECONDS, Options
-from .pending import Pending
+from .pending import Pending, PendingCopy
 from .requests import HeldLease, LostLink, Unsent
 from .surroundings import surroundings
 
@@ -87,9 +87,7 @@ class AioChannel:
         while True:
             if connected is None or not connected.is_current:
                 if within is not None:
-                    raise LeaseLost(
-                        "the lease belongs to a link that is lost, or to the parent of this process; acquire again"
-                    )
+                    raise link_lost()
                 limit = connect_limit(self.options, now, timeout)
                 connected = await self._connect(limit)
                 if timeout is not None:
@@ -114,11 +112,6 @@ class AioChannel:
             if limit is not None and connected is not known and time.monotonic() >= limit.at:
                 raise unavailable(self.options, limit, "it closes the link at once")
 
-    async def call(self, request: Request, within: AioConnected | None = None) -> tuple[Pending, AioConnected]:
-        """As `ask`; returns also the link by which the request went."""
-        pending = await self.ask(request, within)
-        return pending, pending.link
-
     @property
     def leases(self) -> list[HeldLease]:
         """Those that this process holds on the link."""
@@ -133,14 +126,10 @@ class AioChannel:
         return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a request is unanswered."""
-        return any(connected.requests.pending for connected in self._current())
-
-    async def settled(self) -> None:
-        """Wait until no request is unanswered."""
-        while waiters := [pending.waiter for each in self._current() for pending in each.requests.pending.values()]:
-            await asyncio.wait(waiters)
+    def unanswered(self) -> list[asyncio.Future[None]]:
+        """What those wait on whose requests are unanswered; copies are their leases' business."""
+        pending = [each for connected in self._current() for each in connected.requests.pending.values()]
+        return [each.waiter for each in pending if not isinstance(each, PendingCopy)]
 
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""

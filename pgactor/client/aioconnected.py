@@ -31,7 +31,6 @@ class AioConnected:
     """One link and its dialogue; leases belong to it and end with it."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
         self.requests = Requests(options)
         self.loop = asyncio.get_running_loop()
         self.link: AioLink
@@ -236,7 +235,7 @@ class AioConnected:
                 if pending.patience is not None:
                     pending.patience = forgiving(pending.patience, began=self._looked_at, due=self._looks_at, now=now)
         for pending in [p for p in self.requests.pending.values() if p.patience is not None and now >= p.patience]:
-            pending.error = not_answered(self.options)
+            pending.error = not_answered(self.requests.options)
             self.withdraw(pending)
             _wake(pending)
         beats = bool(self.requests.leases or (self.requests.pending and self._heartbeat_seconds))

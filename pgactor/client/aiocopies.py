@@ -13,7 +13,7 @@ from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .aioconnected import AioConnected
 from .codecs import EncodeRecord
-from .failures import unencodable
+from .failures import link_lost, unencodable
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
 from .requests import Unsent
@@ -170,7 +170,7 @@ async def run_copy(
     """Run the copy to its end. Raises what its sink or source raises; then it is undone. encode: the codecs' work on
     each record."""
     if not connected.is_current:
-        raise copying.link_lost()
+        raise link_lost()
     if (around := surroundings.get()) is not None:
         around.mark(request)
     patience = None if request.timeout is None else time.monotonic() + request.timeout + ANSWER_GRACE_SECONDS
@@ -185,7 +185,7 @@ async def run_copy(
         connected.withdraw(pending)
         raise
     if isinstance(pending.error, Unsent):
-        raise copying.link_lost()
+        raise link_lost()
     return pending
 
 

@@ -15,8 +15,6 @@ from .resources import CursorFacts, PreparedFacts, Resource, guarded
 if TYPE_CHECKING:
     from .aiolease import AsyncLease
 
-PREFETCH = 50
-
 
 class AsyncCursorFactory(Resource):
     """A cursor to be: `await` it for one to fetch from, or iterate with `async for`. Each time it is a new one."""
@@ -47,8 +45,7 @@ class AsyncCursorFactory(Resource):
 
     @guarded
     def __aiter__(self) -> AsyncCursorIterator:
-        prefetch = PREFETCH if self._prefetch is None else deeds.check_prefetch(self._prefetch)
-        return AsyncCursorIterator(self._lease, *self._what, prefetch, self._timeout)
+        return AsyncCursorIterator(self._lease, *self._what, deeds.check_prefetch(self._prefetch), self._timeout)
 
 
 class _AsyncCursor(CursorFacts):

@@ -16,6 +16,7 @@ from .aiopool import Pool
 from .hooks import Hooks
 from .pending import Pending
 from .poolcodecs import PoolCodecs
+from .surroundings import without_deadline
 
 
 class HookedPool(Pool):
@@ -88,11 +89,12 @@ class HookedPool(Pool):
 
     async def _reset(self, lease: AsyncLease, timeout: float | None) -> None:
         try:
-            async with asyncio.timeout(timeout):
-                if lease.in_transaction:
-                    await lease.execute("ROLLBACK")
-                if self._hooks.reset is not None:
-                    await self._hooks.reset(lease)
+            with without_deadline():
+                async with asyncio.timeout(timeout):
+                    if lease.in_transaction:
+                        await lease.execute("ROLLBACK")
+                    if self._hooks.reset is not None:
+                        await self._hooks.reset(lease)
         finally:
             await super().release(lease)
 
@@ -121,7 +123,7 @@ class HookedPool(Pool):
         pending = await super()._call(method, request)
         codecs = self._hooks.codecs
         if codecs is not None and isinstance(request, Fetch | FetchMany) and pending.rows is not None:
-            pending.decode = partial(codecs.decoded, pending.rows)
+            pending.decode = partial(codecs.decoded_of, pending.rows)
         return pending
 
     async def _initialize(self) -> None:

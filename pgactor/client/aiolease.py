@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
 from ..messages.session import Prepared
 from . import calls, deeds, replies
@@ -28,6 +28,7 @@ from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .pending import Pending
 from .recordclass import check_record_class
 from .steps import CHUNKS, CHUNKS_WITHIN
+from .surroundings import without_deadline
 
 _running: set[asyncio.Task[Any]] = set()
 """Coroutines of listeners."""
@@ -185,7 +186,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
             yield
             await self.execute(commit)
         except BaseException:
-            with suppress(Exception):  # it tells less than the error that is on its way
+            with without_deadline(), suppress(Exception):  # it tells less than the error that is on its way
                 await self.execute(rollback)
             raise
 
@@ -231,17 +232,18 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
             self.codecs.learn(query, described)
         return described
 
-    def _tell(self, message: Message) -> None:
-        self._connected.tell(message)
-
     async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
         request.lease = self.token
         encode = None
         if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
             encode = self.codecs.record_encoder(await self._described(columns_of(request)))
-        async with pumps as pump:
-            pending = await run_copy(self._connected, request, pump, encode)
+        self.running += 1
+        try:
+            async with pumps as pump:
+                pending = await run_copy(self._connected, request, pump, encode)
+        finally:
+            self.running -= 1
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)
@@ -256,7 +258,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         self.last_query = getattr(request, "sql", self.last_query)
         self.running += 1
         try:
-            pending, _ = await self._channel.call(request, within=self._connected)
+            pending = await self._channel.ask(request, self._connected)
         finally:
             self.running -= 1
         if self.released:

@@ -152,7 +152,8 @@ class IpcLink:
             return
         if not self._ready.done() and self._zmtp.ready:
             self._ready.set_result(None)
-        if messages:
+            self._loop.call_soon(self._listener.frames, messages)  # when whoever connects has the link
+        elif messages:
             self._listener.frames(messages)
 
     def _lose(self, error: LostLink) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from ..messages import Request
 from . import calls, replies
 from .aioconnected import AioConnected
-from .inbox import Ears
 from .listened import Listened
 from .pending import Pending
 
@@ -36,10 +35,6 @@ class AsyncListening(Listened):
         if self._remove(channel, self._callback(callback)):
             request = calls.unlisten([channel], self._limit(None), self.token)
             replies.done(await self._call("remove_listener", request), request)
-
-    @property
-    def _ears(self) -> Ears:
-        return self._connected.requests.ears
 
     @abstractmethod
     def _limit(self, timeout: float | None) -> float | None: ...

@@ -125,10 +125,10 @@ class Pool(AsyncClient):
     async def _quiet(self) -> None:
         """Wait until nothing of this pool is under way."""
         channel = self._channels.get(asyncio.get_running_loop())
-        while self._outstanding or (channel is not None and channel.is_busy):
+        while self._outstanding or (channel is not None and channel.unanswered):
             await self._outstanding.none_held()
-            if channel is not None:
-                await channel.settled()
+            if channel is not None and (unanswered := channel.unanswered):
+                await asyncio.wait(unanswered)
 
     def _warn_of_leases(self) -> None:
         log.warning(

@@ -92,8 +92,12 @@ class AsyncSubscription(Subscribing):
         if self._closed:
             return
         self._closed = True
-        connected = self._connected
-        if connected is not None and connected.is_current and self._begun_in == os.getpid():
+        if self._begun_in == os.getpid():
+            await self._leave()
+
+    async def _leave(self) -> None:
+        connected, self._connected = self._connected, None
+        if connected is not None and connected.is_current:
             connected.hear_no_more(self._inbox)
             with suppress(PgactorError):  # the link is lost, or the client closed: then nothing is heard any more
                 await self._channel().ask(calls.unlisten(self.channels, ANSWER_SECONDS), connected)
@@ -130,6 +134,8 @@ class AsyncSubscription(Subscribing):
                 self._failed(time.monotonic())
                 return False
             self._began()
+            if self._closed:  # by another task, meanwhile
+                await self._leave()
             return True
         finally:
             self._subscribing.release()

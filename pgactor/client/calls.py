@@ -107,7 +107,7 @@ def unlisten(channels: Sequence[str], timeout: float | None, lease: Token | None
 
 
 def resize(max_size: int, min_size: int | None) -> Resize:
-    """The request of `resize`. Raises ValueError for sizes that cannot be."""
+    """The request of `resize`. Raises TypeError or ValueError for sizes that cannot be."""
     for name, size, least in (("max_size", max_size, 1), ("min_size", min_size, 0)):
         if size is None and name == "min_size":
             continue

@@ -17,7 +17,7 @@ from ..messages import Request
 from . import comments, links, tracing
 from .attempts import Attempts, Limit, connect_limit, unavailable
 from .connected import Connected
-from .failures import unencodable
+from .failures import link_lost, unencodable
 from .frames import encode_frame, not_answered
 from .options import ANSWER_GRACE_SECONDS, Options
 from .pending import Pending
@@ -114,9 +114,7 @@ class Channel:
         while True:
             if connected is None or not connected.is_current:
                 if within is not None:
-                    raise LeaseLost(
-                        "the lease belongs to a link that is lost, or to the parent of this process; acquire again"
-                    )
+                    raise link_lost()
                 limit = connect_limit(self.options, now, timeout)
                 connected = self._connect(limit)
                 if timeout is not None:

@@ -9,7 +9,7 @@ from ..messages.session import Prepared, TypeInfo
 from ..rows import Record
 from ..values import Coded
 from .encoders import Encoder, Encoders, with_bounds
-from .failures import data_error, interface_error
+from .failures import interface_error, invalid_argument
 
 FORMATS = ("text", "binary", "tuple")
 _REMEMBERED = 256
@@ -79,8 +79,12 @@ class Codecs:
         def encode(args: Sequence[Any], place: str = "") -> list[Any]:
             encoded = list(args)
             for at, one in enumerate(encoders[: len(encoded)]):
-                if one is not None and encoded[at] is not None:
-                    encoded[at] = _encoded(one, encoded[at], f"${at + 1}{place}")
+                value = encoded[at]
+                if one is not None and value is not None:
+                    try:
+                        encoded[at] = one(value)
+                    except Exception as error:
+                        raise invalid_argument(at + 1, value, place, error) from error
             return encoded
 
         return encode
@@ -148,11 +152,3 @@ def encoded_elements(encode: Encode, elements: Iterable[Any]) -> Iterator[Any]:
     """Each of many arguments, as they are needed."""
     for number, element in enumerate(elements):
         yield encoded_element(encode, number, element)
-
-
-def _encoded(encode: Callable[[Any], Any], value: Any, place: str) -> Any:
-    try:
-        return encode(value)
-    except Exception as error:
-        words = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
-        raise data_error(f"invalid input for query argument {place}: {words} ({error})") from error

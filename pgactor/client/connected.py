@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from ..errors import LeaseLost
-from ..messages import Bye, Message, Request, Welcome
+from ..messages import Bye, Message, Release, Request, Welcome
 from .frames import encode_frame
 from .heart import Heart
 from .inbox import Inbox
@@ -96,6 +96,9 @@ class Connected:
                 return
             for pending in self.requests.lose(self._end or cause):
                 _wake(pending)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.link.close()
         self._heart.end()
 
@@ -114,20 +117,21 @@ class Connected:
     def wait(self, pending: Pending, patience: float | None) -> None:
         """Wait until the request has ended or the clock shows `patience`."""
         while not pending.done:
-            with self._lock:
-                leads = not self._reading
+            leads = False
+            try:
+                with self._lock:
+                    if not self._reading:
+                        leads = self._reading = True
+                    elif pending.waiter is None:
+                        pending.waiter = threading.Event()
+                    else:
+                        pending.waiter.clear()
                 if leads:
-                    self._reading = True
-                elif pending.waiter is None:
-                    pending.waiter = threading.Event()
-                else:
-                    pending.waiter.clear()
-            if leads:
-                try:
                     patience = self._read_until(pending, patience)
-                finally:
+            finally:
+                if leads:
                     self._pass_on()
-            elif not pending.done:
+            if not leads and not pending.done:
                 began = time.monotonic()
                 remaining = None if patience is None else max(0.0, patience - began)
                 pending.waiter.wait(remaining if remaining is None else min(remaining, threading.TIMEOUT_MAX))
@@ -188,11 +192,12 @@ class Connected:
     def leave_if_idle(self) -> None:
         """Another supervisor has taken over: say goodbye and end the link, if nobody needs it."""
         with self._lock:
-            idle = self.requests.moved and self.requests.is_idle and not self._reading
-        if idle and self.is_current:
-            self._end = LostLink("nobody needs the link any more")
-            self.tell(Bye())
-            self.lose(self._end)
+            if not (self.requests.moved and self.requests.is_idle and self.is_current) or self._reading:
+                return
+            for pending in self.requests.lose(LostLink("nobody needs the link any more")):  # who begins now is told
+                _wake(pending)
+        self.tell(Bye())
+        self._let_go()
 
     def _wake_another(self) -> None:
         for pending in self.requests.pending.values():
@@ -240,8 +245,9 @@ class Connected:
             self.requests.hold(lease)
         try:
             self._heart.watch(lease.ttl / 3)
-        except BaseException:  # no thread can be started: nobody gets the lease, and nobody may renew it
+        except BaseException:  # no thread can be started: nobody gets the lease
             self.drop(lease)
+            self.tell(Release(lease.token))
             raise
 
     def drop(self, lease: HeldLease) -> None:

@@ -13,7 +13,7 @@ from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .codecs import EncodeRecord
 from .connected import Connected
-from .failures import unencodable
+from .failures import link_lost, unencodable
 from .frames import not_answered
 from .options import ANSWER_GRACE_SECONDS
 from .pending import PendingCopy
@@ -166,13 +166,13 @@ def run_copy(
 ) -> PendingCopy:
     """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
     if not connected.is_current:
-        raise copying.link_lost()
+        raise link_lost()
     if (around := surroundings.get()) is not None:
         around.mark(request)
     try:
         pending = connected.begin(request)
     except LostLink:
-        raise copying.link_lost() from None
+        raise link_lost() from None
     except UnicodeEncodeError as error:
         raise unencodable(request, error)  # noqa: B904  # it has its cause
     assert isinstance(pending, PendingCopy)  # noqa: S101  # of a copy it is

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from ..errors import LeaseLost, UnsupportedType
+from ..errors import UnsupportedType
 from ..messages import Token
 from ..messages.copying import CopyIn, CopyOut
 from ..values import PLAIN, pack_args
@@ -134,11 +134,6 @@ def no_output(output: object) -> TypeError:
         "output is expected to be a file-like object, a path-like object or a coroutine function, "
         f"not {type(output).__name__}"
     )
-
-
-def link_lost() -> LeaseLost:
-    """The error for a lease whose link is no more."""
-    return LeaseLost("the lease belongs to a link that is lost, or to the parent of this process; acquire again")
 
 
 def chunk_bytes(cap: int) -> int:

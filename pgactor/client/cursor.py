@@ -13,8 +13,6 @@ from .resources import CursorFacts, PreparedFacts, guarded
 if TYPE_CHECKING:
     from .lease import Lease
 
-PREFETCH = 50
-
 
 class Cursor(CursorFacts):
     """A statement's rows, some at a time: asyncpg.Cursor's methods, without await, and iteration.
@@ -35,7 +33,7 @@ class Cursor(CursorFacts):
         statement: PreparedFacts | None = None,
     ) -> None:
         super().__init__(lease, query, statement)
-        self._prefetch = PREFETCH if prefetch is None else deeds.check_prefetch(prefetch)
+        self._prefetch = deeds.check_prefetch(prefetch)
         self._timeout = timeout
         self._record_class = record_class
         number = None if statement is None else statement.number

@@ -15,6 +15,9 @@ from .failures import interface_error
 
 Format = Literal["text", "binary", "tuple"]
 
+PREFETCH = 50
+"""How many rows an iteration fetches at a time, unless it is told."""
+
 _MAX_ROWS = 2**31 - 1
 
 
@@ -91,8 +94,10 @@ def moved(tag: str) -> int:
     return int(tag.split()[1])
 
 
-def check_prefetch(prefetch: int) -> int:
-    """Raises asyncpg.InterfaceError for what is no number of rows to fetch ahead."""
+def check_prefetch(prefetch: int | None) -> int:
+    """How many rows to fetch at a time. Raises asyncpg.InterfaceError for what is no such number."""
+    if prefetch is None:
+        return PREFETCH
     if prefetch <= 0:
         raise interface_error("prefetch argument must be greater than zero")
     return _count(prefetch)

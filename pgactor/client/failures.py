@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import BY_CODE, PgactorError
+from ..errors import BY_CODE, LeaseLost, PgactorError
 from ..messages import Batch, ExecuteMany, Failed, FetchMany, Request
 
 _PYTHON_ERRORS = ("ValueError", "TypeError", "OverflowError", "ArithmeticError", "IndexError", "KeyError",
@@ -53,11 +53,24 @@ def interface_warning(text: str) -> Warning:
     return asyncpg.InterfaceWarning(text)
 
 
+def link_lost() -> LeaseLost:
+    """The error for a lease whose link is no more."""
+    return LeaseLost("the lease belongs to a link that is lost, or to the parent of this process; acquire again")
+
+
 def data_error(text: str) -> Exception:
     """An asyncpg.DataError: an argument that cannot be."""
     import asyncpg
 
     return asyncpg.DataError(text)
+
+
+def invalid_argument(number: int, value: object, place: str, error: Exception) -> Exception:
+    """asyncpg's word on an argument that cannot be encoded, for this reason."""
+    words = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
+    wrong = data_error(f"invalid input for query argument ${number}{place}: {words} ({error})")
+    wrong.__cause__ = error
+    return wrong
 
 
 def unencodable(request: Request, error: UnicodeEncodeError) -> Exception:
@@ -85,10 +98,7 @@ def unencodable_argument(args: Sequence[Any], error: UnicodeEncodeError, place: 
         try:
             msgspec.msgpack.encode(value)
         except UnicodeEncodeError:
-            words = repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
-            wrong = data_error(f"invalid input for query argument ${number}{place}: {words} ({error})")
-            wrong.__cause__ = error
-            return wrong
+            return invalid_argument(number, value, place, error)
     return error
 
 

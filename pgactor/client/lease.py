@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from ..messages import Granted, IsolationLevel, Message, Release, Request, Token
+from ..messages import Granted, IsolationLevel, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
 from ..messages.session import Prepared
 from . import acquirer, calls, deeds, replies
@@ -28,6 +28,7 @@ from .prepared import PreparedStatement
 from .recordclass import check_record_class
 from .statements import Statements
 from .steps import CHUNKS, CHUNKS_WITHIN
+from .surroundings import without_deadline
 from .transaction import Transaction
 
 log = logging.getLogger("pgactor.client")
@@ -178,7 +179,7 @@ class Lease(Statements, Copies, Listening):
             yield
             self.execute(commit)
         except BaseException:
-            with suppress(Exception):  # it tells less than the error that is on its way
+            with without_deadline(), suppress(Exception):  # it tells less than the error that is on its way
                 self.execute(rollback)
             raise
 
@@ -231,18 +232,18 @@ class Lease(Statements, Copies, Listening):
             self.codecs.learn(query, described)
         return described
 
-    def _tell(self, message: Message) -> None:
-        if self._connected.is_current:
-            self._connected.tell(message)
-
     def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
         request.lease = self.token
         encode = None
         if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
             encode = self.codecs.record_encoder(self._described(columns_of(request)))
-        with pumps as pump:
-            pending = run_copy(self._connected, request, pump, encode)
+        self.running += 1
+        try:
+            with pumps as pump:
+                pending = run_copy(self._connected, request, pump, encode)
+        finally:
+            self.running -= 1
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)

@@ -11,14 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..messages import Granted, Message
+from ..messages import Granted
 from ..messages.session import CloseCursor, CloseStatement, Notice, Settings, Watch
 from . import objects
 from .codecs import Codecs
 from .failures import interface_error
 from .holding import Holding
+
+if TYPE_CHECKING:
+    from .aioconnected import AioConnected
+    from .connected import Connected
 
 RESET_QUERY = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
 """asyncpg's reset query. The supervisor's own reset does all of it, and more."""
@@ -44,6 +48,8 @@ class Leased(Holding):
     unused: what is to be closed in its session, told before the next request. due: callbacks to be called when the
     lease is used next. codecs: the application's own. closed: its owner has terminated it. last_query: what ran last.
     """
+
+    _connected: Connected | AioConnected
 
     def __init__(self, granted: Granted, asked_at: float, endpoint: str) -> None:
         Holding.__init__(self, granted, asked_at)
@@ -97,14 +103,14 @@ class Leased(Holding):
         first = not self._log_listeners
         self._log_listeners.add(self._callback(callback))
         if first:
-            self._tell(Watch(self.token, log=True))
+            self._connected.tell(Watch(self.token, log=True))
 
     def remove_log_listener(self, callback: Callable[..., Any]) -> None:
         """Call it no more."""
         if self._log_listeners:
             self._log_listeners.discard(self._callback(callback))
             if not self._log_listeners:
-                self._tell(Watch(self.token, log=False))
+                self._connected.tell(Watch(self.token, log=False))
 
     def add_termination_listener(self, callback: Callable[..., Any]) -> None:
         """Have `callback(lease)` called when the session is gone without having been released."""
@@ -138,7 +144,7 @@ class Leased(Holding):
             self._reported.update(message.settings)
         elif self._log_listeners:
             told = objects.log_message(message.fields, self.last_query)
-            for callback in self._log_listeners:
+            for callback in tuple(self._log_listeners):  # another thread may add one
                 self._dispatch(callback, self, told)
 
     def ended(self, error: BaseException) -> None:
@@ -167,7 +173,7 @@ class Leased(Holding):
         return {**super().listeners_left(), "log": len(self._log_listeners)}
 
     def _terminated(self) -> None:
-        for callback in self._termination_listeners:
+        for callback in tuple(self._termination_listeners):
             self._dispatch(callback, self)
         self._termination_listeners.clear()
 
@@ -203,10 +209,6 @@ class Leased(Holding):
     @abstractmethod
     def _coding(self, method: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Call the method of the lease with its arguments encoded."""
-
-    @abstractmethod
-    def _tell(self, message: Message) -> None:
-        """Send a notice."""
 
 
 def given(method: str, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:

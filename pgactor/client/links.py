@@ -98,8 +98,12 @@ class IpcLink:
             try:
                 for piece in pieces:
                     self._socket.sendall(piece)
-            except OSError as error:
-                raise LostLink(f"the supervisor has closed the link ({error.strerror or error})") from None
+            except BaseException as error:  # a signal's, too: part of a frame may be out, which nothing may complete
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_WR)
+                if isinstance(error, OSError):
+                    raise LostLink(f"the supervisor has closed the link ({error.strerror or error})") from None
+                raise
 
     def receive(self, timeout: float | None) -> list[bytes]:
         if self._early:
@@ -140,7 +144,8 @@ class IpcLink:
         self._socket.close()
 
     def __del__(self) -> None:
-        self._socket.close()  # a client that is never closed, as a module's is, is no mistake to warn of
+        with suppress(AttributeError):  # there was no descriptor left for one
+            self._socket.close()  # a client that is never closed, as a module's is, is no mistake to warn of
 
 
 class TcpLink:
@@ -203,12 +208,8 @@ class TcpLink:
             for fd in watched:
                 poll.register(fd, select.POLLIN)
             poll.poll(None if remaining is None else remaining * 1000 + 1)
-            try:
+            with suppress(BlockingIOError):  # it was not the pipe
                 os.read(self._wake_reader, 4096)
-            except BlockingIOError:
-                pass  # it was not the pipe
-            except OSError:
-                raise LostLink("the link is closed") from None
 
     def close(self) -> None:
         with self._lock:
@@ -218,9 +219,7 @@ class TcpLink:
                 self._socket.close(0)
                 self._socket = None
                 self._context.term()
-                self._wake()
-                os.close(self._wake_writer)
-                os.close(self._wake_reader)
+                self._wake()  # the pipe stays for whoever polls it, who would wait on another's descriptor else
 
     def abandon(self) -> None:
         # libzmq's threads did not come along into this process: touching its sockets would wait for them for ever.
@@ -231,6 +230,8 @@ class TcpLink:
     def __del__(self) -> None:
         with suppress(Exception):  # at the interpreter's end much is gone already
             self.close()
+            os.close(self._wake_writer)
+            os.close(self._wake_reader)
 
     def _drain(self) -> None:
         try:
@@ -280,6 +281,9 @@ def single(parts: list[bytes]) -> bytes:
 
 
 def _readable(sock: socket.socket, timeout: float) -> bool:
+    fd = sock.fileno()
+    if fd < 0:
+        raise LostLink("the link is closed")
     poll = select.poll()
-    poll.register(sock, select.POLLIN)
+    poll.register(fd, select.POLLIN)
     return bool(poll.poll(min(timeout * 1000, LONGEST_POLL_MS)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..messages.listening import Notification
-from .inbox import Ears
 from .leased import Callback, Leased
 from .pending import Pending
 
@@ -12,11 +11,6 @@ class Listened(Leased):
     """What is to be called for each channel: each callback once."""
 
     _channels: dict[str, dict[Callback, None]] | None = None
-
-    @property
-    def _ears(self) -> Ears:
-        """The link's."""
-        raise NotImplementedError
 
     def forget_channels(self) -> None:
         """The session listens to nothing any more."""
@@ -35,14 +29,14 @@ class Listened(Leased):
     def give_back(self) -> None:
         """The owner has released it: nobody listens any more."""
         if self._channels is not None:
-            self._ears.leases.pop(self.token.fence, None)
+            self._connected.requests.ears.leases.pop(self.token.fence, None)
             self._channels = None
         super().give_back()
 
     def _begin_listening(self) -> dict[str, dict[Callback, None]]:
         if self._channels is None:
             self._channels = {}
-            self._ears.leases[self.token.fence] = self._heard
+            self._connected.requests.ears.leases[self.token.fence] = self._heard
         return self._channels
 
     def _remove(self, channel: str, callback: Callback) -> bool:

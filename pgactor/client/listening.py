@@ -11,7 +11,7 @@ from ..messages import Request
 from ..messages.listening import Notification
 from . import calls, replies
 from .connected import Connected
-from .inbox import Ears, Inbox, Note
+from .inbox import Inbox, Note
 from .listened import Listened
 from .pending import Pending
 from .subscribing import POLL_SECONDS
@@ -77,10 +77,6 @@ class Listening(Listened):
         if message is None:
             return self._inbox.wake()
         return self._inbox.put(Note(message.channel, message.payload, message.pid))
-
-    @property
-    def _ears(self) -> Ears:
-        return self._connected.requests.ears
 
     @abstractmethod
     def _limit(self, timeout: float | None) -> float | None: ...

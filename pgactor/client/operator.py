@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..messages.operating import Drain, Pause, Resume
 from . import replies
 from .calls import UNSENT
@@ -14,23 +12,19 @@ ANSWER_SECONDS = 10.0
 """How long a supervisor may take to answer what it answers at once."""
 
 
-def pause(endpoint: str, pools: Sequence[str] | None, timeout: float | None, *, connect_timeout: float) -> None:
+def pause(endpoint: str, pools: list[str] | None, timeout: float | None, *, connect_timeout: float) -> None:
     """Let new requests wait; returns when nothing runs. Raises `RequestTimeout`; the pause goes on then."""
-    _ask(endpoint, Pause(UNSENT, UNSENT, timeout, _names(pools)), connect_timeout)
+    _ask(endpoint, Pause(UNSENT, UNSENT, timeout, pools), connect_timeout)
 
 
-def resume(endpoint: str, pools: Sequence[str] | None, *, connect_timeout: float) -> None:
+def resume(endpoint: str, pools: list[str] | None, *, connect_timeout: float) -> None:
     """Serve them again."""
-    _ask(endpoint, Resume(UNSENT, UNSENT, ANSWER_SECONDS, _names(pools)), connect_timeout)
+    _ask(endpoint, Resume(UNSENT, UNSENT, ANSWER_SECONDS, pools), connect_timeout)
 
 
-def drain(endpoint: str, pools: Sequence[str] | None, *, connect_timeout: float) -> None:
+def drain(endpoint: str, pools: list[str] | None, *, connect_timeout: float) -> None:
     """Have the supervisor end, or only these pools. Returns when that has begun."""
-    _ask(endpoint, Drain(UNSENT, UNSENT, ANSWER_SECONDS, _names(pools)), connect_timeout)
-
-
-def _names(pools: Sequence[str] | None) -> list[str] | None:
-    return None if pools is None else list(pools)
+    _ask(endpoint, Drain(UNSENT, UNSENT, ANSWER_SECONDS, pools), connect_timeout)
 
 
 def _ask(endpoint: str, request: Pause | Resume | Drain, connect_timeout: float) -> None:

@@ -13,10 +13,14 @@ from .. import keys
 from ..endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, KEY_VARIABLE, POOL_VARIABLE, SERVER_KEY_VARIABLE
 from ..errors import ClientError
 from ..messages import DEFAULT_MAX_FRAME_BYTES
+from .calls import check_timeout
 
 ANSWER_GRACE_SECONDS = 5.0
 """How much longer than a request's timeout its answer is awaited: the supervisor keeps the timeout, and when even
 its answer does not come it is stuck."""
+
+LONGEST_WAIT_SECONDS = 1e8
+"""Longer waits than three years are more than some clocks can be told."""
 
 
 def _default_endpoint() -> str:
@@ -24,7 +28,8 @@ def _default_endpoint() -> str:
 
 
 def _default_label() -> str:
-    return (sys.argv[0].rpartition("/")[2] if sys.argv else "") or "python"
+    name = sys.argv[0].rpartition("/")[2] if sys.argv else ""
+    return name.encode(errors="replace").decode() or "python"  # a name on disk may be no Unicode
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -70,7 +75,7 @@ def make_options(
     comments: bool = False,
 ) -> Options:
     """The options of a client, defaults filled in. Raises `ClientError` for an endpoint that is none, `ConfigError`
-    for keys that are none.
+    for keys that are none, ValueError for timeouts that are none.
 
     The pool is the one given, else that of the endpoint (`?pool=NAME`), else $PGACTOR_POOL.
     """
@@ -84,4 +89,6 @@ def make_options(
     given["server_key"] = os.environ.get(SERVER_KEY_VARIABLE) if server_key is None else server_key
     given["key"] = os.environ.get(KEY_VARIABLE) if key is None else key
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return Options(connect_timeout=connect_timeout, request_timeout=request_timeout, comments=comments, **named)
+    wait = check_timeout(connect_timeout, None)
+    named["connect_timeout"] = LONGEST_WAIT_SECONDS if wait is None else min(wait, LONGEST_WAIT_SECONDS)
+    return Options(request_timeout=check_timeout(request_timeout, None), comments=comments, **named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -36,6 +37,12 @@ class Pending(msgspec.Struct, eq=False):  # not for the wire: no other object is
     def done(self) -> bool:
         """Whether it has ended."""
         return self.reply is not None or self.error is not None
+
+
+class PendingLease(Pending):
+    """An unanswered wish for a lease. asked_at: when it was sent, by the monotonic clock."""
+
+    asked_at: float = msgspec.field(default_factory=monotonic)
 
 
 class PendingCopy(Pending):

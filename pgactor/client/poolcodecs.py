@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..messages.session import Prepared, TypeInfo
 from ..rows import Record, RowDecoder
-from .codecs import Codec, Codecs, Encode
+from .codecs import Codec, Codecs
 
 if TYPE_CHECKING:
     from .hooks import Step
@@ -22,18 +22,13 @@ _TEXTS = frozenset({"json", "jsonb", "text", "varchar", "bpchar", "name", "xml"}
 _CATALOG = "pg_catalog"
 
 
-class PoolCodecs:
-    """Such codecs, by the names of their types."""
-
-    def __init__(self, decoders: dict[str, Callable[[Any], Any]], codecs: Codecs) -> None:
-        self._decoders = decoders
-        self._codecs = codecs
+class PoolCodecs(Codecs):
+    """Such codecs."""
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> PoolCodecs | None:
         """The codecs that these steps set on a connection; None if one of them is of another kind."""
-        decoders: dict[str, Callable[[Any], Any]] = {}
-        codecs = Codecs()
+        codecs = cls()
         for step in steps:
             try:
                 name, codec = _text_codec(*step.args, **step.options)
@@ -41,17 +36,8 @@ class PoolCodecs:
                 return None
             if step.method != "set_type_codec" or codec is None:
                 return None
-            decoders[name] = codec.decode
             codecs.set(name, _CATALOG, codec)
-        return cls(decoders, codecs) if decoders else None
-
-    def described(self, query: str) -> Prepared | None:
-        """The types of a statement's parameters and columns, if they are known."""
-        return self._codecs.described(query)
-
-    def learn(self, query: str, described: Prepared) -> None:
-        """They are known now."""
-        self._codecs.learn(query, described)
+        return codecs or None
 
     def suffice(self, described: Prepared) -> bool:
         """Whether nothing of these types can hide inside the statement's parameters and columns."""
@@ -61,15 +47,11 @@ class PoolCodecs:
         )
 
     def _is_none_of_these(self, kind: TypeInfo) -> bool:
-        return kind.kind == "scalar" and kind.name not in self._decoders
+        return kind.kind == "scalar" and f"{_CATALOG}.{kind.name}" not in self._decoders
 
-    def encoder(self, described: Prepared) -> Encode | None:
-        """What encodes the statement's arguments."""
-        return self._codecs.encoder(described)
-
-    def decoded(self, shape: RowDecoder, rows: list[Record]) -> list[Record]:
+    def decoded_of(self, shape: RowDecoder, rows: list[Record]) -> list[Record]:
         """The rows, with the values of these types decoded."""
-        found = [self._decoders.get(column.type.removesuffix("[]")) for column in shape.columns]
+        found = [self._decoders.get(f"{_CATALOG}.{column.type.removesuffix('[]')}") for column in shape.columns]
         decoders = [(at, decode) for at, decode in enumerate(found) if decode is not None]
         if not decoders:
             return rows

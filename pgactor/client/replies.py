@@ -10,7 +10,7 @@ from ..messages.pool import PoolStatus, StatusReport
 from ..messages.session import Opened, Prepared
 from ..rows import Record, RowDecoder
 from .failures import counted_from, exception, of_statement
-from .pending import Pending, Reply
+from .pending import Pending, PendingLease, Reply
 from .surroundings import explained
 
 R = TypeVar("R", Done, Rows, Results, Prepared, Opened, Granted, StatusReport)
@@ -66,9 +66,11 @@ def results(pending: Pending, request: Batch) -> list[Any]:
     return found
 
 
-def granted(pending: Pending, request: Request) -> Granted:
-    """The lease."""
-    return _expect(Granted, pending, request)
+def granted(pending: Pending, request: Request) -> tuple[Granted, float]:
+    """The lease, and when it was asked for, by the monotonic clock."""
+    reply = _expect(Granted, pending, request)
+    assert isinstance(pending, PendingLease)  # noqa: S101  # of an Acquire it is
+    return reply, pending.asked_at
 
 
 def prepared(pending: Pending, request: Request) -> Prepared:

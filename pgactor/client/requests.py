@@ -15,6 +15,7 @@ from ..errors import LeaseLost, OutcomeUnknown, PgactorError, PoolClosing, Proto
 from ..messages import (
     PROTOCOL_VERSION,
     SHAPES_PER_LINK,
+    Acquire,
     Cancel,
     Done,
     Failed,
@@ -43,9 +44,10 @@ from .acquirer import Entered
 from .failures import exception
 from .inbox import Ears, Inbox
 from .options import Options
-from .pending import Pending, PendingCopy, Reply
+from .pending import Pending, PendingCopy, PendingLease, Reply
 
-_COPIES = frozenset({CopyOut, CopyIn})
+_PENDING: dict[type, type[Pending]] = {CopyOut: PendingCopy, CopyIn: PendingCopy, Acquire: PendingLease}
+"""What is known of requests that are not like most."""
 
 
 class LostLink(ConnectionError):
@@ -114,7 +116,7 @@ class Requests:
         number = request.id = self.begun
         request.epoch = self.epoch
         self.begun = number + 1
-        make = PendingCopy if type(request) in _COPIES else Pending
+        make = _PENDING.get(type(request), Pending)
         pending = self.pending[number] = make(number, waiter, patience, link)
         return pending
 

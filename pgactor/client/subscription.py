@@ -86,8 +86,12 @@ class Subscription(Subscribing):
         if self._closed:
             return
         self._closed = True
-        connected = self._connected
-        if connected is not None and connected.is_current and self._begun_in == os.getpid():
+        if self._begun_in == os.getpid():
+            self._leave()
+
+    def _leave(self) -> None:
+        connected, self._connected = self._connected, None
+        if connected is not None and connected.is_current:
             connected.hear_no_more(self._inbox)
             request = calls.unlisten(self.channels, ANSWER_SECONDS)
             with suppress(PgactorError):  # the link is lost: then nothing is heard any more
@@ -116,6 +120,8 @@ class Subscription(Subscribing):
                 self._failed(time.monotonic())
                 return False
             self._began()
+            if self._closed:  # by another thread, meanwhile
+                self._leave()
             return True
         finally:
             self._subscribing.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -59,7 +58,7 @@ class Client(Statements, Copies, Sizes):
         self._channel = Channel(
             make_options(endpoint, connect_timeout, request_timeout, label, pool, server_key, key, comments=comments)
         )
-        self._default_timeout = request_timeout
+        self._default_timeout = self._channel.options.request_timeout
 
     def __enter__(self) -> Client:
         return self
@@ -87,9 +86,8 @@ class Client(Statements, Copies, Sizes):
         """
         place, held = acquirer.place(), acquirer.inside(self._channel.leases)
         request = calls.acquire(calls.check_timeout(timeout, None), ttl, "", place, held)
-        asked_at = time.monotonic()
         pending, connected = self._channel.call(request)
-        lease = Lease(self._channel, connected, replies.granted(pending, request), asked_at)
+        lease = Lease(self._channel, connected, *replies.granted(pending, request))
         lease.owner = self
         return lease
 

@@ -19,11 +19,6 @@ class HookSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     init: str | None = None
     reset: str | None = None
 
-    @property
-    def each_use(self) -> bool:
-        """Whether there is something to call for each use of a connection."""
-        return self.setup is not None or self.reset is not None
-
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             given = getattr(self, name)

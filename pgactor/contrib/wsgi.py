@@ -46,7 +46,8 @@ class Labelled:
         with ExitStack() as stack:
             stack.enter_context(request(self._label(environ), self._remaining(environ)))
             body = self.app(environ, start_response)
-            if isinstance(body, (list, tuple, environ.get("wsgi.file_wrapper", list))):
+            wrapper = environ.get("wsgi.file_wrapper")  # of some servers a function
+            if isinstance(body, (list, tuple, wrapper if isinstance(wrapper, type) else list)):
                 return body  # nothing runs any more
             return _Body(body, stack.pop_all())
 

@@ -12,8 +12,16 @@ QUEUE_SECONDS = 0.5
 CAUSES = 3
 """How many of those who cause it are named."""
 
-
 TAKEN = ("busy", "draining", "leased", "resetting", "closing")
+
+REFUSALS = {
+    "refused_pool_timeout": "got no connection in time",
+    "requests_timed_out": "took too long",
+    "refused_queue_full": "found the queue full",
+    "refused_database_unavailable": "found no database",
+    "refused_deadlock": "would have waited for each other",
+}
+"""The counters of requests that the pool itself ended with an error, and what became of those."""
 
 
 class Alert(msgspec.Struct):
@@ -41,16 +49,7 @@ def alerts(before: PoolStatus | None, now: PoolStatus) -> list[Alert]:
 
 def _news(before: PoolStatus, now: PoolStatus) -> list[Alert]:
     news = []
-    ended = {
-        what: now.counters.get(name, 0) - before.counters.get(name, 0)
-        for what, name in (
-            ("got no connection in time", "refused_pool_timeout"),
-            ("took too long", "requests_timed_out"),
-            ("found the queue full", "refused_queue_full"),
-            ("found no database", "refused_database_unavailable"),
-            ("would have waited for each other", "refused_deadlock"),
-        )
-    }
+    ended = {what: now.counters.get(name, 0) - before.counters.get(name, 0) for name, what in REFUSALS.items()}
     if words := ", ".join(f"{count} {what}" for what, count in ended.items() if count > 0):
         news.append(Alert("refused", f"requests ended with an error: {words}"))
     if now.stalls > before.stalls:

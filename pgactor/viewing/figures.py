@@ -11,16 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ..messages.pool import PoolStatus
-from .alerts import Alert, alerts
-
-REFUSALS = (
-    "requests_timed_out",
-    "refused_pool_timeout",
-    "refused_queue_full",
-    "refused_database_unavailable",
-    "refused_deadlock",
-)
-"""The counters of requests that the pool itself ended with an error."""
+from .alerts import REFUSALS, Alert, alerts
 
 STATES = ("idle", "busy", "draining", "leased", "resetting", "opening", "closing", "vacant")
 """What a holder may be, in the order in which it is shown."""

@@ -81,7 +81,7 @@ def duration(seconds: float | None) -> str:
         return UNKNOWN
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} us"
-    if seconds < 1:
+    if seconds < 0.9995:  # what is more is rounded to a second
         return f"{seconds * 1000:.3g} ms"
     if seconds < 120:
         return f"{seconds:.1f} s"

@@ -50,7 +50,12 @@ def virtual_time(patch: pytest.MonkeyPatch) -> None:
 
 def call(channel: AioChannel, request: Request | None = None) -> asyncio.Task[tuple[Pending, AioConnected]]:
     """A task that makes one call."""
-    return asyncio.create_task(channel.call(request or calls.execute("x", (), None, None)))
+    return asyncio.create_task(_call(channel, request or calls.execute("x", (), None, None)))
+
+
+async def _call(channel: AioChannel, request: Request) -> tuple[Pending, AioConnected]:
+    pending = await channel.ask(request)
+    return pending, pending.link
 
 
 async def call_now(channel: AioChannel) -> Pending:

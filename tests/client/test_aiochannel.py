@@ -24,6 +24,7 @@ from pgactor.errors import (
     SupervisorUnavailable,
 )
 from pgactor.messages import Bye, Done, Failed, Release, Token
+from pgactor.zmtp import Connection, encode_message
 
 from .memory import MemorySupervisor, options
 from .tasks import HeldToken, call, connect, virtual_time
@@ -150,7 +151,7 @@ def test_what_belongs_to_a_lease_goes_by_no_other_link(supervisor: MemorySupervi
         connected, link = await connect(channel, supervisor)
         link.broken = True
         with pytest.raises(LeaseLost, match="acquire again"):
-            await channel.call(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
+            await channel.ask(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
         assert len(supervisor.aiolinks) == 1
         with pytest.raises(LeaseLost):
             connected.hold(HeldToken())
@@ -170,7 +171,7 @@ def test_a_supervisor_that_does_not_come_is_unavailable(supervisor: MemorySuperv
     async def story() -> None:
         begun = now()
         with pytest.raises(SupervisorUnavailable, match=r"connect_timeout \(4 s\): No such file or directory"):
-            await AioChannel(options(connect_timeout=4.0)).call(calls.status())
+            await AioChannel(options(connect_timeout=4.0)).ask(calls.status())
         assert now() - begun == pytest.approx(4.0)
 
     run(story())
@@ -185,7 +186,7 @@ def test_a_socket_that_belongs_to_somebody_else_is_not_tried_again(supervisor: M
     async def story() -> None:
         begun = now()
         with pytest.raises(SupervisorUnavailable, match="for its owner alone"):
-            await AioChannel(options()).call(calls.status())
+            await AioChannel(options()).ask(calls.status())
         assert now() == begun
 
     run(story())
@@ -196,10 +197,34 @@ def test_a_supervisor_that_refuses_the_hello_says_why(supervisor: MemorySupervis
 
     async def story() -> None:
         with pytest.raises(ProtocolError, match="use the same pgactor on both sides"):
-            await AioChannel(options()).call(calls.status())
+            await AioChannel(options()).ask(calls.status())
         assert [link.closed for link in supervisor.aiolinks] == [True]
 
     run(story())
+
+
+def test_whoever_says_what_cannot_be_read_before_it_is_asked_is_no_supervisor(short_tmp: Path) -> None:
+    async def story() -> None:
+        found: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            zmtp = Connection("ROUTER", max_message_bytes=1000)
+            writer.write(zmtp.take_output())
+            output = b""
+            while not zmtp.ready:
+                zmtp.receive(await reader.read(1000))
+                output += zmtp.take_output()
+            writer.write(output + encode_message(b"\xc1"))
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_unix_server(greet, short_tmp / "s"):
+            with pytest.raises(ProtocolError):
+                await AioChannel(Options(f"ipc://{short_tmp / 's'}", 0.5)).ask(calls.status())
+        assert not found
+
+    asyncio.run(story())
 
 
 def test_whoever_listens_but_does_not_answer_is_no_supervisor(supervisor: MemorySupervisor) -> None:
@@ -207,7 +232,7 @@ def test_whoever_listens_but_does_not_answer_is_no_supervisor(supervisor: Memory
 
     async def story() -> None:
         with pytest.raises(SupervisorUnavailable, match="did not answer"):
-            await AioChannel(options(connect_timeout=2.0)).call(calls.status())
+            await AioChannel(options(connect_timeout=2.0)).ask(calls.status())
         assert all(link.closed for link in supervisor.aiolinks)
 
     run(story())
@@ -224,7 +249,7 @@ def test_a_supervisor_that_welcomes_and_then_hangs_up_is_unavailable_at_the_limi
     async def story() -> None:
         begun = now()
         with pytest.raises(SupervisorUnavailable, match=f"within {words}: it closes the link at once"):
-            await AioChannel(options(connect_timeout=4.0)).call(calls.execute("x", (), timeout, None))
+            await AioChannel(options(connect_timeout=4.0)).ask(calls.execute("x", (), timeout, None))
         assert now() == begun + (timeout or 4.0)
         assert len(supervisor.aiolinks) == (timeout or 4.0) / 0.25
         assert all(link.closed and link.told == [] for link in supervisor.aiolinks)
@@ -269,7 +294,7 @@ def test_who_waits_for_another_tasks_attempt_waits_no_longer_than_it_may(supervi
         await turns()
         begun = now()
         with pytest.raises(SupervisorUnavailable, match="another task is still trying"):
-            await channel.call(calls.execute("x", (), 0.5, None))
+            await channel.ask(calls.execute("x", (), 0.5, None))
         assert now() - begun == pytest.approx(0.5)
         with pytest.raises(SupervisorUnavailable):
             await patient
@@ -302,7 +327,7 @@ def test_a_supervisor_that_hangs_up_while_it_is_greeted_is_unavailable_without_n
         async with await asyncio.start_unix_server(hang_up, path):
             connected = AioConnected(Options(f"ipc://{path}"))
             with pytest.raises(LostLink):
-                await aiolinks.connect(connected.options, connected)
+                await aiolinks.connect(connected.requests.options, connected)
             assert connected.requests.lost is None, "there was nothing to lose"
             connected.welcome.cancel()
 
@@ -347,7 +372,7 @@ def test_a_closed_channel_takes_no_calls(supervisor: MemorySupervisor) -> None:
         channel.close()
         channel.close()
         with pytest.raises(ClientClosed):
-            await channel.call(calls.status())
+            await channel.ask(calls.status())
         assert link.told == [Bye()]
 
     run(story())
@@ -377,7 +402,7 @@ def test_a_link_that_is_made_while_the_channel_is_closed_is_closed_too(superviso
         channel = AioChannel(options())
         supervisor.connecting = channel.close
         with pytest.raises(ClientClosed):
-            await channel.call(calls.status())
+            await channel.ask(calls.status())
         assert [link.closed for link in supervisor.aiolinks] == [True]
 
     run(story())
@@ -396,7 +421,7 @@ def test_a_child_says_nothing_on_its_parents_link_and_makes_its_own(
         monkeypatch.setattr(os, "getpid", lambda: pid + 1)
         connected.tell(Release(Token(7, 0, 1)))
         with pytest.raises(LeaseLost, match="parent"):
-            await channel.call(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
+            await channel.ask(calls.execute("x", (), None, Token(7, 0, 1)), within=connected)
         task = call(channel)
         await turns()
         supervisor.aiolinks[1].say(Done(0))
@@ -432,7 +457,7 @@ def test_a_childs_copy_of_a_socket_is_given_up_but_its_number_is_not(short_tmp: 
         ours, theirs = socket.socketpair()
         with theirs:
             connected = AioConnected(Options(f"ipc://{path}"))
-            link = aiolinks.IpcLink(ours, connected.options, connected)
+            link = aiolinks.IpcLink(ours, connected.requests.options, connected)
             number = ours.fileno()
             link.abandon()
             theirs.setblocking(False)

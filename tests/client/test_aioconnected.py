@@ -102,7 +102,7 @@ def test_a_request_that_is_too_large_is_refused_and_spoils_nothing(monkeypatch: 
         link.answer = done
         other = call(channel)
         with pytest.raises(MessageTooLarge, match="cap of 1024"):
-            await channel.call(calls.execute("x" * 2000, (), None, None))
+            await channel.ask(calls.execute("x" * 2000, (), None, None))
         await other
         assert len(connected.requests) == 0
 
@@ -217,7 +217,7 @@ def test_an_answer_is_awaited_a_little_longer_than_the_timeout_and_no_more(super
         channel = AioChannel(options())
         connected, link = await connect(channel, supervisor)
         begun = now()
-        pending, _ = await channel.call(calls.execute("x", (), 2.0, None))
+        pending = await channel.ask(calls.execute("x", (), 2.0, None))
         assert isinstance(pending.error, OutcomeUnknown)
         assert "did not answer within" in str(pending.error)
         waited = now() - begun

@@ -19,7 +19,7 @@ from pgactor import errors, wire
 from pgactor.client import calls, replies
 from pgactor.client.chunks import chunked
 from pgactor.client.failures import unencodable
-from pgactor.client.pending import Pending, Reply
+from pgactor.client.pending import Pending, PendingLease, Reply
 from pgactor.messages import Done, ExecuteMany, Failed, Granted, Message, Results, Rows, Token
 from pgactor.messages.pool import StatusReport
 from pgactor.messages.session import Opened, Prepared
@@ -227,8 +227,9 @@ def test_a_command_tag_is_text_even_where_there_is_none() -> None:
 
 
 def test_a_lease_is_what_was_granted() -> None:
-    lease = granted(1)
-    assert replies.granted(pending(lease), FETCH) is lease
+    asked = PendingLease(1)
+    asked.reply = granted(1)
+    assert replies.granted(asked, FETCH) == (asked.reply, asked.asked_at)
 
 
 def test_a_failure_is_raised_with_the_statement_it_belongs_to() -> None:

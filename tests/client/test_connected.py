@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,8 @@ from pgactor.errors import (
     MessageTooLarge,
     OutcomeUnknown,
 )
-from pgactor.messages import Cancel, Done, Failed, Heartbeat, Release, Token
+from pgactor.messages import Bye, Cancel, Done, Failed, Heartbeat, Message, Release, Token
+from pgactor.messages.operating import Moved
 
 from .memory import MemorySupervisor, granted
 from .threads import Caller, Clock, HeldToken, Interruption, Waiters, connect, leader_and_followers, open_channel
@@ -106,6 +108,53 @@ def test_a_follower_that_is_interrupted_when_it_is_its_turn_to_read_hands_the_re
         assert link.reading.get(timeout=THREAD_SECONDS) == "caller 2"
         link.say(Done(3, "THIRD"))
         assert third.result() == "THIRD"
+
+
+def test_a_reader_that_is_interrupted_before_it_reads_hands_the_reading_on(
+    supervisor: MemorySupervisor, waiters: Waiters
+) -> None:
+    class Lock:
+        """Let go of, it raises as a signal does that comes just then; once."""
+
+        def __init__(self, lock: threading.Lock) -> None:
+            self.lock, self.armed = lock, True
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+            if self.armed and connected._reading:
+                self.armed = False
+                raise Interruption
+
+    with open_channel() as shared:
+        connected = connect(shared, supervisor)
+        connected._lock = Lock(connected._lock)  # type: ignore[assignment]
+        with pytest.raises(Interruption):
+            Caller(shared, "interrupted").result()
+        supervisor.links[0].say(Done(2, "NEXT"))
+        assert Caller(shared, "next").result() == "NEXT"
+
+
+def test_what_begins_while_a_link_is_left_for_another_supervisor_goes_to_that(
+    supervisor: MemorySupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_channel() as shared:
+        connected = connect(shared, supervisor)
+        link = supervisor.links[0]
+        told: list[object] = []
+
+        def tell(message: Message) -> None:
+            with pytest.raises(LostLink):  # another thread that has the link at hand, in the middle of the goodbye
+                connected.begin(calls.execute("x", (), None, None))
+            told.append(message)
+
+        monkeypatch.setattr(connected, "tell", tell)
+        link.say(Done(1), Moved())
+        Caller(shared, "last").result()
+        assert told == [Bye()]
+        assert link.closed
 
 
 def test_a_follower_that_gives_up_withdraws_its_request(

@@ -13,7 +13,7 @@ import pytest
 from pgactor.client import heart
 from pgactor.client.heart import IDLE_ROUNDS, IDLE_SECONDS, Heart
 from pgactor.client.requests import LostLink
-from pgactor.messages import Heartbeat
+from pgactor.messages import Heartbeat, Release, Token
 
 from .memory import MemorySupervisor
 from .threads import Clock, HeldToken, connect, open_channel
@@ -261,7 +261,7 @@ def test_the_end_of_the_link_ends_the_heartbeats_thread(supervisor: MemorySuperv
             assert not thread.is_alive()
 
 
-def test_a_lease_that_no_thread_can_renew_is_not_held(
+def test_a_lease_that_no_thread_can_renew_is_given_back(
     supervisor: MemorySupervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(_: Any) -> None:
@@ -273,6 +273,7 @@ def test_a_lease_that_no_thread_can_renew_is_not_held(
             patch.setattr(threading.Thread, "start", start)
             with pytest.raises(RuntimeError, match="can't start"):
                 connected.hold(HeldToken(1))
+        assert supervisor.links[0].told == [Release(Token(7, 0, 1))]
         lease = HeldToken(2, ttl=0.006)
         connected.hold(lease)
         assert next_heartbeat(supervisor).leases == [lease.token]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from pgactor import Client, ClientClosed
 from pgactor.client.options import make_options
 from pgactor.endpoint import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, POOL_VARIABLE
 from pgactor.errors import ClientError
+
+from .virtual import THREAD_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +93,37 @@ def test_an_option_of_the_endpoint_that_is_none_is_refused_and_named(query: str)
 def test_times_are_taken_as_they_are_given() -> None:
     made = make_options("ipc:///tmp/x", 2.5, None, "x")
     assert (made.connect_timeout, made.request_timeout) == (2.5, None)
+
+
+def test_a_name_on_disk_that_is_no_unicode_is_told_as_well_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/caf\udce9.py"])
+    assert make_options(None, 1.0, None, None).label == "caf?.py"
+    code = compile("from pgactor.client.acquirer import place\nfound = place()", "/opt/caf\udce9.py", "exec")
+    names = {"__name__": "application"}
+    exec(code, names)  # our own
+    assert names["found"] == "/opt/caf?.py:2 in <module>"
+
+
+def test_timeouts_are_checked_where_they_are_given() -> None:
+    for wrong in ("soon", math.nan, True):
+        for timeouts in ((wrong, 1.0), (1.0, wrong)):
+            with pytest.raises(ValueError, match="invalid timeout value"):
+                make_options(None, timeouts[0], timeouts[1], None)  # type: ignore[arg-type]
+    made = make_options(None, 0, -1, None)
+    assert (made.connect_timeout, made.request_timeout) == (0, 0)
+
+
+def test_a_supervisor_may_be_waited_for_without_end(short_tmp: Path) -> None:
+    path = short_tmp / "s"
+    client = Client(f"ipc://{path}", connect_timeout=math.inf, request_timeout=None)
+    with ThreadPoolExecutor(1) as threads, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        asking = threads.submit(client.fetchval, "select 1")
+        listening.accept()[0].close()
+        path.unlink()
+        with pytest.raises(TimeoutError):  # it goes on
+            asking.result(0.1)
+        client.close()
+        with pytest.raises(ClientClosed):
+            asking.result(THREAD_SECONDS)

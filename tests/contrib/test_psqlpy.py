@@ -14,8 +14,9 @@ import asyncpg
 import psqlpy
 import pytest
 
-from pgactor import Client, ClientError
+from pgactor import Client, ClientError, Note, NotPermitted
 from pgactor.contrib import psqlpy as ours
+from pgactor.contrib.psqlpy.listener import Listener
 from tests.integration.driving import Driven, WatchedSupervisor
 
 Deed = Callable[[Any], Awaitable[Any]]
@@ -629,3 +630,17 @@ async def test_a_listener_calls_and_is_iterated_over(pools: Pools, db: Driven) -
             assert (message.channel, message.payload) == ("told", "two")
             assert await message.connection.fetch_val("select 1") == 1
             break
+
+
+async def test_a_listener_that_hears_nothing_any_more_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def notes() -> AsyncIterator[Note]:
+        yield Note("orders")
+        raise NotPermitted("the key may not use the pool any more")
+
+    listener = Listener(None, None)  # type: ignore[arg-type]
+    listener._notes, listener.is_started = notes(), True
+    listener.listen()
+    assert listener._task is not None
+    await asyncio.wait([listener._task])
+    assert "callbacks are called no more" in caplog.text
+    assert "the key may not use the pool any more" in caplog.text

@@ -85,6 +85,15 @@ def test_what_a_wsgi_application_sends_bit_by_bit_belongs_to_the_request() -> No
     assert seen() == ("", None)
 
 
+def test_the_servers_file_wrapper_may_be_a_function() -> None:
+    def wrapper(file: Any) -> Any:  # as uWSGI's and mod_wsgi's
+        return file
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/stream", "wsgi.file_wrapper": wrapper}
+    body = wsgi.Labelled(lambda *_: iter([b"bit"]))(environ, lambda *_: None)  # type: ignore[arg-type]
+    assert list(body) == [b"bit"]
+
+
 def test_a_wsgi_application_that_fails_leaves_nothing() -> None:
     def app(*_: Any) -> Iterable[bytes]:
         raise ValueError("no")

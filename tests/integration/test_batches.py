@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+import pgactor
 from pgactor import OutcomeUnknown, PoolTimeout, RequestTimeout
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import ASYNC_KINDS, Driven, WatchedSupervisor, wait_for_statement
@@ -409,6 +411,21 @@ def test_in_a_transaction_a_large_executemany_happens_or_not_by_itself(
         lease.executemany(f"insert into {table} values ($1 + {FIVE_MB}, $2)", rows(FIVE_MB))
         lease.execute("rollback")
         assert count(db, table) == FIVE_MB + 1
+
+
+def test_a_large_executemany_that_a_deadline_ends_has_not_happened(client: Driven, table: str) -> None:
+    def late() -> Iterator[tuple[int, str]]:
+        yield from rows(FIVE_MB)
+        time.sleep((pgactor.deadline.remaining() or 0) + 0.01)
+
+    with client.acquire() as lease:
+        for begin, end in (("select 1", "select 1"), ("begin", "commit")):
+            lease.execute(begin)
+            with pytest.raises(RequestTimeout), pgactor.deadline(3):
+                lease.executemany(f"insert into {table} values ($1, $2)", late())
+            assert lease.is_in_transaction() is (begin == "begin")
+            lease.execute(end)
+            assert lease.fetchval(f"select count(*) from {table}") == 0
 
 
 def test_the_timeout_of_a_large_executemany_is_for_all_of_it(client: Driven, db: Driven, table: str) -> None:

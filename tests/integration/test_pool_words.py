@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,3 +145,60 @@ def test_a_pools_close_does_not_wait_for_a_lease_whose_loop_is_closed(
     assert not left.released
     asyncio.run(end(pool))
     assert pool.is_closing()
+
+
+def test_a_pools_reset_is_called_after_a_deadline_too(supervisor: WatchedSupervisor) -> None:
+    async def story() -> None:
+        called = []
+
+        async def reset(lease: Any) -> None:
+            called.append((lease.is_in_transaction(), await lease.fetchval("select 1")))
+
+        async with pgactor.create_pool(supervisor.ipc, reset=reset) as pool:
+            with pgactor.deadline(0.3):
+                async with pool.acquire() as lease:
+                    await lease.execute("begin")
+                    await asyncio.sleep(0.4)
+            assert called == [(False, 1)]
+
+    asyncio.run(story())
+
+
+def test_a_release_while_a_copy_runs_ends_both(client: Driven) -> None:
+    copying, go_on = threading.Event(), threading.Event()
+
+    class Sink:
+        def write(self, _: bytes) -> None:  # in a thread
+            copying.set()
+            go_on.wait(20)
+
+    lease = client.acquire()
+    copy = lease.begin("copy_from_query", f"select repeat('x', {10**7})", output=Sink())
+    assert copying.wait(20)
+    with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
+        client.release(lease.target)
+    go_on.set()
+    assert copy.exception(20) is not None
+    until(lambda: client.status().leased == 0)
+
+
+def test_a_pool_that_closes_does_not_wait_for_a_copy_whose_lease_was_released(supervisor: WatchedSupervisor) -> None:
+    async def story() -> None:
+        copying, go_on = asyncio.Event(), asyncio.Event()
+
+        async def sink(_: bytes) -> None:
+            copying.set()
+            await go_on.wait()
+
+        pool = await pgactor.create_pool(supervisor.ipc)
+        lease = await pool.acquire()
+        copy = asyncio.create_task(lease.copy_from_query(f"select repeat('x', {10**7})", output=sink))
+        await copying.wait()
+        with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
+            await pool.release(lease)
+        await pool.close()
+        go_on.set()
+        await asyncio.wait([copy])
+        assert copy.exception() is not None
+
+    asyncio.run(story())

@@ -127,6 +127,7 @@ def test_tables_share_the_lines(lines: int, wanted: list[int], given: list[int])
         (0.0000321, "32 us"),
         (0.00123, "1.23 ms"),
         (0.25, "250 ms"),
+        (0.9996, "1.0 s"),
         (1.26, "1.3 s"),
         (150, "2 min"),
         (8000, "2 h 13 min"),

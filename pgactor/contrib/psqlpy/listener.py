@@ -104,12 +104,15 @@ class Listener:
             task.cancel()
 
     async def _call(self) -> None:
-        async for note in self._heard():
-            for callback in tuple(self._callbacks.get(note.channel, ())):
-                try:
-                    await callback(self.connection, note.payload, note.channel, note.pid)
-                except Exception:
-                    log.exception("a callback of the channel %s failed", note.channel)
+        try:
+            async for note in self._heard():
+                for callback in tuple(self._callbacks.get(note.channel, ())):
+                    try:
+                        await callback(self.connection, note.payload, note.channel, note.pid)
+                    except Exception:
+                        log.exception("a callback of the channel %s failed", note.channel)
+        except Exception:  # nobody awaits the task
+            log.exception("callbacks are called no more")
 
     async def _heard(self) -> AsyncIterator[Note]:
         self._require_started()
