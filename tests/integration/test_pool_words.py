@@ -51,6 +51,14 @@ def test_a_lease_is_released_by_its_client_alone(
         client.release(lease.target)
 
 
+async def test_closing_waits_for_the_statements_that_wait_in_this_process_too(supervisor: WatchedSupervisor) -> None:
+    pool = await pgactor.create_pool(supervisor.ipc)
+    asked = [asyncio.create_task(pool.fetchval("select $1::int", n)) for n in range(1000)]
+    await asyncio.sleep(0)
+    await pool.close()
+    assert [await task for task in asked] == list(range(1000))
+
+
 @pytest.mark.parametrize("timeout", [True, "x", float("nan")])
 def test_a_releases_timeout_is_looked_at_before_anything_is_done(client: Driven, timeout: Any) -> None:
     lease = client.acquire()
