@@ -58,8 +58,8 @@ class TcpPeer(Peer):
         self.unsent: deque[bytes] = deque()
         self.unsent_bytes = 0
 
-    def write(self, frame: bytes) -> None:
-        self._gateway.send(self, frame)
+    def write(self, frame: bytes, rest: bytes = b"") -> None:
+        self._gateway.send(self, frame + rest)
 
     def unsent_size(self) -> int:
         return self.unsent_bytes

@@ -96,6 +96,7 @@ class Pumping:
         self._connected = connected
         self._news = asyncio.Event()
         self._scope: asyncio.Timeout | None = None  # while the caller's own code runs
+        self._taken = 0  # bytes that the supervisor is not told of yet
         pending.waiter = self
 
     @property
@@ -130,7 +131,10 @@ class Pumping:
 
     def took(self, data: bytes) -> None:
         """The sink has taken the data."""
-        self._connected.tell(Credit(self.pending.id, len(data)))
+        self._taken += len(data)
+        if self._taken >= copying.CREDIT_BYTES:
+            self._connected.tell(Credit(self.pending.id, self._taken))
+            self._taken = 0
 
     async def run(self, pump: Pump) -> None:
         """Pump until all is through, or the copy has failed. What the caller's own code raises undoes the copy."""

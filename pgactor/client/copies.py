@@ -101,6 +101,7 @@ class Pumping:
         self.encode = encode
         self._connected = connected
         self._until = until
+        self._taken = 0  # bytes that the supervisor is not told of yet
 
     @property
     def chunk_bytes(self) -> int:
@@ -134,7 +135,10 @@ class Pumping:
 
     def took(self, data: bytes) -> None:
         """The sink has taken the data."""
-        self._connected.tell(Credit(self.pending.id, len(data)))
+        self._taken += len(data)
+        if self._taken >= copying.CREDIT_BYTES:
+            self._connected.tell(Credit(self.pending.id, self._taken))
+            self._taken = 0
 
     def run(self, pump: Pump) -> None:
         """Pump until all is through, or the copy has failed. What the caller's own code raises undoes the copy."""

@@ -24,8 +24,11 @@ from .failures import unencodable_argument
 WINDOW_BYTES = 1024 * 1024
 """How much of a copy may be on its way from the supervisor."""
 
-CHUNK_BYTES = 256 * 1024
-"""How much data goes in one chunk."""
+CREDIT_BYTES = WINDOW_BYTES // 4
+"""With so much dealt with the supervisor is told so: of each chunk would be much too often."""
+
+CHUNK_BYTES = 64 * 1024
+"""How much data goes in one chunk: the supervisor handles it at a stretch, while others wait."""
 
 RECORDS_BYTES = 32 * 1024
 """How much of records goes in one: the supervisor encodes them for PostgreSQL at a stretch."""
