@@ -112,7 +112,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         check_record_class(record_class)
         request = deeds.prepare(query, name, self._limit(timeout), self.token)
         prepared = replies.prepared(await self._call("prepare", request), request)
-        return AsyncPreparedStatement(self, query, prepared, record_class)
+        return AsyncPreparedStatement(self, query, prepared, record_class or self._record_class)
 
     async def set_type_codec(
         self,
@@ -160,7 +160,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         """
         self.require_held("cursor", time.monotonic())
         check_record_class(record_class)
-        return AsyncCursorFactory(self, query, args, prefetch, timeout, record_class)
+        return AsyncCursorFactory(self, query, args, prefetch, timeout, record_class or self._record_class)
 
     def transaction(
         self, *, isolation: IsolationLevel | None = None, readonly: bool = False, deferrable: bool = False
