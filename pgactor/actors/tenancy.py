@@ -216,7 +216,8 @@ class Tenancy:
         parameters, attributes = statement.get_parameters(), statement.get_attributes()
         parts = await parts_of(self._session, parameters) if statement.get_name() else []  # or it would be lost
         types = _types(parameters, attributes)
-        return Prepared(id, number, statement.get_name(), *types, self._session.is_in_transaction(), parts)
+        in_transaction, plain = self._session.is_in_transaction(), not self._session.has_codecs
+        return Prepared(id, number, statement.get_name(), *types, in_transaction, parts, plain)
 
     def _keep(self, where: dict[int, Any], what: Any) -> int:
         self._numbers += 1

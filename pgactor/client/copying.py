@@ -248,6 +248,12 @@ class Records:
         self._count += 1
 
 
+def as_binary(request: CopyIn) -> CopyIn:
+    """The same copy, of records, as one of data in PostgreSQL's binary format."""
+    options = {**request.options, "format": "binary"}
+    return CopyIn(request.id, request.epoch, request.timeout, "copy_to_table", request.table, options, request.lease)
+
+
 def columns_of(request: CopyIn) -> str:
     """A statement whose columns are those that are copied to."""
     columns, schema = request.options.get("columns"), request.options.get("schema_name")
