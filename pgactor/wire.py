@@ -15,6 +15,7 @@ import msgspec
 from . import values
 from .errors import MessageTooLarge, ProtocolError
 from .messages import Message
+from .messages.copying import Chunk
 from .messages.unions import FromSupervisor, FromWorker
 
 M = TypeVar("M")
@@ -50,6 +51,11 @@ def encode(messages: Sequence[Message]) -> bytes:
 def join(encoded: Sequence[bytes]) -> bytes:
     """Make one frame of messages that are encoded already."""
     return array_header(len(encoded)) + b"".join(encoded)
+
+
+def head_of_chunk(id: int, size: int) -> bytes:
+    """How a frame begins that holds one chunk of a copy, of so many bytes: they follow, and need not be copied."""
+    return array_header(1) + encode_message(Chunk(id, b""))[:-2] + b"\xc6" + size.to_bytes(4, "big")
 
 
 def array_header(n: int) -> bytes:

@@ -440,7 +440,7 @@ FROM_SUPERVISOR = (
     ),
     MessageCase(
         "prepared",
-        (Prepared(22, 2, "__asyncpg_stmt_1__", [INT4], [("id", INT4), ("name", TEXT)]),),
+        (Prepared(22, 2, "__asyncpg_stmt_1__", [INT4], [("id", INT4), ("name", TEXT)], plain=True),),
     ),
     MessageCase(
         "prepared: where there are codecs, with what its types are composed of",

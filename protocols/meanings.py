@@ -409,6 +409,8 @@ MESSAGES: dict[str, Meaning] = {
             "in_transaction": _IN_TRANSACTION,
             "parts": "Of a session with codecs: what the types are composed of that are composite, ranges or of the "
             "database's own, and what their parts are; so that whoever encodes can encode what is in them.",
+            "plain": "True: no hook of the supervisor has set codecs of types. A worker may then write values of "
+            "PostgreSQL's own types itself, as a `copy_to_table` in binary format.",
         },
     ),
     "opened": Meaning(

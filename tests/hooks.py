@@ -30,6 +30,12 @@ async def init(connection: Any) -> None:
         await connection.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=lambda text: text + "!")
 
 
+async def set_text_codec(connection: Any) -> None:
+    """Texts are written in angle brackets."""
+    codec = {"encoder": lambda text: f"<{text}>".encode(), "decoder": bytes.decode, "format": "binary"}
+    await connection.set_type_codec("text", schema="pg_catalog", **codec)
+
+
 async def setup(connection: Any) -> None:
     """Before each use."""
     if await _called("setup", connection) == "transaction":

@@ -42,7 +42,7 @@ NEVER = {("actors", "client")}
 
 LIBRARIES = {
     # library: (who imports it, who imports it inside functions only, so that it costs nothing before it is used)
-    "asyncpg": ("actors demo/witness", "client/failures client/objects pgtypes"),
+    "asyncpg": ("actors demo/witness", "client/binaryrecords client/failures client/objects pgtypes"),
     "zmq": (
         "actors/curve actors/port actors/tcp actors/tcpconnection",
         "client/dealer client/links client/aiolinks keys",

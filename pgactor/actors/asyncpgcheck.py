@@ -23,18 +23,26 @@ def check_asyncpg() -> None:
                     "_introspect_types",
                     "_protocol",
                 ),
-                *("_introspect_types", "_stmt_exclusive_section", "_transport"),
+                *("_introspect_types", "_params", "_stmt_exclusive_section", "_transport"),
             ),
         ),
         (
             asyncpg_protocol.BaseProtocol,
             (
-                *("bind_execute", "bind_execute_many", "connection_lost", "data_received"),
+                *(
+                    "bind_execute",
+                    "bind_execute_many",
+                    "connection_lost",
+                    "connection_made",
+                    "data_received",
+                    "execute",
+                ),
                 *("_get_timeout", "_request_cancel", "_wait_for_cancellation"),
             ),
         ),
         (asyncpg.PostgresError, ("new",)),
         (asyncpg_protocol.PreparedStatementState, ("_get_attributes", "_get_parameters", "closed", "name")),
+        (asyncpg.prepared_stmt.PreparedStatement, ("_state",)),
         (asyncpg.cursor.Cursor, ("_close_portal", "_portal_name", "_state")),
     )
     for owner, names in needed:

@@ -97,6 +97,7 @@ class Backend:
             lease,
             self._shapes,
             pass_on=self._session_lane.encoded,
+            sink=self._session_lane.sink,
             schema_changed=self._reports.schema_changed,
         )
         return self.tenancy

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from .. import values
+from .. import values, wire
 from ..core.roster import Worker
 from ..errors import ProtocolError, RequestCancelled
 from ..messages import Done
@@ -31,6 +31,14 @@ WINDOW_BYTES = 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 """The most in one piece to the worker. What asyncpg hands over at a time is less, unless a row is large, and is whole
 rows."""
+
+SMALL_BYTES = 32 * 1024
+"""A piece that is smaller may wait a moment for the next: PostgreSQL writes 8 KB at a time."""
+
+REST_BYTES = 512 * 1024
+REST_SECONDS = 0.001
+"""After so much to the worker nothing is read for a moment, while PostgreSQL fills its buffers. A copy keeps three
+processes busy, and without rests those that others wait for have to wait for a processor."""
 
 FRAME_ROOM_BYTES = 64
 """What a frame has around a chunk's data, at most."""
@@ -96,6 +104,7 @@ class CopyToWorker(Copy):
         super().__init__(message, peer)
         self._message = message
         self._credit = message.credit
+        self._sent = 0  # bytes, since it rested
         self._session: Session | None = None  # while it runs
         self._cancelling: asyncio.Task[None] | None = None
 
@@ -139,7 +148,14 @@ class CopyToWorker(Copy):
                 return
             piece = data if len(data) <= largest else data[at : at + largest]
             self._credit -= len(piece)  # below zero, if need be: rows stay whole
-            self._peer.send(Chunk(self.id, piece))
+            if len(piece) < SMALL_BYTES:
+                self._peer.send(Chunk(self.id, piece), may_wait=self._credit > 0)
+            else:
+                self._peer.send_data(wire.head_of_chunk(self.id, len(piece)), piece)
+        self._sent += len(data)
+        if self._sent >= REST_BYTES:
+            self._sent = 0
+            await asyncio.sleep(REST_SECONDS)
 
 
 class CopyFromWorker(Copy):

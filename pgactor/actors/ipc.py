@@ -73,8 +73,10 @@ class IpcPeer(Peer, asyncio.Protocol):
         self.room_made()
         self.heard_by.disconnected(self, str(exc) if exc else "its link was closed")
 
-    def write(self, frame: bytes) -> None:
-        if len(frame) < 65536:
+    def write(self, frame: bytes, rest: bytes = b"") -> None:
+        if rest:
+            self._transport.writelines((frame_header(len(frame) + len(rest)) + frame, rest))
+        elif len(frame) < 65536:
             self._transport.write(frame_header(len(frame)) + frame)
         else:
             self._transport.writelines((frame_header(len(frame)), frame))

@@ -27,7 +27,8 @@ log = logging.getLogger("pgactor.gateway")
 
 GATHER_SECONDS = 0.001
 GATHERED_REPLIES = 16
-"""How long, and how many, replies may wait for each other while requests wait for backends."""
+GATHERED_BYTES = 64 * 1024
+"""How long, how many, and how many bytes of replies may wait for each other while requests wait for backends."""
 
 ENOUGH_BYTES = 1024 * 1024
 """With so many unsent no more of a large result is read for the worker."""
@@ -105,12 +106,17 @@ class Peer(ABC):
         self._put(encoded, may_wait)
         return True
 
+    def send_data(self, head: bytes, data: bytes) -> None:
+        """Send a frame of its own at once: its beginning, and the much that follows."""
+        self.flush()
+        self._write(head, data)
+
     def _put(self, encoded: bytes, may_wait: bool) -> None:
         if self._outbox_bytes + len(encoded) + 8 > self.max_frame_bytes:
             self.flush()
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
-        if may_wait and len(self._outbox) < GATHERED_REPLIES:
+        if may_wait and len(self._outbox) < GATHERED_REPLIES and self._outbox_bytes < GATHERED_BYTES:
             if self._flushing is None:
                 self._flushing = self._loop.call_later(GATHER_SECONDS, self.flush)
                 self._gathering = True
@@ -166,16 +172,21 @@ class Peer(ABC):
     def flush(self) -> None:
         """Write what has gathered."""
         self._unschedule()
-        if self._outbox and not self.closed:
+        if self._outbox:
             frame = wire.join(self._outbox)
             self._outbox.clear()
             self._outbox_bytes = 0
-            try:
-                self.write(frame)
-                self.room_made()
-            except Exception as error:  # some of it may not have been sent
-                tell(f"the link of {self.worker} is ended", error)
-                self.abort(in_words(error))
+            self._write(frame)
+
+    def _write(self, frame: bytes, rest: bytes = b"") -> None:
+        if self.closed:
+            return
+        try:
+            self.write(frame, rest)
+            self.room_made()
+        except Exception as error:  # some of it may not have been sent
+            tell(f"the link of {self.worker} is ended", error)
+            self.abort(in_words(error))
 
     def _unschedule(self) -> None:
         if self._flushing is not None:
@@ -184,8 +195,8 @@ class Peer(ABC):
         self._gathering = False
 
     @abstractmethod
-    def write(self, frame: bytes) -> None:
-        """Write one frame to the link."""
+    def write(self, frame: bytes, rest: bytes = b"") -> None:
+        """Write one frame to the link. rest: its end, where that is large and by itself."""
 
     def pause_reading(self) -> None:  # noqa: B027  # not every road can
         """Read no more of the worker's messages for a while, where that is possible."""

@@ -10,6 +10,7 @@ import ast
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -20,6 +21,10 @@ from .hooks import Hook
 from .quicktypes import LOOKUP
 from .renewal import Renewal
 from .shapes import Shape, ShapeTable
+from .siphon import RowsDecoder, Siphon
+
+ShapedSink = Callable[[Shape, list[Any]], Awaitable[None]]
+"""Takes some rows of a large result, which have this shape; returns when there is room for more."""
 
 _MAX_REMEMBERED_SHAPES = 4096
 
@@ -34,6 +39,7 @@ class Session(asyncpg.Connection):
 
     _protocol: Any
     _transport: asyncio.Transport
+    _params: Any
     _cancel: Callable[[asyncio.Future[None]], Awaitable[None]]
     _stmt_exclusive_section: AbstractContextManager[Any]
     _do_execute: Callable[..., Awaitable[tuple[Any, Any]]]
@@ -49,6 +55,7 @@ class Session(asyncpg.Connection):
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self.renewal = Renewal(self)
         self._feed: Feed | None = None
+        self._decoder: RowsDecoder | None = None
         self.notified: Callable[[str, str, int], None] | None = None
         self.is_new = True
         self.is_for_reading = False
@@ -80,10 +87,11 @@ class Session(asyncpg.Connection):
             return ""
 
     async def rows(
-        self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable
+        self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable, sink: ShapedSink | None = None
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
-        """As `asyncpg.Connection.fetch`, at most `limit` rows (0: all), with their shape."""
-        result, shape = await self._result(sql, args, limit, shapes)
+        """As `asyncpg.Connection.fetch`, at most `limit` rows (0: all), with their shape. sink: takes those of a
+        large result; what is returned follows them."""
+        result, shape = await self._result(sql, args, limit, shapes, sink)
         return result[0] or [], shape
 
     async def rows_and_tag(
@@ -93,15 +101,34 @@ class Session(asyncpg.Connection):
         result, shape = await self._result(sql, args, 0, shapes)
         return result[0] or [], shape, (result[1] or b"").decode()
 
+    async def rows_of(self, statement: Any, args: Sequence[Any], shape: Shape, sink: ShapedSink) -> list[Any]:
+        """The rows of a prepared statement; `sink` as of `rows`."""
+        rows: list[Any] = await self._drawn(statement._state, statement.fetch(*args), lambda: shape, sink)
+        return rows
+
+    async def _drawn(self, state: Any, running: Awaitable[Any], shape: Callable[[], Shape], sink: ShapedSink) -> Any:
+        """The result of what runs, but for the rows of a large one, which go to the sink."""
+
+        def decode(rows: bytes) -> list[Any]:
+            self._decoder = self._decoder or RowsDecoder(self._params)
+            return self._decoder.decode(state, rows)
+
+        siphon = Siphon(self._protocol, self._transport, decode, lambda rows: sink(shape(), rows))
+        with self.tapped(lambda _: siphon):
+            return await siphon.run(running)
+
     async def _result(
-        self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable
+        self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable, sink: ShapedSink | None = None
     ) -> tuple[tuple[Any, bytes | None, bool], Shape]:
         protocol = self._protocol
         known = self._shapes.get(sql)
         if known is not None and known[0].name and not known[0].closed:
             # PostgreSQL keeps it under its name; asyncpg's own look-up of it would cost as much again.
             try:
-                result = await protocol.bind_execute(known[0], args, "", limit, True, protocol._get_timeout(None))
+                running = protocol.bind_execute(known[0], args, "", limit, True, protocol._get_timeout(None))
+                if sink is not None:
+                    running = self._drawn(known[0], running, partial(_second, known), sink)
+                result = await running
             except asyncpg.InvalidCachedStatementError:
                 del self._shapes[sql]
                 self._drop_local_statement_cache()
@@ -115,7 +142,12 @@ class Session(asyncpg.Connection):
                 return result, known[1]
 
         def run(statement: Any, timeout: float | None) -> Any:
-            return protocol.bind_execute(statement, args, "", limit, True, timeout)
+            running = protocol.bind_execute(statement, args, "", limit, True, timeout)
+            if sink is None:
+                return running
+            return self._drawn(
+                statement, running, lambda: shapes.get(self.columns(statement._get_attributes())), sink
+            )
 
         return await self._run(sql, run, shapes)
 
@@ -320,3 +352,7 @@ class Session(asyncpg.Connection):
     async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
         """What pg_type has of these types, as `QuickTypes.learn` takes it."""
         return [(row[0], row[1], row[2], row[3]) for row in await self.fetch(LOOKUP, list(oids))]
+
+
+def _second(pair: tuple[Any, Shape]) -> Shape:
+    return pair[1]

@@ -25,9 +25,9 @@ from .hooks import Hooks
 from .lane import Lane
 from .reading import TAKE_SNAPSHOT, Reading
 from .reports import Answer, BackendReports
-from .session import Session
+from .session import Session, ShapedSink
 from .shapes import Shape, ShapeTable
-from .streaming import pass_on
+from .streaming import pass_all_on, pass_on
 from .tenancy import Tenancy, described, is_tenants
 
 if TYPE_CHECKING:
@@ -165,6 +165,8 @@ class SessionLane:
     async def _perform(self, request: Request) -> tuple[Answer, Shape | None]:
         session = self._session
         match request.payload:
+            case Fetch(id=id, sql=sql, args=args, limit=0):
+                records, shape = await session.rows(sql, args, 0, self._shapes, self.sink(request))
             case Fetch(id=id, sql=sql, args=args, limit=limit):
                 records, shape = await session.rows(sql, args, limit, self._shapes)
             case Execute(id=id, sql=sql, args=args) if request.worker.reads_only:  # one statement, and no more
@@ -189,6 +191,14 @@ class SessionLane:
                 raise RuntimeError(f"{type(other).__name__} needs a lease")
         data = await self.encoded(request, shape, records)
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
+
+    def sink(self, request: Request) -> ShapedSink:
+        """Passes on what comes of a large result before its end."""
+
+        async def sink(shape: Shape, rows: list[Any]) -> None:
+            await pass_all_on(request, shape, rows, self._reports, self._max_bytes)
+
+        return sink
 
     async def encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
         """The rows for a reply; those that are too many for one are passed on before it."""

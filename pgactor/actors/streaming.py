@@ -32,7 +32,6 @@ async def pass_on(
     """
     at, count = 0, FIRST_ROWS
     cap = min(max_bytes, request.worker.link.max_frame_bytes) // 2
-    loop = asyncio.get_running_loop()
     while True:
         encoded = shape.encode(rows[at : at + count])
         if len(encoded) > cap and count > 1:
@@ -40,13 +39,27 @@ async def pass_on(
             continue
         if at + count >= len(rows) or request.answered:
             return encoded
-        room: asyncio.Future[None] = loop.create_future()
-        if reports.part(request, shape, encoded, partial(_settle, room)):
-            await asyncio.sleep(0)
-        else:
-            await room
+        await _part(request, shape, encoded, reports)
         at += count
         count = max(1, min(4 * count, count * PART_BYTES // len(encoded)))
+
+
+async def pass_all_on(
+    request: Request, shape: Shape, rows: Sequence[Sequence[Any]], reports: TakesParts, max_bytes: int
+) -> None:
+    """Pass on all of some rows of a large result, before its end has come. Raises what `pass_on` does."""
+    encoded = await pass_on(request, shape, rows, reports, max_bytes)
+    if not request.answered:
+        await _part(request, shape, encoded, reports)
+
+
+async def _part(request: Request, shape: Shape, encoded: bytes, reports: TakesParts) -> None:
+    """Pass one part on; returns when there is room for another."""
+    room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if reports.part(request, shape, encoded, partial(_settle, room)):
+        await asyncio.sleep(0)
+    else:
+        await room
 
 
 def _settle(room: asyncio.Future[None]) -> None:

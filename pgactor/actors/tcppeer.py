@@ -33,8 +33,8 @@ class TcpPeer(Peer):
         self.unsent_bytes = 0
         self.silent_since = self.vouched_at = 0.0  # see silence.py
 
-    def write(self, frame: bytes) -> None:
-        self._gateway.send(self, frame)
+    def write(self, frame: bytes, rest: bytes = b"") -> None:
+        self._gateway.send(self, frame + rest)
 
     def unsent_size(self) -> int:
         return self.unsent_bytes

@@ -38,7 +38,7 @@ from ..messages.unions import LeaseNotice
 from .codecs import Codecs, parts_of
 from .identifiers import quoted
 from .reports import Answer
-from .session import Session
+from .session import Session, ShapedSink
 from .shapes import Shape, ShapeTable
 
 TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten
@@ -68,7 +68,8 @@ class Tenancy:
     """One lease's time on a session.
 
     settings: the reported parameters that its worker was told last. pass_on: encodes rows, and passes on those that
-    are too many for one reply. schema_changed: has all sessions forget what they know of the database's types.
+    are too many for one reply. sink: passes on what comes of a request's large result before its end. schema_changed:
+    has all sessions forget what they know of the database's types.
     """
 
     def __init__(
@@ -78,10 +79,12 @@ class Tenancy:
         shapes: ShapeTable,
         *,
         pass_on: PassOn,
+        sink: Callable[[Request], ShapedSink],
         schema_changed: Callable[[], None],
     ) -> None:
         self.lease = lease
         self._pass_on = pass_on
+        self._sink = sink
         self._schema_changed = schema_changed
         self.settings = session.reported
         self._session = session
@@ -185,9 +188,10 @@ class Tenancy:
                 if limit == 1:
                     record = await statement.fetchrow(*args)
                     records = [] if record is None else [record]
+                elif limit:
+                    records = (await statement.fetch(*args))[:limit]
                 else:
-                    records = await statement.fetch(*args)
-                    records = records[:limit] if limit else records
+                    records = await self._session.rows_of(statement, args, shape, self._sink(request))
                 status = statement.get_statusmsg()
             case FetchMany(args=args):
                 records, status = await self._session.run_many(statement, args, rows=True), None
@@ -212,7 +216,8 @@ class Tenancy:
         parameters, attributes = statement.get_parameters(), statement.get_attributes()
         parts = await parts_of(self._session, parameters) if statement.get_name() else []  # or it would be lost
         types = _types(parameters, attributes)
-        return Prepared(id, number, statement.get_name(), *types, self._session.is_in_transaction(), parts)
+        in_transaction, plain = self._session.is_in_transaction(), not self._session.has_codecs
+        return Prepared(id, number, statement.get_name(), *types, in_transaction, parts, plain)
 
     def _keep(self, where: dict[int, Any], what: Any) -> int:
         self._numbers += 1

@@ -26,6 +26,7 @@ from .inbox import BUFFER_SIZE
 from .knowledge import Knowledge
 from .options import make_options
 from .pending import Pending
+from .recordclass import as_class
 from .releasing import check_member, warn_of_listeners
 from .repeating import AsyncRepeatableReads
 from .sizes import Sizes
@@ -153,7 +154,8 @@ class AsyncClient(AsyncStatements, AsyncCopies, Sizes):
         request = calls.batch(statements, self._limit(timeout), atomic=atomic, isolation=isolation, readonly=readonly)
         if not request.statements:
             return []
-        return replies.results(await self._call("batch", request), request)
+        results = replies.results(await self._call("batch", request), request)
+        return [as_class(each, self._record_class) if isinstance(each, list) else each for each in results]
 
     def listen(
         self, *channels: str, timeout: float | None = None, buffer_size: int = BUFFER_SIZE

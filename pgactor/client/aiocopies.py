@@ -7,11 +7,13 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from itertools import islice
 from typing import Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
 from .aioconnected import AioConnected
+from .binaryrecords import BinaryRecords
 from .codecs import EncodeRecord
 from .failures import link_lost, unencodable
 from .options import ANSWER_GRACE_SECONDS
@@ -88,14 +90,22 @@ class AsyncCopies:
 
 class Pumping:
     """One copy under way. It stands in the place of a future: what comes for the copy sets its result. encode: the
-    codecs' work on each record."""
+    codecs' work on each record. binary: encodes records here."""
 
-    def __init__(self, connected: AioConnected, pending: PendingCopy, encode: EncodeRecord | None = None) -> None:
+    def __init__(
+        self,
+        connected: AioConnected,
+        pending: PendingCopy,
+        encode: EncodeRecord | None = None,
+        binary: BinaryRecords | None = None,
+    ) -> None:
         self.pending = pending
         self.encode = encode
+        self.binary = binary
         self._connected = connected
         self._news = asyncio.Event()
         self._scope: asyncio.Timeout | None = None  # while the caller's own code runs
+        self._taken = 0  # bytes that the supervisor is not told of yet
         pending.waiter = self
 
     @property
@@ -130,7 +140,10 @@ class Pumping:
 
     def took(self, data: bytes) -> None:
         """The sink has taken the data."""
-        self._connected.tell(Credit(self.pending.id, len(data)))
+        self._taken += len(data)
+        if self._taken >= copying.CREDIT_BYTES:
+            self._connected.tell(Credit(self.pending.id, self._taken))
+            self._taken = 0
 
     async def run(self, pump: Pump) -> None:
         """Pump until all is through, or the copy has failed. What the caller's own code raises undoes the copy."""
@@ -165,10 +178,14 @@ class Pumping:
 
 
 async def run_copy(
-    connected: AioConnected, request: CopyOut | CopyIn, pump: Pump, encode: EncodeRecord | None = None
+    connected: AioConnected,
+    request: CopyOut | CopyIn,
+    pump: Pump,
+    encode: EncodeRecord | None = None,
+    binary: BinaryRecords | None = None,
 ) -> PendingCopy:
     """Run the copy to its end. Raises what its sink or source raises; then it is undone. encode: the codecs' work on
-    each record."""
+    each record. binary: encodes records here."""
     if not connected.is_current:
         raise link_lost()
     if (around := surroundings.get()) is not None:
@@ -180,7 +197,7 @@ async def run_copy(
         raise unencodable(request, error)  # noqa: B904  # it has its cause
     assert isinstance(pending, PendingCopy)  # noqa: S101  # of a copy it is
     try:
-        await Pumping(connected, pending, encode).run(pump)
+        await Pumping(connected, pending, encode, binary).run(pump)
     except BaseException:
         connected.withdraw(pending)
         raise
@@ -263,6 +280,9 @@ def _pump_from(pieces: AsyncIterable[Any]) -> Pump:
 @asynccontextmanager
 async def _from_records(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Pump]:
     async def pump(pumping: Pumping) -> None:
+        if pumping.binary is not None:
+            await _pump_binary(pumping, pumping.binary, records)
+            return
         gather = copying.Records(pumping.encode)
         if isinstance(records, AsyncIterable):
             async for record in records:
@@ -276,6 +296,34 @@ async def _from_records(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIte
             await pumping.send(chunk)
 
     yield pump
+
+
+async def _pump_binary(pumping: Pumping, binary: BinaryRecords, records: Iterable[Any] | AsyncIterable[Any]) -> None:
+    binary.begin(pumping.chunk_bytes)
+    async with aclosing(_batches(records, binary)) as batches:
+        async for batch in batches:
+            for chunk in binary.add(batch):
+                await pumping.send(chunk)
+    for chunk in binary.rest():
+        await pumping.send(chunk)
+
+
+async def _batches(
+    records: Iterable[Any] | AsyncIterable[Any], binary: BinaryRecords
+) -> AsyncGenerator[list[Any], None]:
+    if not isinstance(records, AsyncIterable):
+        each = iter(records)
+        while batch := list(islice(each, binary.batch_size)):
+            yield batch
+        return
+    batch = []
+    async for record in records:
+        batch.append(record)
+        if len(batch) >= binary.batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 async def _whole(data: Any) -> AsyncIterator[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..messages import Granted, IsolationLevel, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
-from ..messages.session import Prepared
+from ..messages.session import CloseStatement, Prepared
 from . import calls, deeds, replies
 from .aiochannel import AioChannel
 from .aioconnected import AioConnected
@@ -20,9 +20,10 @@ from .aiolistening import AsyncListening
 from .aioprepared import AsyncPreparedStatement
 from .aiostatements import AsyncStatements
 from .aiotransaction import AsyncTransaction
+from .binaryrecords import BinaryRecords, binary_records
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_element
-from .copying import columns_of
+from .copying import as_binary, columns_of
 from .failures import check_unbroken
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
 from .pending import Pending
@@ -113,7 +114,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         check_record_class(record_class)
         request = deeds.prepare(query, name, self._limit(timeout), self.token)
         prepared = replies.prepared(await self._call("prepare", request), request)
-        return AsyncPreparedStatement(self, query, prepared, record_class)
+        return AsyncPreparedStatement(self, query, prepared, record_class or self._record_class)
 
     async def set_type_codec(
         self,
@@ -161,7 +162,7 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
         """
         self.require_held("cursor", time.monotonic())
         check_record_class(record_class)
-        return AsyncCursorFactory(self, query, args, prefetch, timeout, record_class)
+        return AsyncCursorFactory(self, query, args, prefetch, timeout, record_class or self._record_class)
 
     def transaction(
         self, *, isolation: IsolationLevel | None = None, readonly: bool = False, deferrable: bool = False
@@ -235,18 +236,35 @@ class AsyncLease(AsyncStatements, AsyncCopies, AsyncListening):
     async def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
         request.lease = self.token
-        encode = None
-        if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
-            encode = self.codecs.record_encoder(await self._described(columns_of(request)))
+        encode, binary = None, None
+        if isinstance(request, CopyIn) and request.method == "copy_records_to_table":
+            if self.codecs:
+                encode = self.codecs.record_encoder(await self._described(columns_of(request)))
+            elif (binary := await self._binary_records(request)) is not None:
+                request = as_binary(request)
         self.running += 1
         try:
             async with pumps as pump:
-                pending = await run_copy(self._connected, request, pump, encode)
+                pending = await run_copy(self._connected, request, pump, encode, binary)
         finally:
             self.running -= 1
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)
+
+    async def _binary_records(self, request: CopyIn) -> BinaryRecords | None:
+        """What encodes the records of this copy here; None: the supervisor is to. The table's columns are asked for
+        anew each time, as by asyncpg: it may be another table of this name."""
+        if "where" in request.options:  # of which PostgreSQL's errors tell the place in the supervisor's text
+            return None
+        end = calls.until(request.timeout)
+        asking = deeds.prepare(columns_of(request), None, request.timeout, self.token)
+        prepared = replies.prepared(await self._call("prepare", asking), asking)
+        self.unused.append(CloseStatement(self.token, prepared.statement))
+        request.timeout = calls.remaining(end)
+        if self.get_settings().client_encoding.upper() not in ("UTF8", "UTF-8"):
+            return None
+        return binary_records(prepared)
 
     def _token(self) -> Token:
         return self.token

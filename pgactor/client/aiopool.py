@@ -29,13 +29,20 @@ class Pool(AsyncClient):
     It is to be awaited or entered (`async with`) first, and `close` waits for its leases. It is this worker's share
     of the supervisor's pool: the sizes are those of all, what `close` and `terminate` end is its own.
 
-    arguments: what an application says of the pool's sizes, see `create_pool`. The others are `AsyncClient`'s.
+    arguments: what an application says of the pool's sizes, record_class: of its rows, see `create_pool`. The others
+    are `AsyncClient`'s.
     """
 
     def __init__(
-        self, endpoint: str | None = None, *, arguments: PoolArguments | None = None, **options: Any
+        self,
+        endpoint: str | None = None,
+        *,
+        arguments: PoolArguments | None = None,
+        record_class: type | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(endpoint, **options)
+        self._record_class = record_class
         self._arguments = arguments or PoolArguments()
         self._initializing = False
         self._initialized = False
@@ -140,6 +147,7 @@ class Pool(AsyncClient):
 
     async def _acquire(self, timeout: float | None, ttl: float | None, place: str = "") -> AsyncLease:
         lease = await super()._acquire(timeout, ttl, place)
+        lease._record_class = self._record_class
         self._outstanding.add(lease)
         return lease
 

@@ -24,6 +24,8 @@ class AsyncStatements:
     """
 
     _default_timeout: float | None
+    _record_class: type | None = None
+    """Of rows for which no other one is asked."""
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
         """Run a statement, or several when there are no arguments. Returns the last one's command tag.
@@ -60,7 +62,7 @@ class AsyncStatements:
         """Run a statement and return its rows. record_class: of them, a subclass of pgactor.Record or asyncpg's."""
         check_record_class(record_class)
         request = calls.fetch(query, args, self._limit(timeout), self._token())
-        return as_class(replies.rows(await self._call("fetch", request), request), record_class)
+        return as_class(replies.rows(await self._call("fetch", request), request), record_class or self._record_class)
 
     async def fetchrow(
         self, query: str, *args: object, timeout: float | None = None, record_class: type | None = None
@@ -68,7 +70,9 @@ class AsyncStatements:
         """Run a statement and return its first row, or None. record_class: as of `fetch`."""
         check_record_class(record_class)
         request = calls.fetch(query, args, self._limit(timeout), self._token(), limit=1)
-        return first_of(replies.rows(await self._call("fetchrow", request), request), record_class)
+        return first_of(
+            replies.rows(await self._call("fetchrow", request), request), record_class or self._record_class
+        )
 
     async def fetchval(self, query: str, *args: object, column: int = 0, timeout: float | None = None) -> Any:
         """Run a statement and return a value of its first row, or None. column: its index in the row."""
@@ -87,7 +91,9 @@ class AsyncStatements:
         record_class: as of `fetch`."""
         check_record_class(record_class)
         request = calls.fetchmany(query, args, self._limit(timeout), self._token())
-        return as_class(replies.rows(await self._call("fetchmany", request), request), record_class)
+        return as_class(
+            replies.rows(await self._call("fetchmany", request), request), record_class or self._record_class
+        )
 
     async def notify(self, channel: str, payload: str = "", *, timeout: float | None = None) -> None:
         """Send a notification to whoever listens to the channel, when the transaction it is part of is committed. The

@@ -7,10 +7,12 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
 from . import calls, copying
+from .binaryrecords import BinaryRecords
 from .codecs import EncodeRecord
 from .connected import Connected
 from .failures import link_lost, unencodable
@@ -92,15 +94,23 @@ class Copies:
 
 
 class Pumping:
-    """One copy under way. until: when its time is over, by the monotonic clock. encode: of records."""
+    """One copy under way. until: when its time is over, by the monotonic clock. encode: of records. binary:
+    encodes them here."""
 
     def __init__(
-        self, connected: Connected, pending: PendingCopy, until: float | None, encode: EncodeRecord | None
+        self,
+        connected: Connected,
+        pending: PendingCopy,
+        until: float | None,
+        encode: EncodeRecord | None,
+        binary: BinaryRecords | None,
     ) -> None:
         self.pending = pending
         self.encode = encode
+        self.binary = binary
         self._connected = connected
         self._until = until
+        self._taken = 0  # bytes that the supervisor is not told of yet
 
     @property
     def chunk_bytes(self) -> int:
@@ -134,7 +144,10 @@ class Pumping:
 
     def took(self, data: bytes) -> None:
         """The sink has taken the data."""
-        self._connected.tell(Credit(self.pending.id, len(data)))
+        self._taken += len(data)
+        if self._taken >= copying.CREDIT_BYTES:
+            self._connected.tell(Credit(self.pending.id, self._taken))
+            self._taken = 0
 
     def run(self, pump: Pump) -> None:
         """Pump until all is through, or the copy has failed. What the caller's own code raises undoes the copy."""
@@ -162,7 +175,11 @@ class Pumping:
 
 
 def run_copy(
-    connected: Connected, request: CopyOut | CopyIn, pump: Pump, encode: EncodeRecord | None = None
+    connected: Connected,
+    request: CopyOut | CopyIn,
+    pump: Pump,
+    encode: EncodeRecord | None = None,
+    binary: BinaryRecords | None = None,
 ) -> PendingCopy:
     """Run the copy to its end. Raises what its sink or source raises; then it is undone."""
     if not connected.is_current:
@@ -177,7 +194,7 @@ def run_copy(
         raise unencodable(request, error)  # noqa: B904  # it has its cause
     assert isinstance(pending, PendingCopy)  # noqa: S101  # of a copy it is
     try:
-        Pumping(connected, pending, calls.until(request.timeout), encode).run(pump)
+        Pumping(connected, pending, calls.until(request.timeout), encode, binary).run(pump)
     except BaseException:
         connected.withdraw(pending)
         raise
@@ -252,6 +269,9 @@ def _pump_from(pieces: Iterable[Any]) -> Pump:
 @contextmanager
 def _from_records(records: Any) -> Iterator[Pump]:
     def pump(pumping: Pumping) -> None:
+        if pumping.binary is not None:
+            _pump_binary(pumping, pumping.binary, records)
+            return
         gather = copying.Records(pumping.encode)
         with _each_of(records) as each:
             for record in each:
@@ -262,6 +282,18 @@ def _from_records(records: Any) -> Iterator[Pump]:
             pumping.send(chunk)
 
     yield pump
+
+
+def _pump_binary(pumping: Pumping, binary: BinaryRecords, records: Any) -> None:
+    binary.begin(pumping.chunk_bytes)
+    with _each_of(records) as source:
+        each = iter(source)
+        while batch := list(islice(each, binary.batch_size)):
+            pumping.keep_time()
+            for chunk in binary.add(batch):
+                pumping.send(chunk)
+    for chunk in binary.rest():
+        pumping.send(chunk)
 
 
 def _each_of(source: Any) -> AbstractContextManager[Iterable[Any]]:

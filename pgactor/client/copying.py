@@ -24,8 +24,12 @@ from .failures import unencodable_argument
 WINDOW_BYTES = 1024 * 1024
 """How much of a copy may be on its way from the supervisor."""
 
+CREDIT_BYTES = WINDOW_BYTES // 4
+"""With so much dealt with the supervisor is told so: of each chunk would be much too often."""
+
 CHUNK_BYTES = 256 * 1024
-"""How much data goes in one chunk."""
+"""How much data goes in one chunk. With smaller ones the supervisor's turns are shorter, but it has a third more to
+do, and others wait longer for a processor than they would for a turn."""
 
 RECORDS_BYTES = 32 * 1024
 """How much of records goes in one: the supervisor encodes them for PostgreSQL at a stretch."""
@@ -238,6 +242,12 @@ class Records:
         except UnicodeEncodeError as error:
             raise unencodable_argument(packed, error, f" in record #{number}") from error
         self._count += 1
+
+
+def as_binary(request: CopyIn) -> CopyIn:
+    """The same copy, of records, as one of data in PostgreSQL's binary format."""
+    options = {**request.options, "format": "binary"}
+    return CopyIn(request.id, request.epoch, request.timeout, "copy_to_table", request.table, options, request.lease)
 
 
 def columns_of(request: CopyIn) -> str:

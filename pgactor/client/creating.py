@@ -7,7 +7,8 @@ from typing import Any
 from .aiohooked import HookedPool
 from .aiopool import Pool
 from .hooks import Hook, Hooks
-from .poolarguments import PoolArguments, check_command_timeout, check_record_class, refuse_connecting
+from .poolarguments import PoolArguments, check_command_timeout, refuse_connecting
+from .recordclass import record_class_of_pool
 
 
 def create_pool(
@@ -46,8 +47,10 @@ def create_pool(
       on a lease of its own, as asyncpg's do. Hooks that all workers share belong in the supervisor's configuration.
     - command_timeout: seconds, another name of request_timeout.
     - loop changes nothing: the pool can be used in any.
-    - connect, connection_class, record_class, and asyncpg.connect's arguments (dsn, host, user, ...) raise
-      ClientError, which tells where they belong; asyncpg's own Connection and Record, their defaults, are let pass.
+    - record_class: of the rows of all statements that are given no other one; a subclass of pgactor.Record or of
+      asyncpg.Record.
+    - connect, connection_class, and asyncpg.connect's arguments (dsn, host, user, ...) raise ClientError, which tells
+      where they belong; asyncpg's own Connection, the default, is let pass.
 
     endpoint, connect_timeout, request_timeout, label, pool, server_key, key: see `AsyncClient`.
     """
@@ -59,11 +62,11 @@ def create_pool(
         max_inactive_connection_lifetime=max_inactive_connection_lifetime,
     )
     refuse_connecting(connect, connection_class, connect_arguments)
-    check_record_class(record_class)
     if command_timeout is not None:
         request_timeout = check_command_timeout(command_timeout)
     options: dict[str, Any] = {
         "arguments": arguments,
+        "record_class": record_class_of_pool(record_class),
         "connect_timeout": connect_timeout,
         "request_timeout": request_timeout,
         "label": label,

@@ -11,14 +11,15 @@ from typing import Any
 
 from ..messages import Granted, IsolationLevel, Release, Request, Token
 from ..messages.copying import CopyIn, CopyOut
-from ..messages.session import Prepared
+from ..messages.session import CloseStatement, Prepared
 from . import acquirer, calls, deeds, replies
+from .binaryrecords import BinaryRecords, binary_records
 from .channel import Channel
 from .chunks import Chunk
 from .codecs import Codec, Encode, encoded_elements
 from .connected import Connected
 from .copies import Copies, Pumps, run_copy
-from .copying import columns_of
+from .copying import as_binary, columns_of
 from .cursor import Cursor
 from .failures import check_unbroken, interface_error
 from .leased import OF_MANY, Callback, Leased, as_callback, given, logged
@@ -235,18 +236,35 @@ class Lease(Statements, Copies, Listening):
     def _copy(self, method: str, request: CopyOut | CopyIn, pumps: Pumps) -> str:
         self.require_held(method, time.monotonic())
         request.lease = self.token
-        encode = None
-        if self.codecs and isinstance(request, CopyIn) and request.method == "copy_records_to_table":
-            encode = self.codecs.record_encoder(self._described(columns_of(request)))
+        encode, binary = None, None
+        if isinstance(request, CopyIn) and request.method == "copy_records_to_table":
+            if self.codecs:
+                encode = self.codecs.record_encoder(self._described(columns_of(request)))
+            elif (binary := self._binary_records(request)) is not None:
+                request = as_binary(request)
         self.running += 1
         try:
             with pumps as pump:
-                pending = run_copy(self._connected, request, pump, encode)
+                pending = run_copy(self._connected, request, pump, encode, binary)
         finally:
             self.running -= 1
         if pending.reply is not None:
             self.in_transaction = replies.in_transaction(pending.reply)
         return replies.command_tag(pending, request)
+
+    def _binary_records(self, request: CopyIn) -> BinaryRecords | None:
+        """What encodes the records of this copy here; None: the supervisor is to. The table's columns are asked for
+        anew each time, as by asyncpg: it may be another table of this name."""
+        if "where" in request.options:  # of which PostgreSQL's errors tell the place in the supervisor's text
+            return None
+        end = calls.until(request.timeout)
+        asking = deeds.prepare(columns_of(request), None, request.timeout, self.token)
+        prepared = replies.prepared(self._call("prepare", asking), asking)
+        self.unused.append(CloseStatement(self.token, prepared.statement))
+        request.timeout = calls.remaining(end)
+        if self.get_settings().client_encoding.upper() not in ("UTF8", "UTF-8"):
+            return None
+        return binary_records(prepared)
 
     def _token(self) -> Token:
         return self.token

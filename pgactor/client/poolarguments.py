@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from ..errors import ClientError
 from ..messages.pool import PoolStatus
-from ..rows import Record
 
 DEFAULT_SIZE = 10
 """asyncpg's min_size and max_size where they are not given."""
@@ -92,16 +90,6 @@ def refuse_connecting(connect: object, connection_class: object, arguments: Mapp
             f"create_pool() does not take connection_class={connection_class!r}: what acquire() gives is a "
             "pgactor.AsyncLease, whose connection is in the supervisor"
         )
-
-
-def check_record_class(record_class: Any) -> type[Record]:
-    """The class of the records. Raises `ClientError` for one that records cannot have."""
-    if record_class is None or record_class is Record or _is_asyncpgs(record_class, "Record"):
-        return Record
-    raise ClientError(
-        f"create_pool() does not take record_class={record_class!r}: rows are pgactor.Record, which behaves as "
-        "asyncpg.Record"
-    )
 
 
 def check_command_timeout(timeout: float) -> float:

@@ -15,8 +15,18 @@ _OF_A_CLASS = frozenset({"__dict__", "__weakref__", "__slots__", "__module__", "
 
 def check_record_class(wanted: type | None) -> None:
     """Raises asyncpg.InterfaceError for what no Record is a subclass of."""
-    if wanted is not None and not (isinstance(wanted, type) and (issubclass(wanted, Record) or _is_asyncpgs(wanted))):
+    if wanted is not None and not _is_record_class(wanted):
         raise interface_error(f"record_class is expected to be a subclass of asyncpg.Record, got {wanted!r}")
+
+
+def record_class_of_pool(wanted: Any) -> type | None:
+    """The class of a pool's records; None: they are as they are. Raises TypeError, as asyncpg does."""
+    if wanted is None or wanted is Record:
+        return None
+    if not _is_record_class(wanted):
+        raise TypeError(f"record_class is expected to be a subclass of asyncpg.Record, got {wanted!r}")
+    kind: type = wanted
+    return kind
 
 
 def as_class(records: list[Record], wanted: type | None) -> list[Any]:
@@ -43,6 +53,10 @@ def _class_of(rows: type[Row], wanted: type) -> Any:
         if _is_asyncpgs(base) and not (base.__module__ or "").startswith("asyncpg"):
             defined.update({name: value for name, value in vars(base).items() if name not in _OF_A_CLASS})
     return type(wanted.__name__, (Record,), {"__module__": wanted.__module__, **defined, **facts})
+
+
+def _is_record_class(kind: object) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, Record) or _is_asyncpgs(kind))
 
 
 def _is_asyncpgs(kind: type) -> bool:

@@ -126,7 +126,8 @@ class TypeParts(msgspec.Struct, array_like=True, frozen=True):
 class Prepared(Reply, tag="prepared"):
     """The statement is prepared. statement: its number, among those of the lease. name: PostgreSQL's name for it.
     parameters, columns: their types, the latter with their names. parts: what those are composed of that are not
-    PostgreSQL's own scalars, and what their parts are; told where the lease has codecs of its own."""
+    PostgreSQL's own scalars, and what their parts are; told where the lease has codecs of its own. plain: no hook of
+    the supervisor's has set codecs, so the worker may encode values of PostgreSQL's types by itself."""
 
     statement: int
     name: str
@@ -134,6 +135,7 @@ class Prepared(Reply, tag="prepared"):
     columns: list[tuple[str, TypeInfo]]
     in_transaction: bool = False
     parts: list[TypeParts] = []  # noqa: RUF012
+    plain: bool = False
 
 
 class Opened(Reply, tag="opened"):

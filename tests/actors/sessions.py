@@ -92,7 +92,7 @@ class FakeSession:
         return self.in_transaction
 
     async def rows(
-        self, sql: str, args: list[Any], limit: int, shapes: ShapeTable
+        self, sql: str, args: list[Any], limit: int, shapes: ShapeTable, sink: object = None
     ) -> tuple[list[tuple[int, ...]], Shape]:
         await self._statement(sql)
         return self.rows_found[: limit or None], shapes.get(COLUMNS)

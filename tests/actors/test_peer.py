@@ -7,9 +7,10 @@ import asyncio
 import msgspec
 
 from pgactor import wire
-from pgactor.actors.peer import ENOUGH_BYTES, GATHER_SECONDS, GATHERED_REPLIES, STALLED_SECONDS, Peer
+from pgactor.actors.peer import ENOUGH_BYTES, GATHER_SECONDS, GATHERED_BYTES, GATHERED_REPLIES, STALLED_SECONDS, Peer
 from pgactor.errors import MessageTooLarge, UnsupportedType
 from pgactor.messages import DEFAULT_MAX_FRAME_BYTES, SHAPES_PER_LINK, Done, Failed, Message, Rows
+from pgactor.messages.copying import Chunk
 from pgactor.messages.unions import FromSupervisor
 from tests.client.virtual import run, turns
 
@@ -32,9 +33,9 @@ class MemoryPeer(Peer):
     def unsent_size(self) -> int:
         return self.unsent
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes, rest: bytes = b"") -> None:
         assert not self.closed
-        self.frames.append(frame)
+        self.frames.append(frame + rest)
 
     def close(self, reason: str) -> None:
         self.flush()
@@ -61,6 +62,32 @@ def sized(id: int, size: int) -> FromSupervisor:
     message.status = "x" * (size - len(wire.encode_message(message)) - 2)
     assert len(wire.encode_message(message)) == size
     return message
+
+
+def test_data_leaves_at_once_and_behind_what_was_said_before() -> None:
+    async def story() -> None:
+        peer = MemoryPeer(max_frame_bytes=2**20)
+        peer.send(Chunk(1, b"small"), may_wait=True)
+        data = bytes(200_000)
+        peer.send_data(wire.head_of_chunk(1, len(data)), data)
+        assert peer.said == [[Chunk(1, b"small")], [Chunk(1, data)]]
+        peer.closed = True
+        peer.send_data(wire.head_of_chunk(1, len(data)), data)
+        assert len(peer.frames) == 2, "nobody is there"
+
+    run(story())
+
+
+def test_what_may_wait_waits_for_so_many_bytes_only() -> None:
+    async def story() -> None:
+        peer = MemoryPeer(max_frame_bytes=2**20)
+        for count in (7, 1, 7):
+            for _ in range(count):
+                peer.send(Chunk(1, bytes(GATHERED_BYTES // 8)), may_wait=True)
+            await turns()
+        assert [len(frame) for frame in peer.said] == [8], "the others wait for more"
+
+    run(story())
 
 
 def test_the_replies_of_one_turn_leave_with_one_write() -> None:

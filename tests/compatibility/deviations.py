@@ -7,8 +7,8 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
         "The first argument is the supervisor's endpoint. `init_size`, `min_size`, `max_size`, `max_queries` and "
         "`max_inactive_connection_lifetime` are accepted and checked, but set in the supervisor, since all workers "
         "share the pool: a UserWarning names those that differ.",
-        "`connect=`, `connection_class=`, `record_class=` and arguments of asyncpg.connect raise `ClientError`, and "
-        "that names their place in the supervisor's configuration: the connections are not in this process. "
+        "`connect=`, `connection_class=` and arguments of asyncpg.connect raise `ClientError`, and that names their "
+        "place in the supervisor's configuration: the connections are not in this process. "
         "`command_timeout` stays here, with a default of 60 s.",
         "`loop=` does nothing: a pool may be used in any event loop, and in several.",
     ),

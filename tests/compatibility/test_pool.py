@@ -138,7 +138,6 @@ async def test_A1_sizes_that_the_supervisor_has_otherwise_are_told_once(sides: S
         ({"host": "h", "user": "u"}, "does not take host=, user="),
         ({"connect": asyncpg.connect}, r"does not take connect=: .* \[pool\]"),
         ({"connection_class": int}, "does not take connection_class=.*AsyncLease"),
-        ({"record_class": int}, "does not take record_class=.*pgactor.Record"),
         ({"setup": "a:b"}, r"setup='a:b'\): expected a coroutine function"),
     ],
 )
@@ -148,6 +147,52 @@ def test_A1_what_belongs_to_the_supervisor_is_refused_with_the_place_for_it(
     with pytest.raises(ClientError, match=text):
         pgactor.create_pool("ipc:///nowhere", **arguments)
     pgactor.create_pool("ipc:///nowhere", connection_class=asyncpg.Connection, record_class=asyncpg.Record, loop=None)
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("base", [asyncpg.Record, pgactor.Record])
+async def test_A1_record_class_is_the_statements_default(sides: Sides, base: type, hooked: bool) -> None:
+    def get(self: Any, name: str) -> Any:
+        return self[name]
+
+    def shown(row: Any) -> Any:
+        return type(row).__name__, hasattr(row, "one"), dict(row)
+
+    async def nothing(con: Any) -> None: ...
+
+    async def story(side: Side) -> Any:
+        record: Any = type("Dotted", (asyncpg.Record if side is sides.asyncpg else base,), {"__getattr__": get})
+        found = []
+        async with side.pool(record_class=record, setup=nothing if hooked else None) as pool:
+            async with pool.acquire() as con, con.transaction():
+                for each in (pool, con):
+                    found += [shown(row) for row in await each.fetch("select 1 as one")]
+                    found += [shown(await each.fetchrow("select 2 as one")), await each.fetchval("select 3")]
+                    found += [shown(row) for row in await each.fetchmany("select $1::int as one", [(4,), (5,)])]
+                    found.append(await each.fetchrow("select 1 where false"))
+                    found.append(shown(await each.fetchrow("select 6 as one", record_class=asyncpg.Record))[1:])
+                    found.append(shown(await each.fetchrow("select 7 as one", record_class=None)))
+                statement = await con.prepare("select 8 as one")
+                found += [shown(await statement.fetchrow()), *map(shown, await statement.fetch())]
+                found += [shown(row) async for row in statement.cursor()]
+                found += [shown(row) async for row in con.cursor("select 9 as one")]
+                found.append(shown(await (await con.cursor("select 10 as one")).fetchrow()))
+            if side is not sides.asyncpg:
+                rows, tag = await pool.batch(["select 11 as one", "do 'begin end'"])
+                assert (shown(rows[0]), tag) == (("Dotted", True, {"one": 11}), "DO")
+                assert (await pool.repeatable.fetchrow("select 12 as one")).one == 12
+        return found
+
+    await sides.tell(story)
+
+
+@pytest.mark.parametrize("wrong", [int, dict])
+async def test_A1_a_record_class_that_is_none_is_refused(wrong: type) -> None:
+    with pytest.raises(TypeError) as of_asyncpg:
+        asyncpg.create_pool("postgresql:///", record_class=wrong)
+    with pytest.raises(TypeError) as of_pgactor:
+        pgactor.create_pool("ipc:///nowhere", record_class=wrong)
+    assert str(of_pgactor.value) == str(of_asyncpg.value)
 
 
 async def test_A1_command_timeout_is_the_statements_default(sides: Sides) -> None:

@@ -52,7 +52,7 @@ def _alone() -> Iterator[None]:
 class EchoSession(FakeSession):
     """Its rows say which statement they are of."""
 
-    async def rows(self, sql: str, args: list[Any], limit: int, shapes: Any) -> Any:
+    async def rows(self, sql: str, args: list[Any], limit: int, shapes: Any, sink: object = None) -> Any:
         await self._statement(sql)
         return [(len(sql),)], shapes.get(COLUMNS)
 

@@ -236,8 +236,8 @@ class Link(Peer):
         super().__init__(max_frame_bytes=CAP)
         self.received: list[Any] = []
 
-    def write(self, frame: bytes) -> None:
-        self.received += wire.supervisor_frames(CAP).decode(frame)
+    def write(self, frame: bytes, rest: bytes = b"") -> None:
+        self.received += wire.supervisor_frames(CAP).decode(frame + rest)
 
     def close(self, reason: str) -> None:
         self.flush()
