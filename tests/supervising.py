@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,12 +21,16 @@ _numbers = itertools.count()
 
 
 LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
-"""The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways."""
+"""The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways (`make test`
+and `make test LANE=off`)."""
+
+_TABLE_OF_A_POOL = re.compile(r"^\[(?:pools|templates)\.[^.\]]+\]$", re.MULTILINE)
 
 
 class SupervisorProcess:
     """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
-    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text.
+    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text; those of
+    other pools get the `LANE`, too.
     environment: further variables. flags: of `pgactor serve`."""
 
     def __init__(
@@ -51,7 +56,9 @@ class SupervisorProcess:
         pool = {"min_size": min_size, "max_size": max_size, "statement_lane": LANE, **(pool or {})}
         tables = {"pool": pool, "connect": {"dsn": dsn, **(connect or {})}}
         top.setdefault("endpoints", [self.ipc, self.tcp])
-        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()) + toml)
+        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()))
+        with config.open("a") as file:
+            file.write(_TABLE_OF_A_POOL.sub(rf'\g<0>\nstatement_lane = "{LANE}"', toml))
         self._environment = environment or {}
         self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config), *flags]
         self.start(wait=wait)
