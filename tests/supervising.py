@@ -87,7 +87,7 @@ class SupervisorProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(20)
+            return self.process.wait(40)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -98,7 +98,7 @@ StartSupervisor = Callable[..., SupervisorProcess]
 """Makes a supervisor with the settings given as keywords; the test's end stops it."""
 
 
-def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Wait for the condition; fail if it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

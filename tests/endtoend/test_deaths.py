@@ -14,7 +14,7 @@ from pgactor import Client
 from tests.endtoend.processes import StartSupervisor, StartWorker, Worker, ask
 from tests.supervising import SupervisorProcess, until
 
-AT_ONCE = 2.0
+AT_ONCE = 10.0
 """Seconds; on ipc nothing but the end of the socket frees anything as soon as this."""
 
 LOCKER = """

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("postgres blackhole")
 RESET_SECONDS = 0.6
 CONNECT_SECONDS = 0.8
 IMPATIENT: dict[str, Any] = {"reset_timeout_seconds": RESET_SECONDS}
-AMPLE = 8.0
+AMPLE = 15.0
 """Seconds within which something has ended whose limit is below one, on a busy machine too."""
 
 

@@ -428,14 +428,14 @@ def test_arguments_that_nobody_waits_for_any_more_are_sent_no_further(
         before = supervisor.backends(db).keys()
         with pytest.raises(RequestTimeout):
             getattr(client, call)(sql + more, list(rows(900)), timeout=0.5)
-        until(lambda: client.status().busy == 0, seconds=3)
+        until(lambda: client.status().busy == 0)
         assert count(db, table) == 0
         assert supervisor.backends(db).keys() == before
     with client.acquire() as lease, lease.transaction():
         lease.execute(f"insert into {table} values (-1)")
         with pytest.raises(RequestTimeout):
             lease.executemany(sql, list(rows(900)), timeout=0.5)
-    until(lambda: client.status().leased == 0, seconds=3)
+    until(lambda: client.status().leased == 0)
 
 
 def peak_of(pid: int) -> int:

@@ -74,6 +74,7 @@ def test_a_timeout_is_asyncios_own_timeout_error_too(client: Driven) -> None:
 
 
 def test_no_time_at_all_is_a_timeout_as_in_asyncpg(client: Driven, db: Driven) -> None:
+    client.status()  # the link is there: that it cannot be made in no time at all is another error
     for timeout in (0, -1, 0.0):
         for connection in (db, client):
             with pytest.raises(asyncio.TimeoutError):
