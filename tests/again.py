@@ -1,10 +1,11 @@
 """Runs pytest, and what failed among others once more, alone, in one process: `python -m tests.again ARGUMENTS`.
 
-A test that fails beside others and not alone is named at the end, and is no failure: it is one that a busy machine can
-break, to be mended when there is time. All else is: a test that fails twice, tests that cannot be collected, a run
-that was broken off, a coverage that is too low. Exits with pytest's status.
+A test that fails beside others and not alone is named at the end, and is no failure: a busy machine can break it, and
+it is to be mended. All else is one: a test that fails twice, tests that cannot be collected, a run that was broken
+off, a coverage that is too low. Exits with pytest's status.
 
-(pytest's own --last-failed does not know tests of an xdist_group again, and remembers failures of other runs.)
+(pytest's own --last-failed does not know the tests of an xdist_group by their names, which xdist changes, runs all
+tests where it knows none, and remembers the failures of other runs.)
 """
 
 from __future__ import annotations

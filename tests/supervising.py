@@ -22,7 +22,7 @@ _numbers = itertools.count()
 
 LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
 """The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways (`make test`
-and `make test LANE=off`)."""
+and `make test-lane-off`)."""
 
 _TABLE_OF_A_POOL = re.compile(r"^\[(?:pools|templates)\.[^.\]]+\]$", re.MULTILINE)
 
@@ -72,10 +72,15 @@ class SupervisorProcess:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         if wait:
             try:
-                until(lambda: self.log.read_text().count("pgactor ready") > seen or self.process.poll() is not None)
-            finally:
-                if self.process.poll() is not None:
-                    raise AssertionError(f"the supervisor did not start:\n{self.log.read_text()}")
+                until(
+                    lambda: self.log.read_text().count("pgactor ready") > seen or self.process.poll() is not None,
+                    seconds=90,
+                )
+            except AssertionError:
+                self.process.kill()
+                self.process.wait()
+            if self.process.poll() is not None:
+                raise AssertionError(f"the supervisor did not start:\n{self.log.read_text()}")
 
     @property
     def pid(self) -> int:

@@ -63,7 +63,7 @@ class Program:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not stop:\n{self.said}") from None
         finally:
@@ -182,8 +182,8 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Killing:
-    """When a process was killed: between these two, by the monotonic clock. (Another thread may have seen what came of
-    it before the one that killed goes on.)"""
+    """When a process was killed: between these two, by the monotonic clock. (What came of it may be seen in another
+    thread before the one that killed goes on.)"""
 
     before: float
     after: float

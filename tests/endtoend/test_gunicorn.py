@@ -82,7 +82,9 @@ def test_no_request_fails_but_those_of_a_killed_worker(
         until(lambda: is_up(port), seconds=A_WHILE)
         with Traffic([port], repeats=kind == "uvicorn") as traffic:
             first = web_workers(supervisor.ipc)
-            until(lambda: not first & web_workers(supervisor.ipc), seconds=A_WHILE)  # recycled: they had their requests
+            until(
+                lambda: not first & web_workers(supervisor.ipc), seconds=A_WHILE
+            )  # recycled: they had their requests
 
             reloaded = program.said.count("Booting worker")
             program.signal(signal.SIGHUP)

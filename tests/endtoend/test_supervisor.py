@@ -40,7 +40,7 @@ def mark(dsn: str) -> Iterator[str]:
 def serve(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """`pgactor serve` with the arguments, which it is expected to refuse."""
     command = [sys.executable, "-m", "pgactor", "serve", *map(str, arguments)]
-    return subprocess.run(command, env=environment(**variables), capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, env=environment(**variables), capture_output=True, text=True, timeout=60)
 
 
 def must_refuse(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -445,7 +445,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     """Stop it, if need be by force; returns its exit status."""
     process.terminate()
     try:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -16,7 +16,7 @@ import pytest
 from pgactor import DatabaseUnavailable, LeaseLost, OutcomeUnknown, PoolClosing, PoolTimeout, RequestTimeout
 from tests.faults.postgres_servers import MakeProxy, Proxy, Serve, Server, full_service
 from tests.integration.conftest import OpenClient
-from tests.integration.driving import Driven, WatchedSupervisor
+from tests.integration.driving import Driven, WatchedSupervisor, linked
 from tests.integration.lanes import DEEP, results, together, train
 from tests.supervising import LANE, until
 
@@ -66,7 +66,7 @@ def connections(supervisor: WatchedSupervisor, proxy: Proxy) -> int:
 def test_a_server_that_is_silent_at_connect_is_said_in_time_and_not_stormed(
     behind: WatchedSupervisor, open_client: OpenClient, proxy: Proxy
 ) -> None:
-    client = open_client(behind, "sync-ipc")
+    client = linked(open_client(behind, "sync-ipc"))
     proxy.blacken()
     began = time.monotonic()
     with takes_at_most(AMPLE), pytest.raises(PoolTimeout, match=r"opening 1\b"):

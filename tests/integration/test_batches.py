@@ -17,7 +17,7 @@ import pytest
 
 from pgactor import OutcomeUnknown, PoolTimeout, RequestTimeout
 from tests.integration.conftest import Launch, OpenClient
-from tests.integration.driving import ASYNC_KINDS, Driven, WatchedSupervisor, wait_for_statement
+from tests.integration.driving import ASYNC_KINDS, Driven, WatchedSupervisor, linked, wait_for_statement
 from tests.supervising import until
 
 
@@ -291,7 +291,7 @@ def test_a_batch_whose_connection_is_lost_does_not_succeed(client: Driven, table
 
 def test_a_batch_waits_for_a_backend_like_any_request(launch: Launch, open_client: OpenClient) -> None:
     supervisor = launch(max_size=1)
-    client, other = open_client(supervisor, "async-ipc"), open_client(supervisor, "sync-ipc")
+    client, other = linked(open_client(supervisor, "async-ipc")), open_client(supervisor, "sync-ipc")
     with other.acquire(), pytest.raises(PoolTimeout):
         client.batch(["select 1"], timeout=0.1)
     waiting = client.begin("batch", ["select pg_sleep(0.2)", "select 1"])

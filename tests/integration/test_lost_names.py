@@ -8,6 +8,8 @@ import pytest
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor
 
+pytestmark = pytest.mark.either_lane
+
 PID = "select pg_backend_pid(), $1::text"
 
 
