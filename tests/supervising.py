@@ -13,12 +13,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _numbers = itertools.count()
 
+_FIRST_PORT, _PORTS = 10_000, 22_000
+_ports = (_FIRST_PORT + number % _PORTS for number in range(os.getpid() * 7919, os.getpid() * 7919 + _PORTS))
+"""Those below Linux's own choice, in an order in which the processes of a test run are far from each other."""
 
 LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
 """The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways (`make test`
@@ -113,11 +116,12 @@ def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody uses now, nor soon: Linux gives it to no outgoing connection."""
+    for port in _ports:
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports are in use")
 
 
 @contextmanager
