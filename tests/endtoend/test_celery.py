@@ -100,8 +100,15 @@ def test_no_task_fails_while_workers_are_recycled_and_replaced(
     first = start_tasks(pool, supervisor.ipc, "--concurrency=3", TASKS_PER_CHILD="5")
     results = mixture(sender, 30)
     seen: set[int] = set()
-    while not results[20].ready():
-        seen |= task_workers(supervisor.ipc)
+
+    def most_are_done() -> bool:
+        seen.update(task_workers(supervisor.ipc))
+        return bool(results[20].ready())
+
+    try:
+        until(most_are_done, seconds=120)
+    except AssertionError:
+        raise AssertionError(first.said) from None
     if pool == "prefork":  # the others have one process, which is not recycled
         assert len(seen) > 3
     second = start_tasks(pool, supervisor.ipc, "--concurrency=3")

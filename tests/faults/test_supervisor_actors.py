@@ -137,8 +137,9 @@ async def test_a_statement_lane_that_meets_a_bug_loses_what_was_on_its_connectio
 async def test_a_pool_whose_brain_meets_a_bug_begins_anew_and_others_do_not(
     dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    lane = {"statement_lane": "on"} if name == "came_back" else {}  # no other lane calls it
     settings = {"pools": {"other": PoolTable(max_size=2)}}
-    async with in_process(dsn, short_tmp, **settings) as supervisor:
+    async with in_process(dsn, short_tmp, pool=lane, **settings) as supervisor:
         endpoint = supervisor.endpoints[0]
         async with AsyncClient(endpoint) as client, AsyncClient(endpoint, pool="other") as other:
             await client.fetchval("select 1")

@@ -140,7 +140,7 @@ async def test_those_whose_statements_stand_behind_one_that_does_not_read_are_no
 ) -> None:
     monkeypatch.setattr(scheduler, "GATHERED_SECONDS", 60.0)  # or, on a busy machine, none would stand behind another
     sql = "select repeat('x', 1000) as x from generate_series(1, $1::int)"
-    sharing = {"max_size": 1, "pipeline_short_seconds": 1.0, "pipeline_stall_seconds": 5.0}
+    sharing = {"statement_lane": "on", "max_size": 1, "pipeline_short_seconds": 1.0, "pipeline_stall_seconds": 5.0}
     async with in_process(dsn, short_tmp, pool=sharing) as supervisor:
         endpoint = supervisor.endpoints[0]
         async with AsyncClient(endpoint) as silent, AsyncClient(endpoint) as other:
