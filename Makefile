@@ -3,21 +3,22 @@ PYTHON ?= python3
 PROCESSES ?= 3  # many tests wait: more than two even on two processors
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST := $(BIN)/pytest --quiet --numprocesses=$(PROCESSES) --dist=loadgroup
-CHOOSE_THEIR_LANE := test_hazards.py test_hazards_in_flight.py test_hazards_values.py test_session_effects.py \
-	test_types_looked_up.py test_lost_names.py
-HAVE_NO_LANE := test_copy.py test_listen.py test_named_pools.py test_hooks.py test_sync_connection.py
+AGAIN := $(BIN)/python -m tests.again --quiet --numprocesses=$(PROCESSES) --dist=loadgroup
+LANE_OFF := PGACTOR_TEST_STATEMENT_LANE=off $(AGAIN)
 
-.PHONY: demo test check format docs bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
+.PHONY: demo test test-lane-off check format docs bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
 
 demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for real
 	$(BIN)/pgactor demo
 
-test: $(STAMP)          ## every test, with the statement lane and without; core/ covered to the last branch by its own
-	$(PYTEST) tests/core --cov=pgactor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(PYTEST) tests --ignore=tests/core
-	PGACTOR_TEST_STATEMENT_LANE=off $(PYTEST) tests/integration \
-		$(addprefix --ignore=tests/integration/,$(CHOOSE_THEIR_LANE) $(HAVE_NO_LANE))
+test: $(STAMP)          ## every test, and most of what has a lane without the statement lane, too; what fails runs again, alone
+	$(BIN)/pytest --quiet --numprocesses=$(PROCESSES) tests/core \
+		--cov=pgactor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(AGAIN) tests --ignore=tests/core
+	$(LANE_OFF) tests/integration -m "not either_lane"
+
+test-lane-off: $(STAMP) ## every test, each supervisor without the statement lane, if the test does not choose it
+	$(LANE_OFF) tests
 
 check: $(STAMP)         ## lint, format, types, and the generated schema
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,20 +13,27 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _numbers = itertools.count()
 
+_FIRST_PORT, _PORTS = 10_000, 22_000
+_ports = (_FIRST_PORT + number % _PORTS for number in range(os.getpid() * 7919, os.getpid() * 7919 + _PORTS))
+"""Those below Linux's own choice, in an order in which the processes of a test run are far from each other."""
 
 LANE = os.environ.get("PGACTOR_TEST_STATEMENT_LANE", "on")
-"""The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways."""
+"""The statement_lane of supervisors whose test does not choose one: the whole suite passes both ways (`make test`
+and `make test-lane-off`)."""
+
+_TABLE_OF_A_POOL = re.compile(r"^\[(?:pools|templates)\.[^.\]]+\]$", re.MULTILINE)
 
 
 class SupervisorProcess:
     """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
-    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text.
+    `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text; those of
+    other pools get the `LANE`, too.
     environment: further variables. flags: of `pgactor serve`."""
 
     def __init__(
@@ -51,7 +59,9 @@ class SupervisorProcess:
         pool = {"min_size": min_size, "max_size": max_size, "statement_lane": LANE, **(pool or {})}
         tables = {"pool": pool, "connect": {"dsn": dsn, **(connect or {})}}
         top.setdefault("endpoints", [self.ipc, self.tcp])
-        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()) + toml)
+        config.write_text(_toml(top) + "".join(f"[{name}]\n{_toml(table)}" for name, table in tables.items()))
+        with config.open("a") as file:
+            file.write(_TABLE_OF_A_POOL.sub(rf'\g<0>\nstatement_lane = "{LANE}"', toml))
         self._environment = environment or {}
         self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config), *flags]
         self.start(wait=wait)
@@ -65,10 +75,15 @@ class SupervisorProcess:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         if wait:
             try:
-                until(lambda: self.log.read_text().count("pgactor ready") > seen or self.process.poll() is not None)
-            finally:
-                if self.process.poll() is not None:
-                    raise AssertionError(f"the supervisor did not start:\n{self.log.read_text()}")
+                until(
+                    lambda: self.log.read_text().count("pgactor ready") > seen or self.process.poll() is not None,
+                    seconds=90,
+                )
+            except AssertionError:
+                self.process.kill()
+                self.process.wait()
+            if self.process.poll() is not None:
+                raise AssertionError(f"the supervisor did not start:\n{self.log.read_text()}")
 
     @property
     def pid(self) -> int:
@@ -80,7 +95,7 @@ class SupervisorProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(20)
+            return self.process.wait(40)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -91,7 +106,7 @@ StartSupervisor = Callable[..., SupervisorProcess]
 """Makes a supervisor with the settings given as keywords; the test's end stops it."""
 
 
-def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Wait for the condition; fail if it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -101,11 +116,12 @@ def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody uses now, nor soon: Linux gives it to no outgoing connection."""
+    for port in _ports:
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports are in use")
 
 
 @contextmanager

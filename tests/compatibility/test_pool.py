@@ -1105,7 +1105,7 @@ async def test_A16_a_close_that_takes_long_tells_to_look_for_unreleased_connecti
 
 
 async def test_A16_close_does_not_wait_for_what_cannot_come_back(sides: Sides, supervisors: Any) -> None:
-    supervisor = supervisors()
+    supervisor = supervisors(drain_timeout_seconds=0.2)
     pool = await pgactor.create_pool(supervisor.ipc)
     held = await pool.acquire()
     closing = asyncio.ensure_future(pool.close())

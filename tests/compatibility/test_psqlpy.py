@@ -234,7 +234,7 @@ async def test_B1_connect_timeout_bounds_a_server_that_accepts_and_says_nothing(
     del here["port"]
     with socket.create_server(("127.0.0.1", 0)) as mute:
         given = {"hosts": ["127.0.0.1", "127.0.0.2"], "ports": [mute.getsockname()[1], server.port], **here}
-        assert (await seen_by_us(connect_timeout=0.3, **given))["address"] == "127.0.0.2"
+        assert (await seen_by_us(connect_timeout=2, **given))["address"] == "127.0.0.2"
         with pytest.raises(TimeoutError, match=r"no answer within connect_timeout \(0\.1 s\)"):
             await seen_by_us(f"postgresql://127.0.0.1:{mute.getsockname()[1]}?sslmode=disable", connect_timeout=0.1)
         with pytest.raises(TimeoutError, match=r"no connection within 0\.1 s"):

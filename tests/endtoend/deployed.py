@@ -65,7 +65,7 @@ class Program:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not stop:\n{self.said}") from None
         finally:
@@ -173,9 +173,22 @@ class Traffic:
             self.written.add(key)
 
 
-def in_flight_at(moment: float, failures: Sequence[Failure], *, after: float = 1.0) -> list[Failure]:
+@dataclass(frozen=True)
+class Killing:
+    """When a process was killed: between these two, by the monotonic clock. (What came of it may be seen in another
+    thread before the one that killed goes on.)"""
+
+    before: float
+    after: float
+
+
+def in_flight_at(killing: Killing, failures: Sequence[Failure], *, within: float) -> list[Failure]:
     """Those whose requests were under way then, and failed no later than so many seconds after."""
-    return [each for each in failures if each.began <= moment <= each.ended <= moment + after]
+    return [
+        each
+        for each in failures
+        if each.began <= killing.after and killing.before <= each.ended <= killing.after + within
+    ]
 
 
 def connections(dsn: str) -> int:
@@ -190,10 +203,11 @@ def waits_for_a_lock(dsn: str) -> int | None:
     return found[0][0] if found else None
 
 
-def kill_holder(endpoint: str, backend: int) -> float:
-    """kill -9 of the process whose lease has this backend. Returns when that was, by the monotonic clock."""
+def kill_holder(endpoint: str, backend: int) -> Killing:
+    """kill -9 of the process whose lease has this backend."""
     state = state_of(endpoint)
     holder = next(each for each in state.holders if each.backend_pid == backend)
-    pid = next(each.pid for each in state.workers if each.leases and str(each.pid) in holder.worker)
+    pid = next(each.pid for each in state.workers if each.leases and f"(pid {each.pid})" in holder.worker)
+    before = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    return time.monotonic()
+    return Killing(before, time.monotonic())

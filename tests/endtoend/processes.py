@@ -117,7 +117,7 @@ class Worker:
         self.process.stdin.write(word.encode() + b"\n")
         self.process.stdin.flush()
 
-    def hear(self, *, seconds: float = 20.0) -> Any:
+    def hear(self, *, seconds: float = 40.0) -> Any:
         """What it says next."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
@@ -147,7 +147,7 @@ class Worker:
         self.signal(signal.SIGKILL)
         self.process.wait()
 
-    def wait(self, *, seconds: float = 20.0) -> int:
+    def wait(self, *, seconds: float = 40.0) -> int:
         """Its exit status."""
         try:
             return self.process.wait(seconds)
@@ -164,7 +164,7 @@ class Worker:
         with suppress(ProcessLookupError):  # nothing is left
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self._receive(deadline):
             continue
         for stream in (self.process.stdin, self.process.stdout):

@@ -18,7 +18,7 @@ from tests.endtoend.tasks_on_files import on_files
 from tests.supervising import until
 
 MAX_SIZE = 4
-AT_ONCE = 2.0
+AT_ONCE = 10.0
 """Seconds, far less than any timeout here."""
 
 StartTasks = Callable[..., Program]
@@ -106,8 +106,15 @@ def test_no_task_fails_while_workers_are_recycled_replaced_and_reloaded(
     first = start_tasks(pool, supervisor.ipc, "--concurrency=3", TASKS_PER_CHILD="5")
     results = mixture(sender, 30)
     seen: set[int] = set()
-    while not results[20].ready():
-        seen |= task_workers(supervisor.ipc)
+
+    def most_are_done() -> bool:
+        seen.update(task_workers(supervisor.ipc))
+        return bool(results[20].ready())
+
+    try:
+        until(most_are_done, seconds=120)
+    except AssertionError:
+        raise AssertionError(first.said) from None
     if pool == "prefork":  # the others have one process, which is not recycled
         assert len(seen) > 3
     second = start_tasks(pool, supervisor.ipc, "--concurrency=3")
@@ -138,9 +145,9 @@ def test_a_killed_process_strands_no_lease_and_its_task_is_run_again(
         until(lambda: waits_for_a_lock(shop), seconds=30)
         backend = waits_for_a_lock(shop)
         assert backend is not None
-        killed_at = kill_holder(supervisor.ipc, backend)
-        until(lambda: waits_for_a_lock(shop) != backend)
-        assert time.monotonic() - killed_at < AT_ONCE
+        killed = kill_holder(supervisor.ipc, backend)
+        until(lambda: waits_for_a_lock(shop) != backend, seconds=AT_ONCE)
+        assert time.monotonic() - killed.after < AT_ONCE
         until(lambda: waits_for_a_lock(shop), seconds=30)  # again, in another process
         results = mixture(sender, 10)
     must_have_succeeded(shop, [stuck, *results])

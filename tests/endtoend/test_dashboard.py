@@ -61,7 +61,7 @@ class Dashboard:
         """Its exit status, and what it has written to stderr."""
         self.process.send_signal(number)
         try:
-            errors = self.process.communicate(timeout=20)[1]
+            errors = self.process.communicate(timeout=60)[1]
         finally:
             self.process.kill()  # nothing, if it has ended
             self.process.wait()

@@ -13,6 +13,7 @@ from pgactor import Client
 from tests.endtoend.deployed import (
     ACCOUNTS,
     IN_EACH,
+    Killing,
     Program,
     Traffic,
     call,
@@ -25,8 +26,11 @@ from tests.endtoend.processes import StartSupervisor, ask, state_of
 from tests.supervising import free_port, until
 
 MAX_SIZE = 4
-AT_ONCE = 2.0
-"""Seconds, far less than any timeout here."""
+AT_ONCE = 10.0
+"""Seconds, less than any timeout of what is waited for here."""
+
+A_WHILE = 60.0
+"""Seconds in which workers start, on a busy machine too."""
 
 KILLED = "00000000-0000-4000-8000-000000000000"
 KINDS = {
@@ -45,7 +49,7 @@ def serve(kind: str, endpoint: str, folder: Path, *, port: int, max_requests: in
         *("gunicorn", "--config", "workers/web/gunicorn.conf.py", f"workers.web.{application}:application"),
         log=folder / "gunicorn.log",
         PGACTOR_ENDPOINT=endpoint,
-        GUNICORN_CMD_ARGS="--graceful-timeout 4",  # a worker that is still starting does not hear SIGTERM
+        GUNICORN_CMD_ARGS="--graceful-timeout 8",  # a worker that is still starting does not hear SIGTERM
         WEB_BIND=f"127.0.0.1:{port}",
         WEB_WORKERS=str(workers),
         WEB_THREADS=str(threads),
@@ -66,6 +70,7 @@ def is_up(port: int) -> bool:
         return False
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_request_fails_but_those_of_a_killed_worker(
     start_supervisor: StartSupervisor, shop: str, short_tmp: Path, kind: str
@@ -74,26 +79,27 @@ def test_no_request_fails_but_those_of_a_killed_worker(
     port = free_port()
     program = serve(kind, supervisor.ipc, short_tmp, port=port, max_requests=40)
     try:
-        until(lambda: is_up(port), seconds=30)
+        until(lambda: is_up(port), seconds=A_WHILE)
         assert call(port, "GET", f"/accounts/{2**40}")[0] == 400  # no int4: PostgreSQL's error
         assert call(port, "POST", "/transfers", {"source": "first", "target": 2, "amount": 1})[0] == 400
         with Traffic([port]) as traffic:
             first = web_workers(supervisor.ipc)
-            until(lambda: not first & web_workers(supervisor.ipc), seconds=30)  # recycled: they had their requests
+            until(lambda: not first & web_workers(supervisor.ipc), seconds=A_WHILE)  # recycled
 
             reloaded = program.said.count("Booting worker")
             program.signal(signal.SIGHUP)
-            until(lambda: program.said.count("Booting worker") >= reloaded + KINDS[kind][2], seconds=30)
+            until(lambda: program.said.count("Booting worker") >= reloaded + KINDS[kind][2], seconds=A_WHILE)
             answered = traffic.answered
-            until(lambda: traffic.answered > answered + 50, seconds=30)
+            until(lambda: traffic.answered > answered + 50, seconds=A_WHILE)
             assert traffic.failures == []
 
-            killed_at = kill_one_that_holds_a_lease(supervisor.ipc, shop, port)
+            killed = kill_one_that_holds_a_lease(supervisor.ipc, shop, port)
             answered = traffic.answered
-            until(lambda: traffic.answered > answered + 50, seconds=30)
+            until(lambda: traffic.answered > answered + 50, seconds=A_WHILE)
             highest = connections(shop)
         until(lambda: state_of(supervisor.ipc).leased == 0)
-        assert [each for each in traffic.failures if each not in in_flight_at(killed_at, traffic.failures)] == []
+        its_own = in_flight_at(killed, traffic.failures, within=AT_ONCE)
+        assert [each for each in traffic.failures if each not in its_own] == []
         assert highest <= MAX_SIZE
         must_be_right(shop, traffic)
     finally:
@@ -102,21 +108,21 @@ def test_no_request_fails_but_those_of_a_killed_worker(
     until(lambda: web_workers(supervisor.ipc) == set())
 
 
-def kill_one_that_holds_a_lease(endpoint: str, dsn: str, port: int) -> float:
-    """kill -9 of the worker whose transfer waits for a row; its lease ends at once. Returns when it was killed."""
+def kill_one_that_holds_a_lease(endpoint: str, dsn: str, port: int) -> Killing:
+    """kill -9 of the worker whose transfer waits for a row; its lease ends at once."""
     with ThreadPoolExecutor(1) as thread, Client(endpoint, label="blocker") as client:  # noqa: SIM117
         with client.transaction() as lease:
             lease.execute("SELECT 1 FROM accounts WHERE id = 100 FOR UPDATE")
             form: dict[str, object] = {"source": 99, "target": 100, "amount": 1, "key": KILLED}
             stuck = thread.submit(call, port, "POST", "/transfers", form)
-            until(lambda: waits_for_a_lock(dsn), seconds=30)
+            until(lambda: waits_for_a_lock(dsn), seconds=A_WHILE)
             backend = waits_for_a_lock(dsn)
             assert backend is not None
-            killed_at = kill_holder(endpoint, backend)
+            killed = kill_holder(endpoint, backend)
             until(lambda: waits_for_a_lock(dsn) is None, seconds=AT_ONCE)
             with pytest.raises((OSError, http.client.HTTPException)):
-                stuck.result(30)
-    return killed_at
+                stuck.result(60)
+    return killed
 
 
 def must_be_right(dsn: str, traffic: Traffic) -> None:

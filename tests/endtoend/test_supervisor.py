@@ -24,7 +24,7 @@ from tests.endtoend.processes import StartSupervisor, StartWorker, ask, environm
 from tests.supervising import SupervisorProcess, free_port, until
 
 ROADS = ["ipc", "tcp"]
-AT_ONCE = 2.0
+AT_ONCE = 10.0
 """Seconds, far less than any timeout in these tests."""
 
 
@@ -40,7 +40,7 @@ def mark(dsn: str) -> Iterator[str]:
 def serve(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """`pgactor serve` with the arguments, which it is expected to refuse."""
     command = [sys.executable, "-m", "pgactor", "serve", *map(str, arguments)]
-    return subprocess.run(command, env=environment(**variables), capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, env=environment(**variables), capture_output=True, text=True, timeout=60)
 
 
 def must_refuse(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -62,7 +62,7 @@ def must_refuse(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_a_signal_lets_work_in_progress_end_well_and_refuses_new_work(
     start_supervisor: StartSupervisor, dsn: str, table: str, road: str, number: signal.Signals
 ) -> None:
-    supervisor = start_supervisor()
+    supervisor = start_supervisor(drain_timeout_seconds=60)
     endpoint = getattr(supervisor, road)
     with ThreadPoolExecutor(1) as threads, Client(endpoint) as client:
         lease = client.acquire()
@@ -445,7 +445,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     """Stop it, if need be by force; returns its exit status."""
     process.terminate()
     try:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

@@ -128,12 +128,15 @@ def test_a_long_lease_and_a_queue_are_shown_within_two_seconds_with_the_label_of
 ) -> None:
     supervisor = start_supervisor(max_size=1, pool={"lease_warning_seconds": 0.3})
     took: list[float] = []
+    began = time.monotonic()
+    subprocess.run([*TOP, "--help"], check=True, capture_output=True, timeout=60)
+    starting = time.monotonic() - began  # that a machine is slow to start a Python is not counted
     while len(took) < 3:  # a machine that is busy otherwise may miss it
         with Trouble(supervisor.ipc) as trouble:
             until(trouble.has_begun)
             began = time.monotonic()
             shown = " ".join(once(supervisor.ipc, "--interval", "0.7").stdout.split())
-            took.append(time.monotonic() - began)
+            took.append(time.monotonic() - began - starting)
             assert "! nightly report: lease 0." in shown, shown
             assert "! queue of 3, the first for " in shown, shown
             assert " behind nightly report (leased for " in shown, shown

@@ -15,6 +15,7 @@ from pgactor.actors.supervisor import Supervisor
 from pgactor.config import Settings
 from pgactor.config.connect import ConnectSettings
 from pgactor.config.pool import PoolSettings
+from tests.supervising import LANE
 
 _numbers = itertools.count(1)
 
@@ -28,7 +29,9 @@ async def in_process(
     supervisor = Supervisor(
         Settings(
             endpoints=[f"ipc://{folder}/in-{next(_numbers)}.sock"],
-            pool=PoolSettings(**{"max_size": 4, "reopen_backoff_seconds": 0.02, **(pool or {})}),
+            pool=PoolSettings(
+                **{"max_size": 4, "reopen_backoff_seconds": 0.02, "statement_lane": LANE, **(pool or {})}
+            ),
             connect=ConnectSettings(dsn=dsn),
             **settings,
         )

@@ -112,7 +112,10 @@ async def test_a_lease_whose_backend_cannot_be_let_is_refused(dsn: str, short_tm
 async def test_a_statement_lane_that_meets_a_bug_loses_what_was_on_its_connection(
     dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
+    async with (
+        in_process(dsn, short_tmp, pool={"statement_lane": "on"}) as supervisor,
+        AsyncClient(supervisor.endpoints[0]) as client,
+    ):
         await client.fetchval("select 1")
         held = await client.acquire()
         breaks.once(Pipeline, "succeeded")
@@ -134,8 +137,9 @@ async def test_a_statement_lane_that_meets_a_bug_loses_what_was_on_its_connectio
 async def test_a_pool_whose_brain_meets_a_bug_begins_anew_and_others_do_not(
     dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    lane = {"statement_lane": "on"} if name == "came_back" else {}  # no other lane calls it
     settings = {"pools": {"other": PoolTable(max_size=2)}}
-    async with in_process(dsn, short_tmp, **settings) as supervisor:
+    async with in_process(dsn, short_tmp, pool=lane, **settings) as supervisor:
         endpoint = supervisor.endpoints[0]
         async with AsyncClient(endpoint) as client, AsyncClient(endpoint, pool="other") as other:
             await client.fetchval("select 1")

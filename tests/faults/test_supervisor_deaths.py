@@ -80,7 +80,7 @@ def test_all_that_is_in_flight_when_the_supervisor_is_killed_ends_as_unknown_and
             "copy in": threads.submit(copying.copy_to_table, table, source=source, timeout=100),
             "copy out": threads.submit(reading.copy_from_query, f"select * from {big} b", output=slow_to_read),
         }
-        until(lambda: len(at_work(dsn, table)) >= 5)
+        until(lambda: len(at_work(dsn, table)) >= 5, seconds=60)
         kill(supervisor)
         killed = time.monotonic()
         for name, request in in_flight.items():

@@ -35,7 +35,7 @@ WORKERS = 6
 WORK_SECONDS = 0.004
 BACKENDS = 2
 CAPACITY = BACKENDS / WORK_SECONDS
-LATE = 1.5
+LATE = 4.0
 """How much later than its deadline an answer may come, on a machine that is busy with other things."""
 
 
@@ -75,11 +75,11 @@ async def test_overload_is_bounded_in_the_queue_in_memory_and_in_time(
                 waiting.append((await polite.status()).waiting)
         assert await polite.fetchval("select 5", timeout=LATE) == 5, "who asks little is served all the same"
         await asyncio.gather(*asked)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (state := await polite.status()).busy:
                 await asyncio.sleep(0.01)
     assert ends.total() == count, "some had no end, or an unexpected one"
-    assert ends["served"] > 0.1 * CAPACITY * seconds
+    assert ends["served"] > 0.03 * CAPACITY * seconds
     assert max(waiting) <= MAX_WAITING + 1
     assert latest < DEADLINE + LATE
     assert state.waiting == 0
@@ -147,7 +147,7 @@ def test_a_reader_that_does_not_read_is_bounded_then_disconnected_and_nobody_els
             silent.tell()
             until(lambda: psutil.Process(silent.pid).status() == psutil.STATUS_STOPPED)
             slowest = most_memory = 0.0
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while "does not read its replies" not in supervisor.log.read_text():
                 assert time.monotonic() < deadline, "it was not disconnected"
                 began = time.monotonic()
@@ -170,7 +170,7 @@ async def test_those_whose_statements_stand_behind_one_that_does_not_read_are_no
 ) -> None:
     monkeypatch.setattr(scheduler, "GATHERED_SECONDS", 60.0)  # or, on a busy machine, none would stand behind another
     sql = "select repeat('x', 1000) as x from generate_series(1, $1::int)"
-    sharing = {"max_size": 1, "pipeline_short_seconds": 1.0, "pipeline_stall_seconds": 5.0}
+    sharing = {"statement_lane": "on", "max_size": 1, "pipeline_short_seconds": 1.0, "pipeline_stall_seconds": 5.0}
     async with in_process(dsn, short_tmp, pool=sharing) as supervisor:
         endpoint = supervisor.endpoints[0]
         async with AsyncClient(endpoint) as silent, AsyncClient(endpoint) as other:
@@ -180,7 +180,7 @@ async def test_those_whose_statements_stand_behind_one_that_does_not_read_are_no
             stop_reading(silent)
             large = asyncio.create_task(silent.fetch(sql, 20_000))
             behind = [asyncio.create_task(other.fetchval("select $1::int", number)) for number in range(5)]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert await asyncio.gather(*behind) == list(range(5))
             assert not large.done()
             read_again(silent)
@@ -198,7 +198,7 @@ async def test_a_reader_of_a_large_result_that_does_not_read_is_disconnected_in_
             await silent.fetch(sql, 1)
             stop_reading(silent)
             large = asyncio.create_task(silent.fetch(sql, 100_000))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len((await other.status()).workers) == 2:
                     assert await other.fetchval("select 5") == 5
                 while (await other.status()).busy:

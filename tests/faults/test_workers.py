@@ -9,7 +9,7 @@ import pytest
 from tests.faults.scene import OpenScene, Scene
 from tests.faults.states import STATES
 
-AT_ONCE = 5.0
+AT_ONCE = 10.0
 """Seconds: on ipc a worker's end is known by its socket. What else might free its lease is its ttl, of 30 s."""
 
 TTL = 1.0

@@ -137,6 +137,12 @@ def portrait(value: Any) -> Any:
     return type(value), repr(value)
 
 
+def linked(client: Driven) -> Driven:
+    """The client, with its link to the supervisor: the short timeout of a request may not be enough to make it."""
+    client.status()
+    return client
+
+
 def wait_for_statement(db: Driven, text: str, *, running: bool = True) -> None:
     """Wait until PostgreSQL runs, or no longer runs, a statement in which the text occurs."""
     sql = "select count(*) from pg_stat_activity where state = 'active' and query like $1 and pid <> pg_backend_pid()"

@@ -117,8 +117,10 @@ def test_whoever_waits_in_vain_is_told_who_holds_what_and_where(
     with pgactor.label("first"):
         one = client.acquire()
     two = client.acquire()
-    with Client(supervisor.ipc) as other, pytest.raises(PoolTimeout, match="first, acquired at") as caught:
-        other.acquire(timeout=0.1)
+    with Client(supervisor.ipc) as other:
+        other.status()  # it has its link
+        with pytest.raises(PoolTimeout, match="first, acquired at") as caught:
+            other.acquire(timeout=0.1)
     assert [(each["label"], each["worker"], each["state"]) for each in caught.value.leases] == [
         ("first", "web", "idle"),
         ("", "web", "idle"),

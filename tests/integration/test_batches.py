@@ -19,7 +19,7 @@ import pytest
 import pgactor
 from pgactor import OutcomeUnknown, PoolTimeout, RequestTimeout
 from tests.integration.conftest import Launch, OpenClient
-from tests.integration.driving import ASYNC_KINDS, Driven, WatchedSupervisor, wait_for_statement
+from tests.integration.driving import ASYNC_KINDS, Driven, WatchedSupervisor, linked, wait_for_statement
 from tests.supervising import until
 
 
@@ -293,7 +293,7 @@ def test_a_batch_whose_connection_is_lost_does_not_succeed(client: Driven, table
 
 def test_a_batch_waits_for_a_backend_like_any_request(launch: Launch, open_client: OpenClient) -> None:
     supervisor = launch(max_size=1)
-    client, other = open_client(supervisor, "async-ipc"), open_client(supervisor, "sync-ipc")
+    client, other = linked(open_client(supervisor, "async-ipc")), open_client(supervisor, "sync-ipc")
     with other.acquire(), pytest.raises(PoolTimeout):
         client.batch(["select 1"], timeout=0.1)
     waiting = client.begin("batch", ["select pg_sleep(0.2)", "select 1"])
@@ -445,14 +445,14 @@ def test_arguments_that_nobody_waits_for_any_more_are_sent_no_further(
         before = supervisor.backends(db).keys()
         with pytest.raises(RequestTimeout):
             getattr(client, call)(sql + more, list(rows(900)), timeout=0.5)
-        until(lambda: client.status().busy == 0, seconds=3)
+        until(lambda: client.status().busy == 0)
         assert count(db, table) == 0
         assert supervisor.backends(db).keys() == before
     with client.acquire() as lease, lease.transaction():
         lease.execute(f"insert into {table} values (-1)")
         with pytest.raises(RequestTimeout):
             lease.executemany(sql, list(rows(900)), timeout=0.5)
-    until(lambda: client.status().leased == 0, seconds=3)
+    until(lambda: client.status().leased == 0)
 
 
 def peak_of(pid: int) -> int:

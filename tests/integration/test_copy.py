@@ -22,6 +22,8 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, LoopThread, WatchedSupervisor
 from tests.supervising import until
 
+pytestmark = pytest.mark.either_lane
+
 MEGABYTE = 1_000_000
 MUCH = "select repeat('x', 999) from generate_series(1, 30000)"
 MUCH_BYTES = 30 * MEGABYTE
@@ -145,14 +147,15 @@ def test_a_copy_takes_its_timeout_to_the_end_and_leaves_the_lease_usable(client:
         await asyncio.sleep(0.05)
 
     with client.acquire() as lease:
-        for _ in range(3):
-            with pytest.raises(RequestTimeout):
-                lease.copy_to_table(table, source=source(), timeout=0.2)
-            with pytest.raises(RequestTimeout):
-                lease.copy_from_query(MUCH, output=sink, timeout=0.2)
-            with pytest.raises(RequestTimeout):
-                lease.copy_from_query("select pg_sleep(20)", output=sink, timeout=0.2)
-            assert lease.fetchval("select 1") == 1
+        with pytest.raises(RequestTimeout):
+            lease.copy_to_table(table, source=source(), timeout=0.2)
+        assert lease.fetchval("select 1") == 1
+        with pytest.raises(RequestTimeout):
+            lease.copy_from_query(MUCH, output=sink, timeout=0.2)
+        assert lease.fetchval("select 1") == 1
+        with pytest.raises(RequestTimeout):
+            lease.copy_from_query("select pg_sleep(20)", output=sink, timeout=0.2)
+        assert lease.fetchval("select 1") == 1
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["all of it here", "more to come"])

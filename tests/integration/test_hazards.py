@@ -18,6 +18,8 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor, outcome
 from tests.integration.lanes import LANES, QUICK_COMMIT, count, results, together, train
 
+pytestmark = pytest.mark.either_lane
+
 _numbers = itertools.count(1)
 
 

@@ -37,7 +37,10 @@ from tests.supervising import until
 PLACES = (0, 1, 9)
 LENGTH = 11
 
-pytestmark = pytest.mark.xdist_group("in flight")  # the last test judges what the others did, in one process
+pytestmark = [
+    pytest.mark.either_lane,
+    pytest.mark.xdist_group("in flight"),  # the last test judges what the others did, in one process
+]
 
 _numbers = itertools.count(1)
 

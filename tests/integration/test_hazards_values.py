@@ -17,6 +17,8 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor, outcome
 from tests.integration.lanes import LANES, QUICK_COMMIT, count, results, together, train
 
+pytestmark = pytest.mark.either_lane
+
 CAP = 2_000_000
 
 _numbers = itertools.count(1)

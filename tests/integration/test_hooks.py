@@ -14,9 +14,17 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import ASYNC_KINDS, Driven, WatchedSupervisor, outcome
 from tests.supervising import until
 
+pytestmark = pytest.mark.either_lane
+
 Hooked = Callable[..., WatchedSupervisor]
 SETUPS = "select current_setting('hooks.setup', true)"
 """One x for each call of the setup hook since the session was reset."""
+
+
+@pytest.fixture(params=["sync-ipc", "async-tcp"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each client and each road; hooks run in the supervisor."""
+    return str(request.param)
 
 
 @pytest.fixture

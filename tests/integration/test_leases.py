@@ -553,7 +553,7 @@ def test_a_client_that_closes_gives_its_leases_back_at_once(
     lease.execute(f"begin; insert into {table} values (1)")
     lost = watcher.status().counters["workers_lost"]
     doomed.close()
-    until(lambda: watcher.status().leased == 0, seconds=2)
+    until(lambda: watcher.status().leased == 0)
     assert watcher.fetchval(f"select count(*) from {table}") == 0
     assert watcher.status().counters["workers_lost"] == lost
     with pytest.raises((PgactorError, asyncpg.InterfaceError)):
@@ -579,7 +579,7 @@ time.sleep(60)
         assert [each.label for each in state.workers if each.leases] == ["doomed"]
         assert [each.pid for each in state.workers if each.leases] == [doomed.pid]
         os.kill(doomed.pid, signal.SIGKILL)
-        until(lambda: watcher.status().leased == 0, seconds=3)
+        until(lambda: watcher.status().leased == 0)
     assert watcher.fetchval(f"select count(*) from {table}") == 0
     assert watcher.status().counters["workers_lost"] == state.counters["workers_lost"] + 1
 

@@ -15,8 +15,10 @@ import pytest
 
 from pgactor import ClientClosed, DatabaseUnavailable, Note, PoolClosing, SupervisorUnavailable
 from tests.integration.conftest import Launch, OpenClient
-from tests.integration.driving import Driven, WatchedSupervisor, outcome
+from tests.integration.driving import Driven, WatchedSupervisor, linked, outcome
 from tests.supervising import until
+
+pytestmark = pytest.mark.either_lane
 
 LOST = "the connection that listens is lost"
 
@@ -431,7 +433,7 @@ def test_without_a_database_listening_is_refused_after_the_grace_period(
     client = open_client(supervisor, kind)
     with pytest.raises(DatabaseUnavailable, match="no connection that listens could be opened"):
         client.listen("a").__enter__()
-    hasty = open_client(supervisor, kind, request_timeout=0.05)
+    hasty = linked(open_client(supervisor, kind, request_timeout=0.05))
     with pytest.raises((DatabaseUnavailable, PoolClosing)):
         hasty.listen("a").__enter__()
     assert counters(client) == (0, 0)

@@ -9,6 +9,8 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor
 from tests.supervising import LANE
 
+pytestmark = pytest.mark.either_lane
+
 PID = "select pg_backend_pid(), $1::text"
 
 

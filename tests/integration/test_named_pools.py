@@ -16,6 +16,8 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor, outcome
 from tests.supervising import until
 
+pytestmark = pytest.mark.either_lane
+
 POOLS = """
 [pools.replica]
 dsn = "{dsn}"

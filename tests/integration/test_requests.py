@@ -301,10 +301,10 @@ def test_a_statement_that_never_ran_leaves_no_lock(
     client = open_client(supervisor, "sync-ipc")
     prepare_only(client, table)
     held = "select count(*) from pg_locks where relation = $1::text::regclass and pid <> pg_backend_pid()"
-    until(lambda: db.fetchval(held, table) == 0, seconds=5)
+    until(lambda: db.fetchval(held, table) == 0)
     with client.acquire() as lease:
         prepare_only(lease, table)
-        until(lambda: db.fetchval(held, table) == 0, seconds=5)
+        until(lambda: db.fetchval(held, table) == 0)
 
 
 @pytest.fixture(scope="module")

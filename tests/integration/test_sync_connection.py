@@ -16,6 +16,8 @@ from tests.integration.conftest import Launch
 from tests.integration.driving import Driven, WatchedSupervisor
 from tests.supervising import until
 
+pytestmark = pytest.mark.either_lane
+
 NOTICE = "do $$begin raise notice 'hello'; end$$"
 
 

@@ -29,6 +29,7 @@ from tests.integration.driving import (
     Driven,
     LoopThread,
     WatchedSupervisor,
+    linked,
     wait_for_statement,
 )
 from tests.supervising import until
@@ -42,13 +43,13 @@ def single(launch: Launch) -> WatchedSupervisor:
 
 @pytest.fixture
 def client(single: WatchedSupervisor, open_client: OpenClient, kind: str) -> Driven:
-    return open_client(single, kind)
+    return linked(open_client(single, kind))
 
 
 @pytest.fixture
 def other(single: WatchedSupervisor, open_client: OpenClient) -> Iterator[Driven]:
     """Another worker, who gets in the way."""
-    worker = open_client(single, "sync-ipc", label="the-other")
+    worker = linked(open_client(single, "sync-ipc", label="the-other"))
     yield worker
     until(lambda: worker.status().idle == 1)
 
@@ -59,9 +60,9 @@ def test_a_statement_that_takes_too_long_is_cancelled_in_postgresql(
 ) -> None:
     before = client.fetchval("select pg_backend_pid()")
     started = time.monotonic()
-    with pytest.raises(RequestTimeout, match=r"the statement was cancelled after 0\.[12]. s, the end of its timeout"):
+    with pytest.raises(RequestTimeout, match=r"the statement was cancelled after [0-9.]+ s, the end of its timeout"):
         client.fetch("select pg_sleep(61)", timeout=0.2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30, "of the 61 s that it would take"
     wait_for_statement(db, "pg_sleep(61)", running=False)
     assert client.fetchval("select pg_backend_pid()") == before
     assert client.status().counters["requests_timed_out"] > 0
@@ -95,10 +96,10 @@ def test_a_write_that_took_too_long_did_not_happen(client: Driven, db: Driven, t
 def test_the_clients_own_limit_holds_where_a_call_brings_none(
     single: WatchedSupervisor, open_client: OpenClient, kind: str
 ) -> None:
-    client = open_client(single, kind, request_timeout=0.1)
+    client = linked(open_client(single, kind, request_timeout=0.1))
     with pytest.raises(RequestTimeout):
         client.fetch("select pg_sleep(65)")
-    assert client.fetchval("select pg_sleep(0.15)::text || 'x'", timeout=5) == "x"
+    assert client.fetchval("select pg_sleep(0.15)::text || 'x'", timeout=30) == "x"
 
 
 def test_whoever_waits_in_vain_is_told_who_holds_what(client: Driven, other: Driven) -> None:
@@ -129,7 +130,7 @@ def test_acquire_waits_no_longer_than_asked(client: Driven, other: Driven) -> No
         with pytest.raises(PoolTimeout, match="request's own timeout"):
             client.acquire(timeout=0.1)
         assert client.status().waiting == 0
-    client.acquire(timeout=5).release()
+    client.acquire(timeout=30).release()
 
 
 def test_the_supervisors_queue_timeout_is_named_where_it_is_the_shorter_one(
@@ -141,7 +142,7 @@ def test_the_supervisors_queue_timeout_is_named_where_it_is_the_shorter_one(
         clients = [open_client(supervisor, kind) for kind in ALL_KINDS]
         calls = [client.begin("fetch", "select 1") for client in clients]
         calls += [client.begin("acquire") for client in clients]
-        wait(calls, 10)
+        wait(calls, 30)
         for call in calls:
             with pytest.raises(
                 PoolTimeout, match=r"\(the supervisor's queue_timeout_seconds\); it was not run(?s:.*) by hog"
@@ -163,7 +164,7 @@ def test_a_supervisor_that_is_not_there_is_named(
     started = time.monotonic()
     with pytest.raises(SupervisorUnavailable) as caught:
         client.fetch("select 1")
-    assert 0.2 < time.monotonic() - started < 3
+    assert 0.2 < time.monotonic() - started < 8, "not the 10 s that are the default"
     assert f"no supervisor answered at {getattr(Nowhere, road)} within connect_timeout (0.3 s)" in str(caught.value)
     assert "is `pgactor serve` running with this endpoint?" in str(caught.value)
     assert isinstance(caught.value, ConnectionError)
@@ -186,9 +187,9 @@ def test_where_the_calls_timeout_is_shorter_than_connect_timeout_it_is_that_one_
 
 def test_a_supervisor_that_comes_up_late_is_waited_for(start: Launch, open_client: OpenClient) -> None:
     supervisor = start(wait=False)
-    clients = [open_client(supervisor, kind, connect_timeout=20) for kind in ALL_KINDS]
+    clients = [open_client(supervisor, kind, connect_timeout=60) for kind in ALL_KINDS]
     calls = [client.begin("fetchval", "select 6 * 7") for client in clients]
-    assert [call.result(20) for call in calls] == [42] * len(calls)
+    assert [call.result(60) for call in calls] == [42] * len(calls)
 
 
 def test_the_queue_is_bounded(start: Launch, open_client: OpenClient) -> None:
@@ -206,7 +207,7 @@ def test_the_queue_is_bounded(start: Launch, open_client: OpenClient) -> None:
         assert caught.value.retry
     assert other.status().counters["refused_queue_full"] == len(ALL_KINDS)
     lease.release()
-    assert [each.result(10) for each in waiting] == [7, 7]
+    assert [each.result(30) for each in waiting] == [7, 7]
 
 
 # --- cancelling a task ------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ def test_a_request_that_is_cancelled_in_the_queue_never_runs(client: Driven, oth
         insert.cancel()
         until(lambda: other.status().waiting == 0)
         with pytest.raises(CancelledError):
-            insert.result(5)
+            insert.result(30)
         assert lease.fetchval("select 1") == 1
     assert client.fetchval(f"select count(*) from {table}") == 0
 
@@ -294,7 +295,7 @@ def test_a_blocking_call_that_is_interrupted_withdraws_its_request(client: Drive
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        client.execute(f"insert into {table} select 1 from (select pg_sleep(68)) s", timeout=20)
+        client.execute(f"insert into {table} select 1 from (select pg_sleep(68)) s", timeout=60)
     thread.join()
     wait_for_statement(db, "pg_sleep(68)", running=False)
     assert client.fetchval(f"select count(*) from {table}") == 0
@@ -304,19 +305,19 @@ def test_what_threads_wait_for_ends_for_each_at_its_own_time(
     single: WatchedSupervisor, open_client: OpenClient, other: Driven
 ) -> None:
     """Threads share a link, and one reads for all: nobody waits longer than he asked because of another."""
-    client = open_client(single, "sync-ipc")
+    client = linked(open_client(single, "sync-ipc"))
     with other.acquire():
         started = time.monotonic()
         calls = {seconds: client.begin("fetchval", "select 1", timeout=seconds) for seconds in (0.6, 0.1, 0.3)}
         for seconds in sorted(calls):
             with pytest.raises(PoolTimeout):
-                calls[seconds].result(5)
-            assert seconds * 0.8 < time.monotonic() - started < seconds + 2
+                calls[seconds].result(30)
+            assert seconds * 0.8 < time.monotonic() - started < seconds + 8, "without a timeout of its own: 60 s"
     assert client.fetchval("select 1") == 1
 
 
 def test_asyncpgs_timeout_of_a_connection_is_a_request_timeout(start: Launch, open_client: OpenClient) -> None:
-    client = open_client(start(connect={"command_timeout": 0.1}), "sync-ipc")
+    client = linked(open_client(start(connect={"command_timeout": 0.1}), "sync-ipc"))
     with pytest.raises(RequestTimeout, match="command_timeout"):
         client.fetchval("select pg_sleep(69)")
     with pytest.raises(asyncpg.QueryCanceledError, match="statement timeout"):
@@ -328,7 +329,7 @@ def test_after_a_client_is_closed_whoever_waits_gets_an_error(client: Driven, ot
         calls = [client.begin("fetchval", "select 1") for _ in range(3)]
         until(lambda: other.status().waiting == 3)
         client.close()
-        wait(calls, 10)
+        wait(calls, 30)
         for call in calls:
             with pytest.raises(OutcomeUnknown, match="the client was closed"):
                 call.result(0)
@@ -344,7 +345,7 @@ def test_a_client_of_two_loops_has_a_link_in_each(
     client = open_client(single, "async-ipc")
     elsewhere = Driven(client.target, uvloop_thread)
     calls = [each.begin("fetchval", "select 7") for each in (client, elsewhere) for _ in range(5)]
-    assert [call.result(10) for call in calls] == [7] * 10
+    assert [call.result(30) for call in calls] == [7] * 10
 
 
 @pytest.mark.parametrize("kind", ["async-ipc", "async-tcp", "uvloop-ipc", "uvloop-tcp"])

@@ -13,6 +13,8 @@ from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor
 from tests.integration.lanes import LANES, count
 
+pytestmark = pytest.mark.either_lane
+
 S = "pgactor_looked_up"
 
 _numbers = itertools.count(1)
@@ -48,7 +50,7 @@ def schema(db: Driven) -> Iterator[None]:
 @pytest.fixture
 def enums(db: Driven, schema: None) -> list[str]:
     """Types that nobody has met."""
-    names = [f"{S}.enum{next(_numbers)}" for _ in range(120)]
+    names = [f"{S}.enum{next(_numbers)}" for _ in range(50)]
     for name in names:
         db.execute(f"create type {name} as enum ('a')")
     return names
