@@ -68,6 +68,7 @@ class Backend:
         self._max_bytes = max_bytes
         self._recycling = recycling
         self._pipeline: Pipeline | None = None
+        self._quiet: asyncio.Future[None] | None = None  # a lease has ended while the statement lane ran something
         self._mailbox = Mailbox()
         self._running: Request | None = None
         self._interrupted = False
@@ -123,12 +124,40 @@ class Backend:
     def run(self, request: Request) -> None:
         """Run the request's statement; `Reports.answer` and `finished` follow, or the statement lane's own
         reports."""
+        if request.lease is not None:
+            self._ask_the_lane(request)
         if request.work is None:
             self._post(request)
         elif self._pipeline is not None:
             self._pipeline.send(request)
         else:
             self._begin_pipeline(request)
+
+    def _ask_the_lane(self, request: Request) -> None:
+        """Have the statement lane run the lease's statement, if it can."""
+        lane, tenancy = self._lane, self.tenancy
+        if lane is None or tenancy is None:
+            return
+        if request.worker.reads_only:
+            lane.count("read_only")
+        elif not tenancy.suits_the_lane(request.statement, self._pipeline):
+            lane.count("lease")
+        elif lane.admit_on_lease(request):
+            return
+        tenancy.goes_to_asyncpg(request.statement)
+
+    def divert(self, request: Request) -> None:
+        """The statement lane cannot run the lease's statement, and has not: asyncpg is to."""
+        request.work = None
+        if request.answered:
+            self._loop.call_soon(self._reports.finished, self, request, self.in_transaction)
+        else:
+            self._post(request)
+
+    def lane_is_quiet(self) -> None:
+        """What the statement lane ran on a lease has ended."""
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
 
     def interrupt(self, request: Request) -> None:
         """Cancel the request, which runs or is about to; `Reports.finished` follows, or the statement lane's
@@ -202,6 +231,8 @@ class Backend:
     def _interrupt_all(self) -> None:
         if self._running is not None:
             self.interrupt(self._running)
+        if self._pipeline is not None:
+            self._pipeline.cancel_all()
         self.stop_setup()
         for letter in list(self._mailbox):
             if isinstance(letter, Request):
@@ -217,7 +248,10 @@ class Backend:
                 lane.switch_off("codecs", "a hook has set codecs of types")
             elif lane is not None:
                 lane.switch_off("encoding", "texts are not UTF-8 in this database")
-            self._loop.call_soon(self._reports.diverted, self, request)
+            if request.lease is not None:
+                self.divert(request)
+            else:
+                self._loop.call_soon(self._reports.diverted, self, request)
             return
         self._pipeline = Pipeline(
             self,
@@ -230,7 +264,9 @@ class Backend:
         self._pipeline.send(request)
 
     def _post(self, letter: Request | Order | Setup) -> None:
-        if self._pipeline is not None and letter is not Order.LOST:
+        if letter is Order.LOST:
+            self.lane_is_quiet()
+        elif self._pipeline is not None and not self._pipeline.is_busy:
             self._pipeline.give_back()
         self._mailbox.post(letter)
 
@@ -242,6 +278,8 @@ class Backend:
         try:
             while True:
                 letter = self._mailbox.popleft() if self._mailbox else await self._mailbox.next()
+                if self._pipeline is not None and self._pipeline.is_busy and letter is not Order.LOST:
+                    await self._until_quiet(self._pipeline)
                 if not await (self._run(letter) if isinstance(letter, Request) else self._obey(letter)):
                     return
         except EXPECTED as error:
@@ -252,6 +290,16 @@ class Backend:
         finally:
             if not self._session.is_closed():
                 self._session.terminate()
+
+    async def _until_quiet(self, pipeline: Pipeline) -> None:
+        """A lease has ended while a statement of it runs in the statement lane, which is being cancelled."""
+        while pipeline.is_busy:
+            self._quiet = self._loop.create_future()
+            try:
+                await self._quiet
+            finally:
+                self._quiet = None
+        pipeline.give_back()
 
     async def _obey(self, order: Order | Setup) -> bool:
         """Carry out the order; False if the connection is no more."""

@@ -135,6 +135,7 @@ class Cancelling:
         held, self._held = self._held, []
         if held:
             self._reports.came_back(self._backend, held)
+        self._backend.lane_is_quiet()
 
     # --- the first in flight ------------------------------------------------------------------------------
 

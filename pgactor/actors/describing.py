@@ -11,7 +11,8 @@ from .transcode import Doubt
 
 
 class Describing:
-    """Close, Parse, Describe and Sync on their way. requests: who waits for it. attempt: how often they have."""
+    """Close, Parse, Describe and Sync on their way. requests: who waits for it. attempt: how often they have. status:
+    PostgreSQL's at the end; only on a lease may it be another one than outside of a transaction."""
 
     def __init__(self, statement: Statement, plan: Plan, request: Request, *, attempt: int = 1) -> None:
         self.statement = statement
@@ -21,6 +22,7 @@ class Describing:
         self.error: dict[str, str] | None = None
         self.types: tuple[int, ...] = ()
         self.fields: tuple[Field, ...] = ()
+        self.status = b""
         self._expected = [pgwire.PARSE_COMPLETE, pgwire.PARAMETER_DESCRIPTION]
 
     def messages(self, *, forget: tuple[bytes, ...] = ()) -> bytes:
@@ -47,7 +49,8 @@ class Describing:
         if kind == pgwire.PARAMETER_DESCRIPTION:
             self.types = pgwire.parameter_types(body)
         elif kind == pgwire.READY:
-            if body != b"I":
+            if body != b"I" and self.requests[0].lease is None:
                 raise Doubt("a statement was described inside a transaction")
+            self.status = body
             return True
         return False

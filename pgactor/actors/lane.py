@@ -21,6 +21,7 @@ from .pgwire import Field
 from .plan import NotQuick, Plan
 from .quicktypes import QuickTypes
 from .shapes import ShapeTable
+from .transactionwords import transaction_words
 from .turn import Turn, processors
 
 log = logging.getLogger("pgactor.lane")
@@ -79,6 +80,30 @@ class Lane:
         if why_not:
             self.count(why_not)
 
+    def admit_on_lease(self, request: Request) -> bool:
+        """Let a lease's statement in, or count why not. What concerns the transaction may enter, too."""
+        message, statement = request.payload, request.statement
+        if (type(message) is not Fetch or message.statement is not None) and type(message) is not Execute:
+            self.count("lease")
+            return False
+        assert statement is not None  # noqa: S101  # it has a text
+        why_not = self._off
+        if not why_not and not statement.leaves_nothing:
+            request.work = None if message.args or type(message) is Fetch else transaction_words(statement)
+            why_not = "" if request.work is not None else "text"
+        elif not why_not and type(message) is Execute and not message.args and "$" in statement.sql:
+            why_not = "text"  # PostgreSQL complains in other words of a parameter where no statement is prepared
+        elif not why_not and not (why_not := self._why_not(statement)):
+            plan = statement.plan
+            try:
+                limit = message.limit if type(message) is Fetch else 0
+                request.work = (plan, plan.bind(message.args, limit) if plan.described else None)
+            except NotQuick:
+                why_not = "arguments"
+        if why_not:
+            self.count(why_not)
+        return not why_not
+
     def _admit_group(self, request: Request) -> str:
         """Let a batch in, or a statement with many arguments; or tell why not."""
         message, statement = request.payload, request.statement
@@ -116,7 +141,7 @@ class Lane:
     def _why_not(self, statement: Statement) -> str:
         """Why the statement may not enter; "" if it may, and then it has a plan."""
         plan: Plan | None = statement.plan
-        if plan is not None:
+        if plan is not None and statement.leaves_nothing:  # a batch's own BEGIN has one, too
             return plan.why_not
         if not statement.leaves_nothing or len(statement.sql) > REMEMBERED_LENGTH or "\0" in statement.sql:
             return "text"

@@ -70,7 +70,6 @@ class Letting:
 
     def submit(self, now: float, request: Request, token: Token, actions: list[Action]) -> None:
         """A statement on a lease."""
-        self._lane.count("lease")
         try:
             actions += self._pool.submit_on_lease(now, request, token)
         except ProtocolError as error:

@@ -39,7 +39,8 @@ REPLIES_TO_COME = 8
 
 _ROWS = b"\x96\xa4rows\xcf"
 _FALSE = b"\xc2"
-"""How a Rows message begins, before its id in 8 bytes, and ends, outside of a transaction."""
+_TRUE = b"\xc3"
+"""How a Rows message begins, before its id in 8 bytes, and ends, outside of a transaction and inside one."""
 
 _PART = b"\x95\xa4part\xcf"
 """How a Part message begins."""
@@ -105,7 +106,8 @@ class Outcomes:
         columns = shape.as_known if known else shape.as_told
         head = (_ROWS, request.id.to_bytes(8, "big"), columns, array_header(len(rows)))
         may_wait = len(request.worker.requests) >= REPLIES_TO_COME
-        if peer.send_encoded(request.id, b"".join((*head, *rows, _FALSE)), may_wait=may_wait) and not known:
+        end = _TRUE if request.lease is not None and self._in_transaction(request) else _FALSE
+        if peer.send_encoded(request.id, b"".join((*head, *rows, end)), may_wait=may_wait) and not known:
             peer.remember(shape.number)
 
     def part(self, request: Request, shape: Shape, rows: bytes, go_on: Callable[[], object]) -> bool:
@@ -120,11 +122,12 @@ class Outcomes:
 
     def tag(self, request: Request, tag: bytes) -> None:
         if self._pool.answer(request):
-            request.worker.link.send(Done(request.id, tag.decode()))
+            in_transaction = request.lease is not None and self._in_transaction(request)
+            request.worker.link.send(Done(request.id, tag.decode(), in_transaction))
 
     def failed(self, request: Request, error: Exception) -> None:
         if self._pool.answer(request):
-            reply = statement_failed(request.id, error)
+            reply = statement_failed(request.id, error, in_transaction=self._in_transaction(request))
             self._look_at(request, reply)
             request.worker.link.send(reply)
 
@@ -145,6 +148,13 @@ class Outcomes:
             batches.send_results(peer, results)
         else:
             peer.send(Done(request.id))
+
+    def _in_transaction(self, request: Request) -> bool:
+        """Whether the statement lane has left the request's session inside a transaction, as only a lease may."""
+        if request.lease is None:
+            return False
+        backend = self._backends.get(request.lease.holder)
+        return backend is not None and backend.in_transaction
 
     def _look_at(self, request: Request, reply: Message) -> None:
         """Has the backend looked at whose server refuses writes."""
@@ -201,6 +211,11 @@ class Outcomes:
         actions: list[Action] = []
         self._pool.counters["statements_pipelined"] += len(requests)
         self._pool.metrics.moment = self._turn.began
+        if requests[0].lease is not None:  # it is alone there
+            now, touched = self._loop.time(), backend.in_transaction
+            self._do(self._pool.finished(now, backend.holder, backend.incarnation, requests[0], touched=touched))
+            backend.lane_is_quiet()
+            return
         self._pool.came_back(self._loop.time(), backend.holder, backend.incarnation, requests, actions)
         self._do(actions)
 

@@ -26,7 +26,11 @@ PARAMETER_DESCRIPTION = ord("t")
 
 BOUND = b"2\0\0\0\x04"
 READY_IDLE = b"Z\0\0\0\x05I"
+READY_WITHIN = b"Z\0\0\0\x05T"
+"""Inside a transaction."""
+
 SUSPENDED_IDLE = b"s\0\0\0\x04" + READY_IDLE
+SUSPENDED_WITHIN = b"s\0\0\0\x04" + READY_WITHIN
 
 SYNC = b"S\0\0\0\x04"
 EXECUTE_ALL = b"E\0\0\0\x09\0\0\0\0\0"
@@ -43,17 +47,15 @@ def execute(limit: int) -> bytes:
     return _execute(b"E", 9, min(limit, 2**31 - 1))
 
 
+def parse(name: bytes, sql: str) -> bytes:
+    """Prepare the statement under a free name, or under none."""
+    body = name + b"\0" + sql.encode() + b"\0\0\0"  # no types of ours
+    return b"P" + (4 + len(body)).to_bytes(4, "big") + body
+
+
 def parse_and_describe(name: bytes, sql: str) -> bytes:
     """Prepare the statement under a free name, ask what it takes and gives, and Sync."""
-    named = name + b"\0"
-    text = sql.encode() + b"\0\0\0"  # no types of ours
-    return b"".join(
-        (
-            b"P" + (4 + len(named) + len(text)).to_bytes(4, "big") + named + text,
-            b"D" + (5 + len(named)).to_bytes(4, "big") + b"S" + named,
-            SYNC,
-        )
-    )
+    return parse(name, sql) + b"D" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0" + SYNC
 
 
 def close(name: bytes) -> bytes:

@@ -15,6 +15,9 @@ The way of a statement, from `send` to its reports:
     reply.py        tells what its reply may be, and gathers it
     here            what came of it: reported, run again, or left to asyncpg
 
+A lease's statements come here, too, one at a time on the lease's own connection; only theirs may leave it inside a
+transaction. What else the lease does asyncpg does in between, and its session knows from here whether one is open.
+
 Beside it stand cancelling.py and hold.py. There is no task, future or queue per statement.
 """
 
@@ -25,6 +28,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..core.request import Request
+from ..core.statement import Statement
 from ..messages import Fetch
 from .cancelling import Cancelling
 from .connection import Connection
@@ -41,7 +45,7 @@ from .reader import Reader
 from .reply import BIND, ROWS, SYNC_AFTER_REFUSAL, Reply
 from .reports import Reports
 from .session import Session
-from .unit import Unit, request_of, unit_of
+from .unit import Unit, request_of, requests_of, unit_of
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -63,6 +67,7 @@ class Pipeline:
         max_bytes: int,
     ) -> None:
         self._backend = backend
+        self._session = session
         self._reports = reports
         self._lane = lane
         self._loop = asyncio.get_running_loop()
@@ -84,6 +89,7 @@ class Pipeline:
             patience=patience,
             command_timeout=lane.command_timeout,
         )
+        self._forgotten = session.forgotten
         self._again: set[Request] = set()  # which run a second time
         self._back: list[Request] = []  # whose reply is complete
 
@@ -96,6 +102,9 @@ class Pipeline:
         """Send the request's statement behind those in flight; the reports follow."""
         if self._connection.transport is None and not self._connection.is_lost:
             self._connection.borrow()
+            if self._forgotten != self._session.forgotten:  # a lease's transaction would fail over a lost name
+                self._forgotten = self._session.forgotten
+                self._prepared.refused(list(self._known))
         work = request.work
         if type(work) is Group:
             self._send_group(work)
@@ -103,12 +112,17 @@ class Pipeline:
         statement = request.statement
         assert statement is not None  # noqa: S101  # only leases have none
         known = self._known.get(statement)
-        if known is work[0] and work[1] is not None:
+        if (known is work[0] and work[1] is not None) or work[0].parses:
             self._flight.write(request, work[1])
         elif known is not None and not known.why_not and (work[1] is None or known is statement.plan):
             self._run_described(request, known)  # it has been described since the request came
         else:
             self._prepared.describe(statement, request)
+
+    def knows(self, statement: Statement) -> bool:
+        """Whether the statement is prepared here, and need not be described again."""
+        known = self._known.get(statement)
+        return known is not None and known is statement.plan and self._forgotten == self._session.forgotten
 
     def cancel(self, request: Request) -> None:
         """The worker waits for the request no more. Only what runs now can be cancelled, which is the first; another
@@ -119,12 +133,24 @@ class Pipeline:
         else:
             self._cancelling.cancel(request)
 
+    def cancel_all(self) -> None:
+        """The lease has ended: cancel what runs yet."""
+        for request in [request for unit in self._units for request in requests_of(unit)]:
+            if request is not self._cancelling.cancelled:
+                self.cancel(request)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the connection cannot be given back yet."""
+        is_here = self._connection.transport is not None
+        return is_here and (bool(self._units) or self._cancelling.cancelled is not None)
+
     def give_back(self) -> None:
         """asyncpg has the connection again. Nothing is in flight."""
         transport = self._connection.transport
         if transport is None:
             return
-        if self._units or self._cancelling.cancelled is not None or transport.get_write_buffer_size():
+        if self.is_busy or transport.get_write_buffer_size():
             raise RuntimeError(f"{self!r} cannot give the connection back now")
         self._connection.give_back()
 
@@ -184,7 +210,10 @@ class Pipeline:
     def _divert(self, request: Request, why_not: str) -> None:
         self._forget(request)
         self._lane.count(why_not)
-        self._reports.diverted(self._backend, request)
+        if request.lease is None:
+            self._reports.diverted(self._backend, request)
+        else:
+            self._backend.divert(request)
 
     def _forget(self, request: Request) -> None:
         self._again.discard(request)
@@ -192,7 +221,9 @@ class Pipeline:
 
     # --- what comes of the first in flight, as the reader finds -------------------------------------------
 
-    def succeeded(self, head: Request, tag: bytes) -> None:
+    def succeeded(self, head: Request, tag: bytes, *, in_transaction: bool = False) -> None:
+        if head.lease is not None:
+            self._note(in_transaction=in_transaction)
         self._units.popleft()
         self._back.append(head)
         reply = self._reply
@@ -220,15 +251,21 @@ class Pipeline:
         error = reply.error
         if error is None:
             tag, reply.tag = reply.tag, b""
-            self.succeeded(head, tag)
+            self.succeeded(head, tag, in_transaction=reply.status != b"I")
             return
+        if head.lease is not None:
+            self._note(in_transaction=reply.status != b"I", has_failed=reply.status == b"E")
         refused = reply.awaited == SYNC_AFTER_REFUSAL
         reply.begin_next()
         self._units.popleft()
         if isinstance(error, dict):
             code = error.get("C", "")
             if refused and is_refusal(error):
-                self._prepare_again(head, code)
+                if reply.status == b"I":
+                    self._prepare_again(head, code)
+                else:  # it has ended a lease's transaction
+                    self._prepared.refused((head.statement,))  # type: ignore[arg-type]  # only leases have none
+                    self._failed(head, error)
             elif code == _CANCELED and not head.answered and self._cancelling.has_hit(head):
                 self._flight.write(head, head.work[1])
             else:
@@ -243,9 +280,21 @@ class Pipeline:
         self._reports.failed(head, server_error(fields, head.statement.sql))
         self._back.append(head)
 
+    def _note(self, *, in_transaction: bool, has_failed: bool = False) -> None:
+        """So a statement has left a lease's session. The worker is told what else has changed before its answer."""
+        self._session.in_transaction_now = in_transaction
+        self._session.has_failed = has_failed
+        if self._reader.heard_of_settings:
+            self._reader.heard_of_settings = False
+            if self._backend.tenancy is not None:
+                self._backend.tenancy.tell_settings()
+
     def described(self, unit: Describing) -> None:
         self._units.popleft()
         requests, why_not = self._prepared.described(unit)
+        if unit.error is not None and unit.status != b"I":
+            self._undescribed(unit.requests[0], unit)
+            return
         for request in requests:
             if type(request.work) is Group:
                 self._described_for_group(request.work, why_not)
@@ -256,6 +305,16 @@ class Pipeline:
             else:
                 self._run_described(request, unit.plan)
         self._cancelling.ended(requests)
+
+    def _undescribed(self, request: Request, unit: Describing) -> None:
+        """A lease's statement could not be prepared, which has ended its transaction: that is its error."""
+        assert unit.error is not None  # noqa: S101  # it is its end
+        self._note(in_transaction=True, has_failed=True)
+        if request.answered:
+            self._back.append(request)
+        else:
+            self._failed(request, unit.error)
+        self._cancelling.ended((request,))
 
     def _described_for_group(self, group: Group, why_not: str) -> None:
         group.why_not = group.why_not or why_not
@@ -299,6 +358,9 @@ class Pipeline:
         if not back:
             return
         self._back = []
+        if back[0].lease is not None:
+            self._came_back_on_lease(back)
+            return
         flight, turn, cancelling = self._flight, self._lane.turn, self._cancelling
         took = max(0.0, turn.began - turn.lag - flight.since) / len(back)
         flight.since = turn.began
@@ -314,11 +376,21 @@ class Pipeline:
         if back:
             self._reports.came_back(self._backend, back)
 
+    def _came_back_on_lease(self, back: list[Request]) -> None:
+        """A lease's statement has ended. Of how long it took nothing is learned: it may have waited for others."""
+        for request in back:
+            request.payload = request.work = None
+        self._again.difference_update(back)
+        self._cancelling.hold(back)
+        if back:
+            self._reports.came_back(self._backend, back)
+
     def was_lost(self) -> None:
         """Tell the first its end, if that is certain: PostgreSQL said goodbye while it worked on it, and why."""
         if self._goodbye is None:
             return
         head = self._flight.first
+        self._session.in_transaction_now = False
         if type(head) is Request and self._reply.awaited == ROWS and not head.answered:
             self._failed(head, self._goodbye)  # its transaction ended with the session
         elif type(head) is Group and head.began and not head.may_have_happened:

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from ..rows import Column
 from .arguments import NotQuick, argument_encoder, formats
-from .pgwire import EXECUTE_ALL, READY_IDLE, SYNC, Field, command_complete, execute
+from .pgwire import EXECUTE_ALL, READY_IDLE, READY_WITHIN, SYNC, Field, command_complete, execute
 from .quicktypes import QuickType, QuickTypes, Wire
 from .shapes import Shape, ShapeTable
 from .transcode import row_transcoder
@@ -24,7 +24,13 @@ _TAGS: dict[str, tuple[bytes, ...]] = {
     "merge": (b"MERGE 1", b"MERGE "),
     "with": (b"SELECT 1", b"SELECT ", b"INSERT ", b"UPDATE ", b"DELETE ", b"MERGE "),
     "begin": (b"BEGIN", b"BEGIN"),
+    "start": (b"START TRANSACTION", b"START TRANSACTION"),
     "commit": (b"COMMIT", b"COMMIT", b"ROLLBACK"),
+    "end": (b"COMMIT", b"COMMIT", b"ROLLBACK"),
+    "rollback": (b"ROLLBACK", b"ROLLBACK"),
+    "abort": (b"ROLLBACK", b"ROLLBACK"),
+    "savepoint": (b"SAVEPOINT", b"SAVEPOINT"),
+    "release": (b"RELEASE", b"RELEASE"),
 }
 """By a statement's first word: the tag that it ends with most often, and how its tags begin. SELECT, if not here."""
 
@@ -38,7 +44,7 @@ class Plan:
     described: whether PostgreSQL has told of it. why_not: why the statement lane cannot run it, "" if it can.
     has_rows: whether it returns rows, be it none, and of how many columns (width). shape: of its rows. rows: makes
     msgpack of them. dated: whether they have dates, which Python may lack. end: what comes after the rows most often,
-    with the usual_tag.
+    with the usual_tag; end_within: the same inside a transaction. parses: it is parsed each time, under no name.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -51,6 +57,8 @@ class Plan:
         self.shape: Shape
         self.rows: Callable[[bytes, int, int, list[bytes]], int]
         self.end = b""
+        self.end_within = b""
+        self.parses = False
         self.usual_tag = b""
         self._tags: tuple[bytes, ...] = ()
         self._types: tuple[int, ...] = ()
@@ -85,14 +93,26 @@ class Plan:
         )
         self.rows = row_transcoder(tuple(columns))
         self.dated = any((kind.element or kind).wire in _DATES for kind in columns)
-        self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
-        self._tags = tuple(tags)
-        self.has_rows = bool(fields) or b"SELECT " in tags  # it may have rows without columns
-        self.end = command_complete(self.usual_tag) + READY_IDLE
+        self._end_as(verb)
+        self.has_rows = bool(fields) or b"SELECT " in self._tags  # it may have rows without columns
         self._encode = argument_encoder(tuple(parameters))
         self._head = b"\0" + self.name + b"\0" + formats(parameters)
         self._formats = formats(columns)
         self._tails = {0: self._formats + EXECUTE_ALL + SYNC, 1: self._formats + execute(1) + SYNC}
+
+    @classmethod
+    def of_words(cls, verb: str) -> Plan:
+        """Of texts that begin with this one of a transaction's verbs. They are parsed each time."""
+        plan = cls(b"")
+        plan.described = plan.parses = True
+        plan._end_as(verb)
+        return plan
+
+    def _end_as(self, verb: str) -> None:
+        self.usual_tag, *tags = _TAGS.get(verb, (b"SELECT 1", b"SELECT "))
+        self._tags = tuple(tags)
+        self.end = command_complete(self.usual_tag) + READY_IDLE
+        self.end_within = command_complete(self.usual_tag) + READY_WITHIN
 
     def may_end_with(self, tag: bytes) -> bool:
         """Whether PostgreSQL's word on what was done can be about this statement."""

@@ -14,7 +14,7 @@ from ..messages import Fetch
 from . import pgwire
 from .describing import Describing
 from .group import Group
-from .pgwire import BOUND, SUSPENDED_IDLE
+from .pgwire import BOUND, SUSPENDED_IDLE, SUSPENDED_WITHIN
 from .reply import BIND, ROWS, Reply
 from .session import Session
 from .transcode import Doubt
@@ -34,8 +34,9 @@ _LONGEST = 2**30
 class Outcomes(Protocol):
     """Who is told how the first unit in flight has ended, and takes it out of there."""
 
-    def succeeded(self, head: Request, tag: bytes) -> None:
-        """The statement has ended well; its rows are in the reply."""
+    def succeeded(self, head: Request, tag: bytes, *, in_transaction: bool = False) -> None:
+        """The statement has ended well; its rows are in the reply. in_transaction: it has left a lease's session
+        inside a transaction."""
 
     def part_came(self, head: Request) -> None:
         """Many rows of the statement are in the reply, and more may follow."""
@@ -54,7 +55,8 @@ class Outcomes(Protocol):
 
 
 class Reader:
-    """Takes in messages, and tells what they end. goodbye: PostgreSQL's last word, by its fields, if it said one."""
+    """Takes in messages, and tells what they end. goodbye: PostgreSQL's last word, by its fields, if it said one.
+    heard_of_settings: it has said that parameters have changed."""
 
     def __init__(self, session: Session, units: deque[Unit], reply: Reply, *, outcomes: Outcomes) -> None:
         self._session = session  # for what belongs to no statement
@@ -62,6 +64,7 @@ class Reader:
         self._reply = reply
         self._outcomes = outcomes
         self.goodbye: dict[str, str] | None = None
+        self.heard_of_settings = False
 
     def read(self, data: bytes, end: int) -> int:
         """Take in the whole messages before `end`; returns where they end. Raises `Doubt`, `ValueError` or
@@ -72,7 +75,7 @@ class Reader:
             head = units[0] if units else None
             error = reply.error
             if type(head) is Request and error is None:
-                if reply.awaited == BIND and data.startswith(BOUND, at):
+                if reply.awaited <= BIND and data.startswith(BOUND, at):
                     at += len(BOUND)
                     reply.awaited = ROWS
                 if reply.awaited == ROWS:
@@ -93,6 +96,15 @@ class Reader:
                         at += len(SUSPENDED_IDLE)
                         self._outcomes.succeeded(head, b"")
                         continue
+                    if head.lease is not None:
+                        if data.startswith(plan.end_within, at):
+                            at += len(plan.end_within)
+                            self._outcomes.succeeded(head, plan.usual_tag, in_transaction=True)
+                            continue
+                        if data.startswith(SUSPENDED_WITHIN, at) and reply.may_suspend(head):
+                            at += len(SUSPENDED_WITHIN)
+                            self._outcomes.succeeded(head, b"", in_transaction=True)
+                            continue
             elif type(head) is Group:
                 at = head.take_usual(data, at, end)
             if end - at < 5:
@@ -112,6 +124,7 @@ class Reader:
         body = message[5:]
         if kind in _ANY_TIME:
             self._session.pass_on(message)
+            self.heard_of_settings |= kind == pgwire.PARAMETER_STATUS
         elif kind == pgwire.ERROR and _is_fatal(fields := pgwire.error_fields(body)):
             if "R" in fields:  # PostgreSQL's own word; a pooler's is no goodbye of PostgreSQL
                 self.goodbye = fields

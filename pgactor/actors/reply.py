@@ -16,8 +16,9 @@ from .transcode import Doubt
 PART_BYTES = 48 * 1024
 """So much of a result is passed on before the rest has come."""
 
-BIND, ROWS, SYNC, SYNC_AFTER_REFUSAL = range(4)
-"""What a reply awaits: BindComplete, rows and the command's end, ReadyForQuery (after it was not even bound)."""
+BIND_OF_PARSED, BIND, ROWS, SYNC, SYNC_AFTER_REFUSAL = range(-1, 4)
+"""What a reply awaits: BindComplete (of what had to be parsed, and was), rows and the command's end, ReadyForQuery
+(after it was not even bound)."""
 
 
 class Reply:
@@ -25,14 +26,16 @@ class Reply:
 
     awaited: what must come now. rows: those that have come, as msgpack; they were so many bytes. part_bytes: with so
     many they may be passed on before the rest has come. tag: of the command, where it was not the usual one. error:
-    PostgreSQL's, by its fields, or what is wrong with the rows.
+    PostgreSQL's, by its fields, or what is wrong with the rows. status: PostgreSQL's at the end of the last one that
+    `take` saw end; only on a lease may it be another one than outside of a transaction.
     """
 
-    __slots__ = ("_max_bytes", "awaited", "error", "part_bytes", "rows", "rows_bytes", "tag")
+    __slots__ = ("_max_bytes", "awaited", "error", "part_bytes", "rows", "rows_bytes", "status", "tag")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.part_bytes = min(PART_BYTES, max_bytes // 2)
+        self.status = b"I"
         self.begin_next()
 
     def begin_next(self) -> None:
@@ -84,9 +87,12 @@ class Reply:
             self.error = pgwire.error_fields(body)
             self.awaited = SYNC_AFTER_REFUSAL if awaited == BIND else SYNC
         elif kind == pgwire.READY and awaited >= SYNC:
-            if body != b"I":
+            if body != b"I" and head.lease is None:
                 raise Doubt("a statement left its session inside a transaction")
+            self.status = body
             return True
+        elif kind == pgwire.PARSE_COMPLETE and awaited == BIND and plan.parses:
+            self.awaited = BIND_OF_PARSED
         elif awaited != ROWS:
             raise Doubt(f"{chr(kind)!r} came before a statement was bound, or after its end")
         elif kind == pgwire.COMMAND_COMPLETE:

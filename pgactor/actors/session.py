@@ -15,11 +15,13 @@ from typing import Any
 import asyncpg
 
 from ..rows import Column, ColumnKind, kind_of
+from . import pgwire
 from .feed import Feed
 from .hooks import Hook
 from .quicktypes import LOOKUP
 from .renewal import Renewal
 from .shapes import Shape, ShapeTable
+from .tap import Tap
 
 _MAX_REMEMBERED_SHAPES = 4096
 
@@ -29,7 +31,10 @@ class Session(asyncpg.Connection):
 
     notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
     it is in the hands of the hooks that make it. is_for_reading: nobody expects to write on it. has_codecs: the hooks
-    have set codecs of types, of which the statement lane knows nothing. renewal: makes it as new.
+    have set codecs of types, of which the statement lane knows nothing. renewal: makes it as new. in_transaction_now:
+    whether the session is inside a transaction, where the statement lane knows better than asyncpg; else None.
+    has_failed: the transaction, if there is one, had failed when the statement lane looked last. forgotten: how often
+    every statement was to be prepared anew.
     """
 
     _protocol: Any
@@ -55,10 +60,19 @@ class Session(asyncpg.Connection):
         self.has_codecs = False
         self.coded: frozenset[int] = frozenset()  # types whose values do not look as they usually do
         self._reported: tuple[str, dict[str, str]] = ("", {})
+        self._reported_is_known = self._is_lent = False
+        self.in_transaction_now: bool | None = None
+        self.has_failed = False
+        self.forgotten = 0
 
     def _process_notification(self, pid: int, channel: str, payload: str) -> None:
         if self.notified is not None:
             self.notified(channel, payload, pid)
+
+    def is_in_transaction(self) -> bool:
+        """As asyncpg's; it knows of what has run in the statement lane, too."""
+        now = self.in_transaction_now
+        return bool(super().is_in_transaction()) if now is None else now
 
     async def set_type_codec(self, typename: str, **options: Any) -> None:
         """As asyncpg's."""
@@ -180,6 +194,7 @@ class Session(asyncpg.Connection):
 
     def forget_statements(self) -> None:
         """Have every statement prepared anew."""
+        self.forgotten += 1
         self._shapes.clear()
         self._drop_local_statement_cache()
 
@@ -213,8 +228,9 @@ class Session(asyncpg.Connection):
     @property
     def reported(self) -> dict[str, str]:
         """The parameters that PostgreSQL reports, as it did last; the same object while they are the same."""
-        if self.is_closed():
+        if self.is_closed() or self._reported_is_known:
             return self._reported[1]
+        self._reported_is_known = self._is_lent
         words = repr(self.get_settings())  # they have no other way of telling all
         if words != self._reported[0]:
             self._reported = words, ast.literal_eval(words[words.index("{") : words.rindex("}") + 1])
@@ -280,7 +296,7 @@ class Session(asyncpg.Connection):
     @contextmanager
     def tapped(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> Iterator[None]:
         """Have what comes from PostgreSQL go through a tap on asyncpg's protocol. Nothing may be under way."""
-        self._transport.set_protocol(tap(self._protocol))
+        self._transport.set_protocol(tap(self._receiver()))
         try:
             yield
         finally:
@@ -297,15 +313,36 @@ class Session(asyncpg.Connection):
     def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Let another protocol have the connection, until `take_back`. Nothing may be under way."""
         self._transport.set_protocol(protocol)
+        self._is_lent = True
         return self._transport
 
     def take_back(self) -> None:
         """The connection is asyncpg's again. Nothing may be under way."""
+        self._is_lent = self._reported_is_known = False
         if not self._transport.is_closing():
-            self._transport.set_protocol(self._protocol)
+            self._transport.set_protocol(self._receiver())
+
+    def _receiver(self) -> asyncio.Protocol:
+        """What asyncpg receives by. While the statement lane knows better whether a transaction is open, it is
+        watched for PostgreSQL's next word on that."""
+        protocol: asyncio.Protocol = self._protocol
+        if self.in_transaction_now is None:
+            return protocol
+        if self.in_transaction_now == self._protocol.is_in_transaction():
+            self.in_transaction_now = None
+            return protocol
+
+        def told() -> None:
+            self.in_transaction_now = None
+            if self._transport.get_protocol() is tap:  # or another one is before it
+                self._transport.set_protocol(protocol)
+
+        tap = Tap(protocol, told, kind=pgwire.READY)
+        return tap
 
     def pass_on(self, message: bytes) -> None:
         """A message from PostgreSQL that belongs to no statement: a notice, a changed parameter, a notification."""
+        self._reported_is_known = False
         self._protocol.data_received(message)
 
     def lost(self, error: Exception | None) -> None:

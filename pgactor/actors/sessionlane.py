@@ -78,8 +78,8 @@ class SessionLane:
                     return True
             if self._hooks.setup is not None and request.lease is None and not await self._is_ready_for(request):
                 return False
-            if self._lane is not None and self._lane.wanted and request.lease is None:
-                await self._look_types_up(self._lane)
+            if self._lane is not None and self._lane.wanted and _may_look_types_up(request):
+                await self._look_types_up(self._lane, on_lease=request.lease is not None)
             tenancy = None if request.lease is None else self._backend.tenancy
             if tenancy is not None:
                 await tenancy.tidy(message)
@@ -133,16 +133,18 @@ class SessionLane:
             log.warning("backend %d does not answer: %s", self._backend.holder.number, in_words(error))
             raise NeverBegan from None
 
-    async def _look_types_up(self, lane: Lane) -> None:
-        """While the session is at hand: what the statement lane wants to know of types."""
+    async def _look_types_up(self, lane: Lane, *, on_lease: bool) -> None:
+        """While the session is at hand: what the statement lane wants to know of types. On a lease, whose transaction
+        may have failed, asyncpg is about to look them up itself."""
         asked = list(lane.wanted)
         try:
             lane.learn(asked, await self._session.types_of(asked))
         except EXPECTED as error:
             if self._session.is_closed():
                 raise NeverBegan from None
-            log.warning("types could not be looked up: %s", in_words(error))
-            lane.learn(asked, ())
+            if not on_lease:
+                log.warning("types could not be looked up: %s", in_words(error))
+                lane.learn(asked, ())
 
     async def _read(self, request: Request, tenancy: Tenancy | None) -> tuple[Answer, Shape | None]:
         """What a worker that may only read asks for."""
@@ -193,3 +195,11 @@ class SessionLane:
     async def encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
         """The rows for a reply; those that are too many for one are passed on before it."""
         return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
+
+
+def _may_look_types_up(request: Request) -> bool:
+    """Whether there may be a look-up before the request: on a lease only if its own types are not known."""
+    if request.lease is None:
+        return True
+    plan = None if request.statement is None else request.statement.plan
+    return plan is not None and plan.why_not == "types"

@@ -1,4 +1,4 @@
-"""A tap on a session's connection: hears an error of PostgreSQL's as it comes by on its way to asyncpg."""
+"""A tap on a session's connection: hears messages of one kind as they come by on their way to asyncpg."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ _HEADER_BYTES = 5
 
 
 class Tap(asyncio.Protocol):
-    """Passes everything on. over: called at each error, and at the end of the connection."""
+    """Passes everything on. over: called after each message of that kind (an error), and at the end of the
+    connection."""
 
-    def __init__(self, protocol: asyncio.Protocol, over: Callable[[], None]) -> None:
+    def __init__(self, protocol: asyncio.Protocol, over: Callable[[], None], *, kind: int = pgwire.ERROR) -> None:
         self._protocol = protocol
+        self._kind = kind
         self._over = over
         self._head = b""  # the beginning of a message's header
         self._skip = 0  # bytes of a message that are yet to come
 
     def data_received(self, data: bytes) -> None:
         self._protocol.data_received(data)
-        if self._brings_an_error(data):
+        if self._brings_one(data):
             self._over()
 
     def pause_writing(self) -> None:
@@ -38,7 +40,7 @@ class Tap(asyncio.Protocol):
         self._protocol.resume_writing()  # or who waits for room would wait for ever
         self._over()
 
-    def _brings_an_error(self, data: bytes) -> bool:
+    def _brings_one(self, data: bytes) -> bool:
         found = False
         at, self._skip = self._skip, max(0, self._skip - len(data))
         if self._head:
@@ -48,7 +50,7 @@ class Tap(asyncio.Protocol):
                 self._head = data[at:]
                 break
             kind, length = pgwire.header(data, at)
-            found |= kind == pgwire.ERROR
+            found |= kind == self._kind
             at += 1 + length
             self._skip = max(0, at - len(data))
         return found

@@ -7,7 +7,7 @@ of them goes with the session's reset, or with the transaction that a cursor liv
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import asyncpg
 import msgspec
@@ -40,6 +40,9 @@ from .identifiers import quoted
 from .reports import Answer
 from .session import Session
 from .shapes import Shape, ShapeTable
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
 
 TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten
 """Requests to what a lease has open; of a prepared statement there are `StatementRequest`s besides."""
@@ -91,6 +94,7 @@ class Tenancy:
         self._cursors: dict[int, _Opened] = {}
         self._unused: list[Any] = []  # cursors that are to be closed when there is time
         self._logs = False
+        self._has_set_locally = False
         self._codecs = Codecs(session)
         session.notified = self._notified
 
@@ -110,6 +114,31 @@ class Tenancy:
                     self._unused.append(cursor.of)
             case Watch(log=log):
                 self._watch_log(log)
+
+    def suits_the_lane(self, statement: Statement | None, pipeline: Pipeline | None) -> bool:
+        """Whether the statement lane may be asked to run it.
+
+        Where something may have been left in the session, or SET LOCAL is in force, only what is prepared there
+        already, as asyncpg would have it, too: what names mean and how texts are encoded may have changed. Where a
+        transaction has failed, the complaint is to come from where it does in asyncpg; and asyncpg tells a log
+        listener which statement a notice is of.
+        """
+        session = self._session
+        if self._logs:
+            return False
+        if session.has_failed and session.is_in_transaction() and (statement is None or statement.leaves_nothing):
+            return False
+        if self._has_set_locally:
+            self._has_set_locally = session.is_in_transaction()
+        if not (self.lease.touched or self._has_set_locally):
+            return True
+        is_known = pipeline is not None and statement is not None and pipeline.knows(statement)
+        return is_known and session.speaks_utf8 and not session.coded
+
+    def goes_to_asyncpg(self, statement: Statement | None) -> None:
+        """The statement lane does not run it. If it is SET LOCAL, asyncpg is to run the rest of the transaction."""
+        if statement is not None and statement.keeps_clean and not statement.leaves_nothing:
+            self._has_set_locally = True
 
     def tell_settings(self) -> None:
         """Tell the worker of the reported parameters that have changed."""

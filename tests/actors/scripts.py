@@ -199,6 +199,9 @@ class LentSession:
         self.cancels: list[asyncio.Future[None]] = []
         self.swallows_timeouts = False
         self.lost_with: list[Exception | None] = []
+        self.forgotten = 0
+        self.in_transaction_now: bool | None = None
+        self.has_failed = False
 
     def lend(self, protocol: Any) -> FakeTransport:
         assert not self.lent
@@ -270,7 +273,15 @@ class Bench:
         self.has_room = True
         self.on_room: Callable[[], object] = lambda: None
         self.on_came_back: Callable[[], None] = lambda: None
-        backend = SimpleNamespace(holder=SimpleNamespace(number=3), pid=4242, name="backend 3")
+        self.settings_told = 0
+        backend = SimpleNamespace(
+            holder=SimpleNamespace(number=3),
+            pid=4242,
+            name="backend 3",
+            lane_is_quiet=lambda: None,
+            divert=self.divert,
+            tenancy=SimpleNamespace(tell_settings=self.tell_settings),
+        )
         self.pipeline = Pipeline(
             cast(Backend, backend),
             cast(Session, self.session),
@@ -280,6 +291,13 @@ class Bench:
             max_bytes=max_bytes,
         )
         self.feed: Callable[[bytes], Awaitable[None]] = self.feed_whole
+
+    def divert(self, request: Request) -> None:
+        self.given_away.append(request)
+        self.events.append(("diverted", request.id))
+
+    def tell_settings(self) -> None:
+        self.settings_told += 1
 
     # --- its reports ----------------------------------------------------------------------------------------
 

@@ -35,6 +35,10 @@ class FakeSession:
         # for the statement lane
         self.utf8 = True
         self.has_codecs = False
+        self.forgotten = 0
+        self.coded: frozenset[int] = frozenset()
+        self.in_transaction_now: bool | None = None
+        self.has_failed = False
         self.transport = FakeTransport()
         self.lent = False
         self.passed_on = b""
@@ -89,7 +93,7 @@ class FakeSession:
         return self.closed
 
     def is_in_transaction(self) -> bool:
-        return self.in_transaction
+        return self.in_transaction if self.in_transaction_now is None else self.in_transaction_now
 
     async def rows(
         self, sql: str, args: list[Any], limit: int, shapes: ShapeTable

@@ -522,9 +522,11 @@ def test_a_shape_is_the_same_in_both_lanes() -> None:
         assert isinstance(quick, Rows)
         assert quick.columns is not None
         token = await acquire(dialogue, 2)
+        await dialogue.ask(fetch(5, "listen x", lease=token))
+        session.coded = frozenset({1})  # so asyncpg runs what is prepared, too
         slow = await dialogue.ask(fetch(3, "select n from t", lease=token))
         assert isinstance(slow, Rows)
-        assert slow.columns == list(COLUMNS), "an int8, which was not told yet"
+        assert slow.columns is None, "an int8, which was told before"
         dialogue.say(Release(token))
         await turns()
         again = await dialogue.ask(fetch(4, "select n from t"))

@@ -310,11 +310,6 @@ MISUSE: dict[str, Callable[[Driven], Any]] = {
     "commit of what has failed": _commit_after_an_error,
     "a transaction that is ended by hand": _ended_by_hand,
     "rollback without a transaction": lambda c: c.execute("rollback"),
-    "deallocate all": lambda c: [
-        c.fetchval("select $1::int + 77", 1),
-        c.execute("deallocate all"),
-        outcome(lambda: c.fetchval("select $1::int + 77", 1))[1],
-    ],
 }
 
 

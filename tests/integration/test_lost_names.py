@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor
+from tests.supervising import LANE
 
 PID = "select pg_backend_pid(), $1::text"
 
@@ -65,3 +66,30 @@ def test_a_table_that_has_changed_under_two_statements_of_a_batch(client: Driven
     assert client.batch(batch) == [[(1, "a")], [(1, "a")]]
     db.execute(f"alter table {table} add column more int default 7")
     assert client.batch(batch) == [[(1, "a", 7)], [(1, "a", 7)]]
+
+
+def test_a_transaction_on_the_next_lease(client: Driven) -> None:
+    """In a transaction a lost name could not be made up for."""
+    for _ in range(2):
+        with client.acquire() as lease, lease.transaction():
+            assert lease.fetchval(PID, "x")
+        forget(client)
+
+
+def test_the_same_lease(client: Driven) -> None:
+    """asyncpg knows nothing of the names that it has lost; the statement lane leaves what follows to it."""
+    with client.acquire() as lease:
+        lease.fetchval("select $1::int + 77", 1)
+        lease.execute("deallocate all")
+        if LANE == "on":
+            assert lease.fetchval("select $1::int + 77", 1) == 78
+        else:
+            with pytest.raises(asyncpg.InvalidSQLStatementNameError):
+                lease.fetchval("select $1::int + 77", 1)
+
+
+def test_a_transaction_begun_by_hand_does_not_enter_by_the_name_of_a_batchs_own(client: Driven) -> None:
+    client.batch([(PID, "x")], isolation="serializable")
+    pid = client.fetchval(PID, "x")
+    client.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+    assert client.fetchval(PID, "x") == pid
