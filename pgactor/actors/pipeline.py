@@ -15,6 +15,9 @@ The way of a statement, from `send` to its reports:
     reply.py        tells what its reply may be, and gathers it
     here            what came of it: reported, run again, or left to asyncpg
 
+A lease's statements come here, too, one at a time on the lease's own connection; only theirs may leave it inside a
+transaction. What else the lease does asyncpg does in between, and its session knows from here whether one is open.
+
 Beside it stand cancelling.py and hold.py. There is no task, future or queue per statement.
 """
 
