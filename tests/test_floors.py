@@ -71,7 +71,7 @@ CORE_NEVER = {"asyncio", "datetime", "os", "select", "signal", "socket", "subpro
 CLOCKS = {"monotonic", "monotonic_ns", "now", "perf_counter", "time", "time_ns", "today", "utcnow"}
 
 ASYNCPGS_OBJECTS = {"asyncpg", "connection", "protocol", "session", "statement"}
-"""What asyncpg's objects are called here; their private names are for actors/session.py alone."""
+"""What asyncpg's objects are called here; their private names are for actors/session.py and lending.py alone."""
 
 
 class Import(NamedTuple):
@@ -262,11 +262,15 @@ def privates(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
             yield node.lineno, of, node.attr
 
 
-def test_asyncpgs_private_names_are_used_in_one_module() -> None:
+OF_ASYNCPG = {"actors/session": "Session", "actors/lending": "LentConnection"}
+"""The modules that may, and their class."""
+
+
+def test_asyncpgs_private_names_are_used_in_these_modules_only() -> None:
     wrong = [
         f"{name}:{line} uses {of}.{attribute}"
         for name, tree in trees().items()
-        if name != "actors/session"
+        if name not in OF_ASYNCPG
         for line, of, attribute in privates(tree)
         if of.lstrip("_") in ASYNCPGS_OBJECTS
     ]
@@ -284,19 +288,21 @@ def test_asyncpgs_protocol_is_imported_in_one_module() -> None:
 
 
 def test_every_private_name_of_asyncpg_is_looked_for_at_start() -> None:
-    tree = trees()["actors/session"]
     checked = {
         node.value
         for node in ast.walk(ast.parse(inspect.getsource(asyncpgcheck.check_asyncpg)))
         if isinstance(node, ast.Constant)
     }
-    (cls,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Session")
-    methods = {node.name for node in cls.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    (init,) = (node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
-    ours = methods | {attribute for _, of, attribute in privates(ast.Module([init], [])) if of == "self"}
-    theirs = {attribute for _, _, attribute in privates(tree)} - ours
-    assert theirs
-    assert theirs <= checked
+    ours: set[str] = set()
+    for name, of_class in OF_ASYNCPG.items():
+        (cls,) = (node for node in trees()[name].body if isinstance(node, ast.ClassDef) and node.name == of_class)
+        (init,) = (node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+        ours |= {node.name for node in cls.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        ours |= {attribute for _, of, attribute in privates(ast.Module([init], [])) if of == "self"}
+    for name in OF_ASYNCPG:
+        theirs = {attribute for _, _, attribute in privates(trees()[name])} - ours
+        assert theirs
+        assert theirs <= checked
 
 
 # --- those outside ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Whether the asyncpg that is installed has what session.py uses of its private parts."""
+"""Whether the asyncpg that is installed has what session.py and lending.py use of its private parts."""
 
 from __future__ import annotations
 

@@ -1,29 +1,27 @@
 """asyncpg's connection, and the little of it that is private.
 
-Every name of asyncpg that does not belong to its documented interface is used in this module only; asyncpgcheck.py
-looks for each of them at start, so that a future asyncpg without one is a clear error and not a strange one.
+Every name of asyncpg that does not belong to its documented interface is used here and in lending.py only;
+asyncpgcheck.py looks for each of them at start, so that a future asyncpg without one is a clear error and not a
+strange one.
 """
 
 from __future__ import annotations
 
-import ast
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import asyncpg
 
 from ..rows import Column, ColumnKind, kind_of
-from . import pgwire
 from .feed import Feed
 from .hooks import Hook
+from .lending import LentConnection
 from .quicktypes import LOOKUP
 from .renewal import Renewal
 from .shapes import Shape, ShapeTable
 from .siphon import RowsDecoder, Siphon
-from .tap import Tap
 
 ShapedSink = Callable[[Shape, list[Any]], Awaitable[None]]
 """Takes some rows of a large result, which have this shape; returns when there is room for more."""
@@ -31,21 +29,16 @@ ShapedSink = Callable[[Shape, list[Any]], Awaitable[None]]
 _MAX_REMEMBERED_SHAPES = 4096
 
 
-class Session(asyncpg.Connection):
+class Session(LentConnection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
 
     notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
     it is in the hands of the hooks that make it. is_for_reading: nobody expects to write on it. has_codecs: the hooks
-    have set codecs of types, of which the statement lane knows nothing. renewal: makes it as new. in_transaction_now:
-    whether the session is inside a transaction, where the statement lane knows better than asyncpg; else None.
-    has_failed: the transaction, if there is one, had failed when the statement lane looked last. forgotten: how often
-    every statement was to be prepared anew.
+    have set codecs of types, of which the statement lane knows nothing. renewal: makes it as new. forgotten: how
+    often every statement was to be prepared anew.
     """
 
-    _protocol: Any
-    _transport: asyncio.Transport
     _params: Any
-    _cancel: Callable[[asyncio.Future[None]], Awaitable[None]]
     _stmt_exclusive_section: AbstractContextManager[Any]
     _do_execute: Callable[..., Awaitable[tuple[Any, Any]]]
     _drop_local_statement_cache: Callable[[], None]
@@ -66,20 +59,11 @@ class Session(asyncpg.Connection):
         self.is_for_reading = False
         self.has_codecs = False
         self.coded: frozenset[int] = frozenset()  # types whose values do not look as they usually do
-        self._reported: tuple[str, dict[str, str]] = ("", {})
-        self._reported_is_known = self._is_lent = False
-        self.in_transaction_now: bool | None = None
-        self.has_failed = False
         self.forgotten = 0
 
     def _process_notification(self, pid: int, channel: str, payload: str) -> None:
         if self.notified is not None:
             self.notified(channel, payload, pid)
-
-    def is_in_transaction(self) -> bool:
-        """As asyncpg's; it knows of what has run in the statement lane, too."""
-        now = self.in_transaction_now
-        return bool(super().is_in_transaction()) if now is None else now
 
     async def set_type_codec(self, typename: str, **options: Any) -> None:
         """As asyncpg's."""
@@ -257,17 +241,6 @@ class Session(asyncpg.Connection):
 
     # --- what a lease has open ----------------------------------------------------------------------------
 
-    @property
-    def reported(self) -> dict[str, str]:
-        """The parameters that PostgreSQL reports, as it did last; the same object while they are the same."""
-        if self.is_closed() or self._reported_is_known:
-            return self._reported[1]
-        self._reported_is_known = self._is_lent
-        words = repr(self.get_settings())  # they have no other way of telling all
-        if words != self._reported[0]:
-            self._reported = words, ast.literal_eval(words[words.index("{") : words.rindex("}") + 1])
-        return self._reported[1]
-
     def columns(self, attributes: Iterable[asyncpg.Attribute]) -> tuple[Column, ...]:
         """The columns of a statement, as workers are told of them."""
         coded = self.coded
@@ -324,67 +297,6 @@ class Session(asyncpg.Connection):
         """End a cursor, which otherwise lives as long as its transaction."""
         if cursor._portal_name and self.is_in_transaction():
             await cursor._close_portal(None)
-
-    @contextmanager
-    def tapped(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> Iterator[None]:
-        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol. Nothing may be under way."""
-        self._transport.set_protocol(tap(self._receiver()))
-        try:
-            yield
-        finally:
-            self.take_back()
-
-    # --- for the statement lane ---------------------------------------------------------------------------
-
-    @property
-    def speaks_utf8(self) -> bool:
-        """Whether text is UTF-8 on both sides, so that it need not be looked at."""
-        settings = self.get_settings()
-        return bool(settings.client_encoding.upper() in ("UTF8", "UTF-8") and settings.server_encoding != "SQL_ASCII")
-
-    def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """Let another protocol have the connection, until `take_back`. Nothing may be under way."""
-        self._transport.set_protocol(protocol)
-        self._is_lent = True
-        return self._transport
-
-    def take_back(self) -> None:
-        """The connection is asyncpg's again. Nothing may be under way."""
-        self._is_lent = self._reported_is_known = False
-        if not self._transport.is_closing():
-            self._transport.set_protocol(self._receiver())
-
-    def _receiver(self) -> asyncio.Protocol:
-        """What asyncpg receives by. While the statement lane knows better whether a transaction is open, it is
-        watched for PostgreSQL's next word on that."""
-        protocol: asyncio.Protocol = self._protocol
-        if self.in_transaction_now is None:
-            return protocol
-        if self.in_transaction_now == self._protocol.is_in_transaction():
-            self.in_transaction_now = None
-            return protocol
-
-        def told() -> None:
-            self.in_transaction_now = None
-            if self._transport.get_protocol() is tap:  # or another one is before it
-                self._transport.set_protocol(protocol)
-
-        tap = Tap(protocol, told, kind=pgwire.READY)
-        return tap
-
-    def pass_on(self, message: bytes) -> None:
-        """A message from PostgreSQL that belongs to no statement: a notice, a changed parameter, a notification."""
-        self._reported_is_known = False
-        self._protocol.data_received(message)
-
-    def lost(self, error: Exception | None) -> None:
-        """The connection was lost while it was lent."""
-        self._protocol.connection_lost(error)
-
-    async def cancel_running(self) -> None:
-        """Ask PostgreSQL to cancel what the session runs; returns when it has taken note of it. If it cannot be
-        asked, the connection is cut."""
-        await self._cancel(asyncio.get_running_loop().create_future())
 
     async def types_of(self, oids: Iterable[int]) -> list[tuple[int, str, str, int]]:
         """What pg_type has of these types, as `QuickTypes.learn` takes it."""

@@ -1,0 +1,110 @@
+"""asyncpg's connection, which lends itself to the statement lane.
+
+While it is lent the lane has the transport, and asyncpg hears nothing. What the lane learns that asyncpg would have
+known, whether a transaction is open, is kept here until asyncpg hears of it from PostgreSQL itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+
+from . import pgwire
+from .tap import Tap
+
+
+class LentConnection(asyncpg.Connection):
+    """in_transaction_now: whether the session is inside a transaction, where the statement lane knows better than
+    asyncpg; else None. has_failed: the transaction, if there is one, had failed when the statement lane looked last.
+    """
+
+    _protocol: Any
+    _transport: asyncio.Transport
+    _cancel: Callable[[asyncio.Future[None]], Awaitable[None]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.in_transaction_now: bool | None = None
+        self.has_failed = False
+        self._reported: tuple[str, dict[str, str]] = ("", {})
+        self._reported_is_known = self._is_lent = False
+
+    def is_in_transaction(self) -> bool:
+        """As asyncpg's; it knows of what has run in the statement lane, too."""
+        now = self.in_transaction_now
+        return bool(super().is_in_transaction()) if now is None else now
+
+    @property
+    def reported(self) -> dict[str, str]:
+        """The parameters that PostgreSQL reports, as it did last; the same object while they are the same."""
+        if self.is_closed() or self._reported_is_known:
+            return self._reported[1]
+        self._reported_is_known = self._is_lent
+        words = repr(self.get_settings())  # they have no other way of telling all
+        if words != self._reported[0]:
+            self._reported = words, ast.literal_eval(words[words.index("{") : words.rindex("}") + 1])
+        return self._reported[1]
+
+    @property
+    def speaks_utf8(self) -> bool:
+        """Whether text is UTF-8 on both sides, so that it need not be looked at."""
+        settings = self.get_settings()
+        return bool(settings.client_encoding.upper() in ("UTF8", "UTF-8") and settings.server_encoding != "SQL_ASCII")
+
+    def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Let another protocol have the connection, until `take_back`. Nothing may be under way."""
+        self._transport.set_protocol(protocol)
+        self._is_lent = True
+        return self._transport
+
+    def take_back(self) -> None:
+        """The connection is asyncpg's again. Nothing may be under way."""
+        self._is_lent = self._reported_is_known = False
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self._receiver())
+
+    def _receiver(self) -> asyncio.Protocol:
+        """What asyncpg receives by. While the statement lane knows better whether a transaction is open, it is
+        watched for PostgreSQL's next word on that."""
+        protocol: asyncio.Protocol = self._protocol
+        if self.in_transaction_now is None:
+            return protocol
+        if self.in_transaction_now == self._protocol.is_in_transaction():
+            self.in_transaction_now = None
+            return protocol
+
+        def told() -> None:
+            self.in_transaction_now = None
+            if self._transport.get_protocol() is tap:  # or another one is before it
+                self._transport.set_protocol(protocol)
+
+        tap = Tap(protocol, told, kind=pgwire.READY)
+        return tap
+
+    def pass_on(self, message: bytes) -> None:
+        """A message from PostgreSQL that belongs to no statement: a notice, a changed parameter, a notification."""
+        self._reported_is_known = False
+        self._protocol.data_received(message)
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection was lost while it was lent."""
+        self._protocol.connection_lost(error)
+
+    async def cancel_running(self) -> None:
+        """Ask PostgreSQL to cancel what the session runs; returns when it has taken note of it. If it cannot be
+        asked, the connection is cut."""
+        await self._cancel(asyncio.get_running_loop().create_future())
+
+    @contextmanager
+    def tapped(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> Iterator[None]:
+        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol. Nothing may be under way."""
+        self._transport.set_protocol(tap(self._receiver()))
+        try:
+            yield
+        finally:
+            self.take_back()
