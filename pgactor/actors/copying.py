@@ -220,8 +220,11 @@ class CopyFromWorker(Copy):
             self._is_over = True
             self._wake()
 
-        with session.tapped(lambda protocol: Tap(protocol, over)):
+        session.tap(lambda protocol: Tap(protocol, over))
+        try:
             yield
+        finally:
+            session.take_back()
 
     async def _each_chunk(self) -> AsyncGenerator[bytes, None]:
         self._give(WINDOW_BYTES)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -100,11 +99,7 @@ class LentConnection(asyncpg.Connection):
         asked, the connection is cut."""
         await self._cancel(asyncio.get_running_loop().create_future())
 
-    @contextmanager
-    def tapped(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> Iterator[None]:
-        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol. Nothing may be under way."""
+    def tap(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> None:
+        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol, until `take_back`. Nothing may be
+        under way."""
         self._transport.set_protocol(tap(self._receiver()))
-        try:
-            yield
-        finally:
-            self.take_back()

@@ -112,8 +112,11 @@ class Session(LentConnection):
             return self._decoder.decode(state, rows)
 
         siphon = Siphon(self._protocol, self._transport, decode, lambda rows: sink(shape(), rows))
-        with self.tapped(lambda _: siphon):
+        self.tap(lambda _: siphon)
+        try:
             return await siphon.run(running)
+        finally:
+            self.take_back()
 
     async def _result(
         self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable, sink: ShapedSink | None = None

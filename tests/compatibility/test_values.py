@@ -171,8 +171,10 @@ def test_T2_results_of_every_other_type_and_arrays_of_them_are_asyncpgs(
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_T2_results_that_no_literal_makes_are_asyncpgs(ways: dict[str, Driven], db: Driven, expression: str) -> None:
+    if S in expression:  # asyncpg knows types inside a row only if it has met them
+        agrees(ways, db, f"select null::{S}.pair as p, null::{S}.mood as m")
     outcome = agrees(ways, db, f"select {expression} as v, {expression} as w")[0]
-    assert outcome == "returned" or S in expression  # asyncpg knows types inside a row only if it has met them
+    assert outcome == "returned" or S in expression
 
 
 @pytest.mark.parametrize("type_name", [*CONVERTED, *SURVIVING])

@@ -67,3 +67,15 @@ def shop(dsn: str) -> Iterator[str]:
         ask(address, statement)
     yield address
     ask(dsn, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def ending() -> Iterator[Callable[[SupervisorProcess], SupervisorProcess]]:
+    """Stops supervisors at the end."""
+    with ExitStack() as stack:
+
+        def add(supervisor: SupervisorProcess) -> SupervisorProcess:
+            stack.callback(supervisor.stop)
+            return supervisor
+
+        yield add

@@ -134,7 +134,11 @@ def test_a_reader_that_does_not_read_is_bounded_then_disconnected_and_nobody_els
 ) -> None:
     most = 8 * 2**20
     supervisor = start_supervisor(
-        max_size=2, max_unsent_bytes=most, silence_seconds=60, heartbeat_seconds=0.5, pool={"opens_at_once": 1}
+        max_size=2,
+        max_unsent_bytes=most,
+        silence_seconds=60,
+        heartbeat_seconds=0.5,
+        pool={"opens_at_once": 1, "worker_window": 1000},
     )
     process = psutil.Process(supervisor.pid)
     sql = "select repeat('x', 1000) as x from generate_series(1, 30)"  # not large, so not sent at its reader's pace

@@ -287,7 +287,12 @@ def test_a_lease_that_is_granted_when_nobody_takes_it_any_more_goes_back(
 
 
 @pytest.mark.parametrize("kind", ["sync-ipc", "sync-tcp"], indirect=True)
-def test_a_blocking_call_that_is_interrupted_withdraws_its_request(client: Driven, db: Driven, table: str) -> None:
+def test_a_blocking_call_that_is_interrupted_withdraws_its_request(
+    client: Driven, db: Driven, table: str, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def interrupt() -> None:
         wait_for_statement(db, "pg_sleep(68)")
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
