@@ -421,7 +421,7 @@ def test_a_large_executemany_that_a_deadline_ends_has_not_happened(client: Drive
     with client.acquire() as lease:
         for begin, end in (("select 1", "select 1"), ("begin", "commit")):
             lease.execute(begin)
-            with pytest.raises(RequestTimeout), pgactor.deadline(3):
+            with pytest.raises(RequestTimeout), pgactor.deadline(1):
                 lease.executemany(f"insert into {table} values ($1, $2)", late())
             assert lease.is_in_transaction() is (begin == "begin")
             lease.execute(end)
