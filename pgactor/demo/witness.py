@@ -11,14 +11,16 @@ import asyncpg
 
 from .job import ACCOUNTS, SCHEMA
 
+_NAME = "pgactor demo: witness"
+
 _COUNT = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> $1
 """
 
 
 class Witness:
-    """Counts server connections ten times a second in a thread of its own; most: the highest count."""
+    """Counts server connections but its own ten times a second, in a thread; most: the highest count."""
 
     def __init__(self, dsn: str) -> None:
         self.most = 0
@@ -49,21 +51,24 @@ class Witness:
         (record,) = asyncio.run(self._fetch("SELECT sum(balance)::bigint AS total FROM pgactor_demo_accounts"))
         return bool(record["total"] == 1000 * ACCOUNTS)
 
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(self._dsn, server_settings={"application_name": _NAME})
+
     async def _prepare(self) -> None:
-        connection = await asyncpg.connect(self._dsn)
+        connection = await self._connect()
         await connection.execute(SCHEMA)
         await connection.close()
 
     async def _fetch(self, sql: str) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self._dsn)
+        connection = await self._connect()
         try:
             return await connection.fetch(sql)
         finally:
             await connection.close()
 
     async def _watch(self) -> None:
-        connection = await asyncpg.connect(self._dsn)
+        connection = await self._connect()
         while not self._stop.is_set():
-            self.most = max(self.most, await connection.fetchval(_COUNT))
+            self.most = max(self.most, await connection.fetchval(_COUNT, _NAME))
             await asyncio.sleep(0.1)
         await connection.close()
