@@ -267,8 +267,6 @@ class Backend:
     def _post(self, letter: Request | Order | Setup) -> None:
         if letter is Order.LOST:
             self.lane_is_quiet()
-        elif self._pipeline is not None and not self._pipeline.is_busy:
-            self._pipeline.give_back()
         self._mailbox.post(letter)
 
     # --- the life -----------------------------------------------------------------------------------------
@@ -279,8 +277,8 @@ class Backend:
         try:
             while True:
                 letter = self._mailbox.popleft() if self._mailbox else await self._mailbox.next()
-                if self._pipeline is not None and self._pipeline.is_busy and letter is not Order.LOST:
-                    await self._until_quiet(self._pipeline)
+                if self._pipeline is not None and letter is not Order.LOST:
+                    await self._have_back(self._pipeline)
                 if not await (self._run(letter) if isinstance(letter, Request) else self._obey(letter)):
                     return
         except EXPECTED as error:
@@ -292,8 +290,9 @@ class Backend:
             if not self._session.is_closed():
                 self._session.terminate()
 
-    async def _until_quiet(self, pipeline: Pipeline) -> None:
-        """A lease has ended while a statement of it runs in the statement lane, which is being cancelled."""
+    async def _have_back(self, pipeline: Pipeline) -> None:
+        """Have the connection back from the statement lane. It is busy if a lease has ended while a statement of it
+        runs there, which is being cancelled."""
         while pipeline.is_busy:
             self._quiet = self._loop.create_future()
             try:

@@ -175,11 +175,13 @@ class FakeSession:
         return self.types
 
     async def _take(self, step: str, at_all: bool) -> None:
+        assert not self.lent
         self.history.append(step)
         if not at_all:
             await asyncio.get_running_loop().create_future()
 
     async def _statement(self, sql: str) -> Any:
+        assert not self.lent
         assert not self.runs, "one statement at a time"
         self.history.append(sql)
         self.now = asyncio.get_running_loop().create_future()

@@ -706,8 +706,8 @@ def test_asyncpg_has_the_connection_again_when_it_is_to_run_something() -> None:
         await bench.says(described())
         await bench.says(ran())
         bench.run(2)
-        assert not bench.session.lent
         await turns()
+        assert not bench.session.lent
         assert bench.session.runs
         bench.session.end()
         await turns()
@@ -821,6 +821,28 @@ def test_what_runs_in_the_lane_is_interrupted_by_a_cancel_request() -> None:
         assert bench.session.cancels == 1
         await bench.says(BOUND + error("57014") + IDLE)
         assert bench.heard()[-1] == "came_back 2"
+
+    run(story())
+
+
+def test_a_reset_in_the_turn_that_a_cancel_is_over_has_the_connection() -> None:
+    async def story() -> None:
+        bench = await Bench.opened()
+        bench.pipe(1)
+        await bench.says(described())
+        await bench.says(ran())
+        cancelled = asyncio.get_running_loop().create_future()
+        bench.session.cancel_running = lambda: cancelled  # type: ignore[method-assign]  # of this one
+        request = bench.pipe(2)
+        await turns()
+        request.answered = True
+        bench.backend.interrupt(request)
+        await bench.says(BOUND + error("57014") + IDLE)
+        cancelled.set_result(None)
+        bench.backend.reset()
+        await turns()
+        assert bench.session.history == ["renew"]
+        assert bench.heard()[-2:] == ["came_back 2", "reset_done"]
 
     run(story())
 
