@@ -224,7 +224,7 @@ class CopyFromWorker(Copy):
         try:
             yield
         finally:
-            session.take_back()
+            session.untap()
 
     async def _each_chunk(self) -> AsyncGenerator[bytes, None]:
         self._give(WINDOW_BYTES)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
 from . import pgwire
 from .tap import Tap
+
+AnyTap = TypeVar("AnyTap", bound=asyncio.Protocol)
 
 
 class LentConnection(asyncpg.Connection):
@@ -32,6 +34,7 @@ class LentConnection(asyncpg.Connection):
         self.has_failed = False
         self._reported: tuple[str, dict[str, str]] = ("", {})
         self._reported_is_known = self._is_lent = False
+        self._receiver: asyncio.Protocol | None = None  # what asyncpg receives by, if not by itself
 
     def is_in_transaction(self) -> bool:
         """As asyncpg's; it knows of what has run in the statement lane, too."""
@@ -64,25 +67,23 @@ class LentConnection(asyncpg.Connection):
     def take_back(self) -> None:
         """The connection is asyncpg's again. Nothing may be under way."""
         self._is_lent = self._reported_is_known = False
-        if not self._transport.is_closing():
-            self._transport.set_protocol(self._receiver())
+        self._receiver = self._watching()
+        self.untap()
 
-    def _receiver(self) -> asyncio.Protocol:
-        """What asyncpg receives by. While the statement lane knows better whether a transaction is open, it is
-        watched for PostgreSQL's next word on that."""
-        protocol: asyncio.Protocol = self._protocol
-        if self.in_transaction_now is None:
-            return protocol
+    def _watching(self) -> asyncio.Protocol | None:
+        """While the statement lane knows better whether a transaction is open: a tap that waits for PostgreSQL's next
+        word on that."""
         if self.in_transaction_now == self._protocol.is_in_transaction():
             self.in_transaction_now = None
-            return protocol
+        if self.in_transaction_now is None:
+            return None
 
         def told() -> None:
-            self.in_transaction_now = None
+            self.in_transaction_now = self._receiver = None
             if self._transport.get_protocol() is tap:  # or another one is before it
-                self._transport.set_protocol(protocol)
+                self.untap()
 
-        tap = Tap(protocol, told, kind=pgwire.READY)
+        tap = Tap(self._protocol, told, kind=pgwire.READY)
         return tap
 
     def pass_on(self, message: bytes) -> None:
@@ -99,7 +100,14 @@ class LentConnection(asyncpg.Connection):
         asked, the connection is cut."""
         await self._cancel(asyncio.get_running_loop().create_future())
 
-    def tap(self, tap: Callable[[asyncio.Protocol], asyncio.Protocol]) -> None:
-        """Have what comes from PostgreSQL go through a tap on asyncpg's protocol, until `take_back`. Nothing may be
-        under way."""
-        self._transport.set_protocol(tap(self._receiver()))
+    def tap(self, tap: Callable[[asyncio.Protocol], AnyTap]) -> AnyTap:
+        """Have what comes from PostgreSQL go through a tap on its way to asyncpg, until `untap`. Nothing may be under
+        way."""
+        made = tap(self._receiver or self._protocol)
+        self._transport.set_protocol(made)
+        return made
+
+    def untap(self) -> None:
+        """asyncpg hears again without a tap."""
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self._receiver or self._protocol)

@@ -111,12 +111,14 @@ class Session(LentConnection):
             self._decoder = self._decoder or RowsDecoder(self._params)
             return self._decoder.decode(state, rows)
 
-        siphon = Siphon(self._protocol, self._transport, decode, lambda rows: sink(shape(), rows))
-        self.tap(lambda _: siphon)
+        def drain(rows: list[Any]) -> Awaitable[None]:
+            return sink(shape(), rows)
+
+        siphon = self.tap(lambda receiver: Siphon(receiver, self._transport, decode, drain))
         try:
             return await siphon.run(running)
         finally:
-            self.take_back()
+            self.untap()
 
     async def _result(
         self, sql: str, args: Sequence[Any], limit: int, shapes: ShapeTable, sink: ShapedSink | None = None
@@ -157,6 +159,7 @@ class Session(LentConnection):
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
         """As `asyncpg.Connection.fetchmany`, with the rows' shape."""
         protocol = self._protocol
+        await self._tell_transaction()
         feed = self._feed = Feed(args)
 
         def run(statement: Any, timeout: float | None) -> Any:
@@ -170,11 +173,18 @@ class Session(LentConnection):
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
         """As asyncpg's; while it runs it can be given up."""
+        await self._tell_transaction()
         self._feed = Feed(args)
         try:
             await super().executemany(command, self._feed, timeout=timeout)
         finally:
             self._feed = None
+
+    async def _tell_transaction(self) -> None:
+        """Have asyncpg hear whether a transaction is open, if only the statement lane knows. By its own word it
+        chooses how many arguments are undone: where it knows of no transaction it rolls back, all there is."""
+        if self.in_transaction_now is not None:
+            await self.execute("")
 
     async def _prepare(self, query: str, *, use_cache: bool = False, **options: Any) -> Any:
         """As asyncpg's, but never one that was prepared before. asyncpg's copy_records_to_table would encode by the
@@ -290,6 +300,7 @@ class Session(LentConnection):
 
     async def run_many(self, statement: Any, args: Iterable[Sequence[Any]], *, rows: bool) -> Any:
         """A prepared statement's fetchmany or executemany; while it runs it can be given up."""
+        await self._tell_transaction()
         feed = self._feed = Feed(args)
         try:
             return await (statement.fetchmany(feed) if rows else statement.executemany(feed))

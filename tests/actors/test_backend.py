@@ -831,14 +831,14 @@ def test_a_reset_in_the_turn_that_a_cancel_is_over_has_the_connection() -> None:
         bench.pipe(1)
         await bench.says(described())
         await bench.says(ran())
-        cancelled = asyncio.get_running_loop().create_future()
-        bench.session.cancel_running = lambda: cancelled  # type: ignore[method-assign]  # of this one
+        cancelled = asyncio.Event()
+        bench.session.cancel_running = cancelled.wait  # type: ignore[method-assign,assignment]  # of this one
         request = bench.pipe(2)
         await turns()
         request.answered = True
         bench.backend.interrupt(request)
         await bench.says(BOUND + error("57014") + IDLE)
-        cancelled.set_result(None)
+        cancelled.set()
         bench.backend.reset()
         await turns()
         assert bench.session.history == ["renew"]

@@ -65,6 +65,10 @@ def steps(table: str) -> list[tuple[Any, ...]]:
         ("execute", f"select $1 from {table}"),
         ("execute", "select 1 /"),
         ("executemany", f"insert into {table} values ($1, $2)", [(3, "a"), (4, "b")]),
+        ("executemany", f"insert into {table} values ($1, $2)", [(6, "c"), ("no int", "d")]),
+        ("executemany", f"insert into {table} values ($1, $2::inet::text)", [(7, "1.1.1.1"), ("no int", "1.1.1.1")]),
+        ("fetchmany", f"insert into {table} values ($1, $2::inet::text) returning id", [(8, "1.1.1.1"), (9, 2)]),
+        *[("fetch", sql) for sql in ("begin", "commit", "rollback")],
         ("fetch", f"select * from {table} order by id"),
         ("fetch", f"select id, 'x'::inet from {table}"),
         ("fetch", f"select *, inet '1.1.1.1' from {table} order by id"),
@@ -87,7 +91,7 @@ def told(connection: Driven, step: tuple[Any, ...]) -> Any:
     if found[0] == "raised":
         fields = {key: value for key, value in found[3].items() if not key.startswith("server_source")}
         found = (*found[:3], fields)
-    if args == [QUICK, "no int"]:  # where a transaction has failed it depends on what is prepared who complains
+    if "no int" in str(args):  # where a transaction has failed it depends on what is prepared who complains
         found = found[:1]
     return step, found, connection.is_in_transaction()
 
