@@ -12,8 +12,9 @@ demo: $(STAMP)          ## a database, a supervisor and 16 worker processes, for
 	$(BIN)/pgactor demo
 
 test: $(STAMP)          ## every test, and most of what has a lane without the statement lane, too; what fails runs again, alone
-	$(BIN)/pytest --quiet --numprocesses=$(PROCESSES) tests/core \
+	$(BIN)/pytest --quiet --numprocesses=$(PROCESSES) tests/core -m "not long" \
 		--cov=pgactor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest --quiet --numprocesses=$(PROCESSES) tests/core -m long
 	$(AGAIN) tests --ignore=tests/core
 	$(LANE_OFF) tests/integration -m "not either_lane"
 

@@ -557,6 +557,7 @@ def test_whoever_travels_alone_gets_a_backend_under_an_endless_flood_of_those_wh
     assert beats == 7, "32 statements come back, and nobody takes their place"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
 def test_leases_get_their_share_of_the_backends_and_no_more(size: int, share: float) -> None:
@@ -581,6 +582,7 @@ def test_statements_that_travel_alone_take_turns_for_the_last_backend(size: int,
     assert flood.served["sharing"] > 400
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES)
 def test_the_turns_for_the_last_backend_are_of_equal_length(size: int) -> None:
     """The slow ones would have nearly all of it, if it were one pipeline by turns with one of them."""
@@ -621,6 +623,7 @@ def test_those_who_share_give_the_last_backend_up_when_they_do_not_need_it() -> 
     assert bench.runs(second)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ask", [never_run, slow, by_asyncpg, in_session])
 @pytest.mark.parametrize("size", SIZES)
 def test_all_three_get_their_share_under_endless_floods_of_all(size: int, ask: Ask) -> None:
@@ -953,6 +956,7 @@ def slowest_of_hundred(greedy_has: int) -> float:
     return sorted(took)[len(took) * 99 // 100]
 
 
+@pytest.mark.long
 def test_while_one_has_ten_thousand_in_flight_others_wait_at_most_half_as_long_again() -> None:
     assert slowest_of_hundred(10_000) <= 1.5 * slowest_of_hundred(0)
 
@@ -970,6 +974,7 @@ def test_many_workers_are_served_once_each_before_anybody_is_served_again() -> N
     assert [turns[worker] for worker in others] == [10] * 20
 
 
+@pytest.mark.long
 def test_a_worker_of_long_statements_gets_as_many_fewer_turns() -> None:
     bench = Bench.ready(1, **HOLD)
     long, short = bench.worker("long"), bench.worker("short")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pgactor.core.actions import Action
 from pgactor.core.holder import Holder, HolderState
 from pgactor.core.lease import Lease, LeaseBusy
 from pgactor.core.request import Kind, Request
@@ -116,6 +117,7 @@ def test_whoever_finds_no_idle_backend_waits_for_one() -> None:
     assert bench.outcomes[second] == DONE
 
 
+@pytest.mark.long
 def test_workers_take_turns_however_many_requests_each_has() -> None:
     bench = Bench.ready(1, **HOLD)
     greedy, modest = bench.worker(), bench.worker()
@@ -1234,3 +1236,44 @@ def test_a_lease_that_waits_is_not_given_to_a_busy_backend() -> None:
     bench.finish(running)
     assert bench.states() == ["leased"]
     assert isinstance(bench.outcomes[waiting], Lease)
+
+
+def test_a_request_that_waited_for_less_than_the_queue_timeout_has_its_own_time_still() -> None:
+    bench = Bench.ready(1, queue_timeout_seconds=5.0)
+    worker = bench.worker()
+    running, waiting = bench.submit(worker), bench.submit(worker, timeout=8.0)
+    bench.advance(4.0)
+    bench.finish(running)
+    bench.advance(3.9)
+    assert waiting not in bench.outcomes
+    bench.advance(0.2)
+    assert isinstance(bench.error(waiting), RequestTimeout)
+
+
+def test_word_of_a_connection_that_was_replaced_changes_nothing() -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker()
+    request = bench.send(worker)
+    holder = request.holder
+    assert holder is not None
+    before = holder.incarnation - 1
+    actions: list[Action] = []
+    bench.pool.came_back(bench.now, holder, before, [request], actions)
+    assert bench.pool.diverted(bench.now, holder, before, request) == actions == []
+    assert request in holder.flight
+    bench.come_back(holder)
+    assert bench.outcomes[request] is DONE
+
+
+def test_nothing_follows_what_comes_back_while_the_pool_is_paused() -> None:
+    bench = Bench.ready(1)
+    worker = bench.worker()
+    holder = bench.flood(worker, 3)[0].holder
+    assert holder is not None
+    bench.pause()
+    waiting = bench.send(worker)
+    for _ in range(3):
+        bench.come_back(holder, 1)
+        assert not bench.runs(waiting)
+    bench.resume()
+    assert bench.runs(waiting)

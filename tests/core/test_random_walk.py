@@ -473,6 +473,7 @@ def assert_answered(request: Request, outcome: Outcome | None) -> None:
         assert isinstance(outcome, PgactorError)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(24))
 def test_the_books_agree_after_every_step_of_a_random_walk(seed: int) -> None:
     Walk(seed).run()

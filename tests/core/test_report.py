@@ -121,6 +121,7 @@ def test_an_error_does_not_count_the_requests_of_each_worker() -> None:
     assert "waiting 1" in str(queue_full(bench))
 
 
+@pytest.mark.long
 def test_the_state_is_found_out_once_for_thousands_that_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench.ready(1)
     worker = bench.worker()
