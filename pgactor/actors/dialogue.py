@@ -51,7 +51,7 @@ from .listener import Listener
 from .litter import Litter
 from .peer import Peer
 from .permits import known
-from .tenancy import TenantRequest
+from .tenants import TenantRequest
 
 log = logging.getLogger("pgactor.dialogue")
 

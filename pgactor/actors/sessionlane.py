@@ -28,7 +28,8 @@ from .reports import Answer, BackendReports
 from .session import Session, ShapedSink
 from .shapes import Shape, ShapeTable
 from .streaming import pass_all_on, pass_on
-from .tenancy import Tenancy, described, is_tenants
+from .tenancy import Tenancy, described
+from .tenants import is_tenants
 
 if TYPE_CHECKING:
     from .backend import Backend
