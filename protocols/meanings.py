@@ -34,6 +34,7 @@ _MANY = "One array of values for each run of the statement."
 _STATEMENT = "The number of one of the lease's prepared statements, to be run instead of `sql`. nil: run `sql`."
 _LABEL = "What it is for, in the application's words, for people to read. At most 200 characters are kept."
 _TRACE = "The trace that it is part of, as W3C Trace Context's traceparent. Empty: none."
+_WAITED = "Seconds that it has waited in the worker for a place in the `window`; they count as a wait for a backend."
 _ITS_LEASE = "The lease."
 _COPY = "The id of the request that began the copy."
 _ID = "The id of the request that this answers."
@@ -59,7 +60,15 @@ MESSAGES: dict[str, Meaning] = {
         "request",
         "Run one statement; several, separated by semicolons, if `args` is empty.",
         "`done` with the command tag",
-        {**_REQUEST, "sql": _SQL, "args": "The arguments.", "lease": _LEASE, "label": _LABEL, "traceparent": _TRACE},
+        {
+            **_REQUEST,
+            "sql": _SQL,
+            "args": "The arguments.",
+            "lease": _LEASE,
+            "label": _LABEL,
+            "traceparent": _TRACE,
+            "waited": _WAITED,
+        },
     ),
     "executemany": Meaning(
         "request",
@@ -73,6 +82,7 @@ MESSAGES: dict[str, Meaning] = {
             "statement": _STATEMENT,
             "label": _LABEL,
             "traceparent": _TRACE,
+            "waited": _WAITED,
         },
     ),
     "fetch": Meaning(
@@ -88,6 +98,7 @@ MESSAGES: dict[str, Meaning] = {
             "statement": _STATEMENT,
             "label": _LABEL,
             "traceparent": _TRACE,
+            "waited": _WAITED,
         },
     ),
     "fetchmany": Meaning(
@@ -102,6 +113,7 @@ MESSAGES: dict[str, Meaning] = {
             "statement": _STATEMENT,
             "label": _LABEL,
             "traceparent": _TRACE,
+            "waited": _WAITED,
         },
     ),
     "batch": Meaning(
@@ -117,6 +129,7 @@ MESSAGES: dict[str, Meaning] = {
             "readonly": "Whether the transaction is READ ONLY. false if not atomic.",
             "label": _LABEL,
             "traceparent": _TRACE,
+            "waited": _WAITED,
         },
     ),
     "prepare": Meaning(

@@ -30,6 +30,7 @@ PostgreSQL, the session lane:
     feed.py         many arguments of one statement  identifiers.py  names in SQL
     reading.py      statements of workers that may only read
     tenancy.py      what a lease has open on its session: prepared statements, cursors
+    tenants.py      the requests to that, and what they are to the brain
     codecs.py       types that a lease's worker encodes and decodes
     batches.py      a batch, one statement after another
 

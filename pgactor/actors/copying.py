@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from typing import Any
 
 import asyncpg
@@ -202,29 +202,22 @@ class CopyFromWorker(Copy):
         name = "records" if message.method == "copy_records_to_table" else "source"
         data: AsyncGenerator[Any, None] = self._each_record() if name == "records" else self._each_chunk()
         try:
-            with self._until_over(session):
-                async with aclosing(data):
-                    status = await copy(message.table, **{name: data}, **message.options)
+            session.tap(lambda protocol: Tap(protocol, self._over))
+            async with aclosing(data):
+                status = await copy(message.table, **{name: data}, **message.options)
         except RuntimeError:
             if not session.is_closed():
                 raise
             # uvloop's word on a write to a connection that has just ended
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from None
-        return Done(self.id, status, session.is_in_transaction())
-
-    @contextmanager
-    def _until_over(self, session: Session) -> Iterator[None]:
-        """Ask for no more once PostgreSQL has ended the COPY, with an error: asyncpg would go on to the end."""
-
-        def over() -> None:
-            self._is_over = True
-            self._wake()
-
-        session.tap(lambda protocol: Tap(protocol, over))
-        try:
-            yield
         finally:
             session.untap()
+        return Done(self.id, status, session.is_in_transaction())
+
+    def _over(self) -> None:
+        """Ask for no more once PostgreSQL has ended the COPY, with an error: asyncpg would go on to the end."""
+        self._is_over = True
+        self._wake()
 
     async def _each_chunk(self) -> AsyncGenerator[bytes, None]:
         self._give(WINDOW_BYTES)

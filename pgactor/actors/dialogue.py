@@ -51,7 +51,7 @@ from .listener import Listener
 from .litter import Litter
 from .peer import Peer
 from .permits import known
-from .tenancy import TenantRequest
+from .tenants import TenantRequest
 
 log = logging.getLogger("pgactor.dialogue")
 
@@ -313,6 +313,8 @@ class Dialogue:
             if not isinstance(message, Execute) and message.statement is not None:
                 worker.link.send(failed(message.id, _OF_NO_LEASE))
                 return
+        if message.waited:
+            request.waited = message.waited
         if worker.reads_only:
             self._lane.count("read_only")
         else:

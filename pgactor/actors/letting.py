@@ -20,7 +20,7 @@ from . import copying, reading
 from .failures import failed
 from .lane import Lane
 from .peer import Peer
-from .tenancy import TenantRequest, statement_of
+from .tenants import TenantRequest, statement_of
 
 _BUSY = asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
 

@@ -6,7 +6,6 @@ again, so that keys come and go without a restart.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from .. import keys
+from ..config.mistakes import explained
 from ..errors import ConfigError, NotPermitted
 
 log = logging.getLogger("pgactor.permits")
@@ -118,15 +118,6 @@ def _read(path: Path) -> Permit:
     try:
         permit = msgspec.convert(table, Permit)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error))}") from None
+        raise ConfigError(f"{path}: {explained(error, Permit.__struct_fields__[:-1])}") from None
     keys.check(permit.public_key, f"{path}: public_key")
     return msgspec.structs.replace(permit, name=path.stem)
-
-
-def _explain(text: str) -> str:
-    """Add the nearest known key to msgspec's complaint about an unknown one."""
-    if "unknown field `" not in text:
-        return text
-    near = difflib.get_close_matches(text.split("`")[1], Permit.__struct_fields__[:-1], n=1)
-    known = f"did you mean `{near[0]}`?" if near else f"expected are {', '.join(Permit.__struct_fields__[:-1])}"
-    return f"{text}; {known}"

@@ -11,9 +11,9 @@ PostgreSQL lets a session leave such a transaction, so three things are seen to 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -26,6 +26,8 @@ from .session import Session
 TAKE_SNAPSHOT = "; SELECT 1"
 """What follows BEGIN READ ONLY: after a transaction's first query it cannot be made READ WRITE."""
 
+T = TypeVar("T")
+
 _RUN = (Fetch, Execute, ExecuteMany, FetchMany, Batch, OpenCursor, FetchCursor, MoveCursor)
 
 
@@ -37,9 +39,12 @@ class Reading:
         self._session = session
         self.wraps = False
 
-    @asynccontextmanager
-    async def transaction(self, message: Any, *, on_lease: bool) -> AsyncIterator[None]:
-        """What may be run meanwhile is the message's one statement. Raises `NotPermitted`."""
+    async def run(self, message: Any, perform: Callable[[], Awaitable[T]], *, on_lease: bool) -> T:
+        """Do what runs the message's one statement, and nothing else. Raises `NotPermitted`, and its errors.
+
+        (No context manager: contextlib's cannot pass on an error of SQLSTATE 01xxx, whose class asyncpg has made
+        immutable.)
+        """
         session = self._session
         if session.reported.get("is_superuser", "off") != "off":
             raise NotPermitted(
@@ -47,32 +52,30 @@ class Reading:
                 "files and settings in READ ONLY transactions, too: give its pool a user of its own"
             )
         if not isinstance(message, _RUN) or (isinstance(message, Batch) and message.atomic):
-            yield  # it runs nothing, or is a batch, which begins its own transaction
-        elif isinstance(message, Batch):
+            return await perform()  # it runs nothing, or is a batch, which begins its own transaction
+        if isinstance(message, Batch):
             raise NotPermitted("a worker that may only read runs a batch as one transaction: leave atomic=False out")
-        elif session.is_in_transaction():
+        if session.is_in_transaction():
             with suppress(asyncpg.InFailedSQLTransactionError):  # one that has failed can only be ended
                 await session.execute("SET TRANSACTION READ ONLY")
-            yield
-        elif on_lease and concerns_a_transaction(getattr(message, "sql", "")):
-            yield  # alone, and whatever it begins is made READ ONLY before the next
-        else:
-            async with self._wrapped():
-                yield
+            return await perform()
+        if on_lease and concerns_a_transaction(getattr(message, "sql", "")):
+            return await perform()  # alone, and whatever it begins is made READ ONLY before the next
+        return await self._wrapped(perform)
 
-    @asynccontextmanager
-    async def _wrapped(self) -> AsyncIterator[None]:
+    async def _wrapped(self, perform: Callable[[], Awaitable[T]]) -> T:
         session = self._session
         self.wraps = True
         await session.execute(f"BEGIN READ ONLY{TAKE_SNAPSHOT}")
         try:
-            yield
+            result = await perform()
             if session.is_in_transaction():
                 await session.execute("COMMIT")
         except Exception:
             await self.tidy_up()
             raise
         self.wraps = False
+        return result
 
     async def tidy_up(self) -> None:
         """End our transaction, if a statement that failed or was cancelled has left it open."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -28,7 +29,8 @@ from .reports import Answer, BackendReports
 from .session import Session, ShapedSink
 from .shapes import Shape, ShapeTable
 from .streaming import pass_all_on, pass_on
-from .tenancy import Tenancy, described, is_tenants
+from .tenancy import Tenancy, described
+from .tenants import is_tenants
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -148,14 +150,11 @@ class SessionLane:
 
     async def _read(self, request: Request, tenancy: Tenancy | None) -> tuple[Answer, Shape | None]:
         """What a worker that may only read asks for."""
-        message, reading = request.payload, self.reading
+        message = request.payload
+        does = tenancy.perform if tenancy is not None and is_tenants(message) else self._perform
         for last in (False, True):
             try:
-                async with reading.transaction(message, on_lease=tenancy is not None):
-                    if tenancy is not None and is_tenants(message):
-                        reply, shape = await tenancy.perform(request)
-                    else:
-                        reply, shape = await self._perform(request)
+                reply, shape = await self.reading.run(message, partial(does, request), on_lease=tenancy is not None)
                 break
             except asyncpg.InvalidCachedStatementError:  # it did not run, since a table has changed
                 if last or self._session.is_in_transaction():

@@ -5,7 +5,8 @@ so (`TakenOver`). From then on the workers are sent there (`Moved`), new request
 begun here ends here. Each connection that is closed is told of before the other may open one for it. When none is
 left, the last links are ended, and this process is.
 
-If the other one dies before that, this one listens at the endpoints again and goes on.
+If the other one dies before that, this one listens at the endpoints again and goes on. If a bug stops the hand-over,
+this one ends as well, with what it holds yet: the other one serves the workers already, and has all by that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..messages import Done
 from ..messages.operating import Held, Moved, TakenOver
 from .conductor import Conductor
 from .failures import failed
+from .faults import tell
 from .peer import Peer
 from .pools import Pools
 from .predecessor import GONE_SECONDS
@@ -136,6 +138,13 @@ class Succession:
             self._peer.send(Held(self._kept))
 
     async def _give_all_away(self) -> None:
+        try:
+            await self._see_all_end()
+        except Exception as error:
+            tell("the hand-over has failed, and this supervisor ends: the other one takes what there is", error)
+        self._handed_over()
+
+    async def _see_all_end(self) -> None:
         conductors = list(self._pools.conductors.values())
         await asyncio.gather(*(conductor.handed_over() for conductor in conductors))
         await asyncio.sleep(0)  # the last replies leave at the end of this turn
@@ -151,13 +160,14 @@ class Succession:
             async with asyncio.timeout(LINGER_SECONDS):
                 while _links(conductors, "ipc"):  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(LOOK_SECONDS)
-        self._handed_over()
 
     async def _claim_again(self) -> None:
         try:
             await self._claim()
         except (OSError, ConfigError) as error:
             log.error("cannot listen at the endpoint again: %s", error)
+        except Exception as error:
+            tell("it cannot listen at all of its endpoints again", error)
 
     def close(self) -> None:
         """The supervisor ends in another way."""

@@ -7,14 +7,14 @@ of them goes with the session's reset, or with the transaction that a cursor liv
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 import msgspec
 
 from ..core.lease import Lease
 from ..core.request import Request
-from ..core.statement import Statement, StatementTable, concerns_a_transaction
+from ..core.statement import Statement, concerns_a_transaction
 from ..messages import Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
 from ..messages.listening import Listen, Notification, Unlisten
 from ..messages.session import (
@@ -43,19 +43,6 @@ from .shapes import Shape, ShapeTable
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
-
-TenantRequest = Prepare | Describe | OpenCursor | FetchCursor | MoveCursor | SetCodec | Reset | Listen | Unlisten
-"""Requests to what a lease has open; of a prepared statement there are `StatementRequest`s besides."""
-
-_TENANTS = get_args(TenantRequest)
-_OF_A_STATEMENT = (Fetch, ExecuteMany, FetchMany)
-
-_FETCH = Statement("FETCH")
-_MOVE = Statement("MOVE")
-_CODEC = Statement("SET CODEC")
-_RESET = Statement("RESET")
-_LISTEN = Statement("LISTEN")
-
 
 PassOn = Callable[[Request, Shape, Sequence[Sequence[Any]]], Awaitable[msgspec.Raw]]
 
@@ -168,7 +155,7 @@ class Tenancy:
                 await self._session.close_portal(self._unused.pop())
 
     async def perform(self, request: Request) -> tuple[Answer, Shape | None]:
-        """Do what the request's message asks for, of those that `is_tenants` knows. Raises asyncpg's errors."""
+        """Do what the request's message asks for, of those that tenants.py knows. Raises asyncpg's errors."""
         session = self._session
         message = request.payload
         match message:
@@ -286,33 +273,6 @@ class Tenancy:
         if self._is_current:
             fields = {name: str(value) for name, value in message.as_dict().items()}
             self.lease.worker.link.send(Notice(self.lease.token, fields))
-
-
-def is_tenants(message: object) -> bool:
-    """Whether the message is to what a lease has open, so that its tenancy performs it."""
-    return isinstance(message, _TENANTS) or (isinstance(message, _OF_A_STATEMENT) and message.statement is not None)
-
-
-def statement_of(message: TenantRequest, known: StatementTable) -> tuple[Statement, bool]:
-    """What runs, for the brain, and whether the session is clean after it, once no transaction is open any more."""
-    match message:
-        case Prepare(sql=sql):
-            return known.get(sql), False
-        case Describe(sql=sql):
-            return known.get(sql), True
-        case OpenCursor(sql=sql):
-            statement = known.get(sql)
-            return statement, statement.keeps_clean
-        case FetchCursor():
-            return _FETCH, True
-        case MoveCursor():
-            return _MOVE, True
-        case SetCodec():
-            return _CODEC, False
-        case Reset():
-            return _RESET, False
-        case Listen() | Unlisten():
-            return _LISTEN, False
 
 
 async def described(session: Session, message: Describe) -> Prepared:

@@ -9,6 +9,7 @@ from functools import partial
 
 from ..errors import ClientClosed, LeaseLost
 from ..messages import Failed, Request
+from ..messages.unions import StatementRequest
 from . import aiolinks, comments, tracing
 from .aioconnected import AioConnected
 from .attempts import Attempts, Limit, connect_limit, unavailable
@@ -53,8 +54,11 @@ class AioChannel:
         if line.is_full:
             if not await line.wait(now, request.timeout):
                 return await self._lapsed(request, now)
+            waited = time.monotonic() - now
             if request.timeout is not None:
-                request.timeout = max(0.0, now + request.timeout - time.monotonic())
+                request.timeout = max(0.0, request.timeout - waited)
+            if isinstance(request, StatementRequest):  # as SHARED are
+                request.waited = waited
         else:
             line.out += 1
         try:
@@ -71,13 +75,13 @@ class AioChannel:
         Who holds the connections only the supervisor can tell. So now and then such a request is sent all the same,
         with no time left: it is answered at once, and the others are told the same words.
         """
-        line, now, own = self.line, time.monotonic(), request.timeout is not None
+        line, now, timeout = self.line, time.monotonic(), request.timeout
         if line.may_ask(now):
             request.timeout = 0.0
             pending = await self._ask(request, None, now)
             if not line.heard(time.monotonic(), pending.reply):
                 return pending
-        raise line.lapsed(time.monotonic(), now - began, own)
+        raise line.lapsed(time.monotonic(), now - began, timeout)
 
     async def _ask(self, request: Request, within: AioConnected | None, now: float) -> Pending:
         timeout = request.timeout

@@ -107,9 +107,11 @@ E = TypeVar("E", bound=BaseException)
 
 def of_statement(error: E, index: int, sql: str) -> E:
     """The error of a statement of a batch, marked as such: `batch_index`, and a note with the statement."""
-    error.batch_index = index  # type: ignore[attr-defined]  # of that one error
     line = " ".join(sql[:400].split())
-    error.add_note(f"statement {index} of the batch: {line if len(line) <= 100 else line[:97] + '...'}")
+    note = f"statement {index} of the batch: {line if len(line) <= 100 else line[:97] + '...'}"
+    own = error.__dict__  # asyncpg.PostgresWarning, which RAISE EXCEPTION may be, refuses to have attributes set
+    own["batch_index"] = index
+    own["__notes__"] = [*own.get("__notes__", ()), note]
     return error
 
 

@@ -59,8 +59,8 @@ class Line:
         self._told: Failed | None = None
 
     def welcome(self, window: int, patience: float) -> None:
-        """The supervisor says how many it wants at the same time, and for how long one may wait that has no timeout
-        of its own, in seconds; 0: any number, for ever."""
+        """The supervisor says how many it wants at the same time, and for how many seconds one may wait, here and
+        there together; 0: any number, for ever."""
         self.most = self._window = window
         self._patience = patience
 
@@ -73,7 +73,8 @@ class Line:
         """Wait for a place, which whoever gets it gives back by `leave`. False: there was none in time."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
-        seconds = timeout if timeout is not None else self._patience or float("inf")
+        patience = self._patience or float("inf")
+        seconds = patience if timeout is None else min(timeout, patience)
         self._forget_lapsed()
         self._line.append(_Waiting(turn, now + seconds / 2))
         self.waiting += 1
@@ -136,8 +137,9 @@ class Line:
             return True
         return False
 
-    def lapsed(self, now: float, seconds: float, own: bool) -> PoolTimeout:
-        """The error for who waited so many seconds. own: its own timeout ended it."""
+    def lapsed(self, now: float, seconds: float, timeout: float | None) -> PoolTimeout:
+        """The error for who waited so many seconds. timeout: its own."""
+        own = timeout is not None and not 0 < self._patience < timeout
         limit = "the request's own timeout" if own else "the supervisor's queue_timeout_seconds"
         words, facts = "", {}
         if self._told is not None and now < self._told_at + TOLD_SECONDS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ..errors import ConfigError
 from .connect import ConnectSettings
 from .curve import CurveSettings
 from .hooks import HookSettings
+from .mistakes import explained
 from .tables import TemplateTable
 
 _ENVIRONMENT = {
@@ -29,6 +29,10 @@ _ENVIRONMENT = {
     "PGACTOR_SOCKET_GROUP": ("socket_group",),
     "PGACTOR_METRICS_ENDPOINT": ("metrics_endpoint",),
 }
+
+_TABLES = (Settings, TemplateTable, ConnectSettings, HookSettings, CurveSettings)
+_KNOWN = [name for table in _TABLES for name in table.__struct_fields__]
+"""The keys of all tables."""
 
 
 def load(
@@ -63,7 +67,7 @@ def load(
     except ConfigError as error:
         raise ConfigError(f"{path or 'settings'}: {error}") from None
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path or 'settings'}: {_explain(str(error))}") from None
+        raise ConfigError(f"{path or 'settings'}: {explained(error, _KNOWN)}") from None
 
 
 def _put_named(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
@@ -94,7 +98,7 @@ def connect_settings(dsn: str | None, arguments: Mapping[str, Any]) -> ConnectSe
     try:
         return msgspec.convert(table, ConnectSettings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"connect arguments: {_explain(str(error))}") from None
+        raise ConfigError(f"connect arguments: {explained(error, _KNOWN)}") from None
 
 
 def _resolve_aliases(tree: dict[str, Any]) -> None:
@@ -124,17 +128,3 @@ def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"[{key}] is expected to be a table of settings")
     tree[keys[-1]] = value
-
-
-def _explain(text: str) -> str:
-    """Add the nearest known key to msgspec's complaint about an unknown one."""
-    if "unknown field `" not in text:
-        return text
-    unknown = text.split("`")[1]
-    known = [
-        name
-        for struct in (Settings, TemplateTable, ConnectSettings, HookSettings, CurveSettings)
-        for name in struct.__struct_fields__
-    ]
-    near = difflib.get_close_matches(unknown, known, n=1)
-    return f"{text}; did you mean `{near[0]}`?" if near else text

@@ -55,13 +55,14 @@ class Desk:
     def wait(self, now: float, request: Request) -> None:
         """Let the request wait for a backend, as long as it and the pool's settings allow."""
         self.queue.round_of(request).push(request)
-        until, own, deadline = now + self.settings.queue_timeout_seconds, request.queue_deadline, request.deadline
+        until, own = now - request.waited + self.settings.queue_timeout_seconds, request.queue_deadline
+        deadline = request.deadline
         if own is not None and own < until:
             until = own
         if deadline is not None and deadline < until:
             until = deadline
         request.queue_deadline = until
-        request.half_time = (request.since + until) / 2
+        request.half_time = (request.since - request.waited + until) / 2
         self._deadlines.set(request, until)
 
     def withdraw(self, request: Request, error: PgactorError, actions: list[Action]) -> None:

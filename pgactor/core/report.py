@@ -256,7 +256,7 @@ def pool_timeout(fleet: Fleet, waiting: int, now: float, request: Request) -> Po
     limit = "the request's own timeout" if own else "the supervisor's queue_timeout_seconds"
     text, facts = _facts(fleet, waiting, now)
     return PoolTimeout(
-        f"no backend came free within {now - request.since:.2f} s ({limit}); it was not run. {text}",
+        f"no backend came free within {request.waited + now - request.since:.2f} s ({limit}); it was not run. {text}",
         **facts,
     )
 

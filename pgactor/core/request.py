@@ -35,7 +35,7 @@ class Request(msgspec.Struct, eq=False):
     half_time: when half of that time is used up, if it has had to wait. shares: it may be sent to a backend that
     works for others. cost: for how many seconds it is expected to keep a backend. answered: its one answer has been
     decided. holder: the one that it runs on now. lease: the one it runs on. sent: when its wait for a backend was
-    over; 0.0: it did not wait.
+    over; 0.0: it did not wait. waited: for how many seconds it had waited in its worker before it came.
     """
 
     worker: Worker
@@ -55,6 +55,7 @@ class Request(msgspec.Struct, eq=False):
     holder: Holder | None = None
     lease: Lease | None = None
     sent: float = 0.0
+    waited: float = 0.0
 
     def __repr__(self) -> str:
         sql = "" if self.statement is None else self.statement.sql

@@ -67,7 +67,8 @@ class Request(Message):
     timeout: how many seconds the worker is still willing to wait, queueing included; None: no limit of its own.
 
     Those that have a label say with it what they are made for, in the application's words; "": it did not say. Those
-    that have a traceparent say with it, as W3C Trace Context has it, of which trace they are part; "": of none.
+    that have a traceparent say with it, as W3C Trace Context has it, of which trace they are part; "": of none. Those
+    that have a waited say with it for how many seconds they waited in the worker for a place in `Welcome`'s window.
     """
 
     id: Number
@@ -83,6 +84,7 @@ class Execute(Request, tag="execute"):
     lease: Token | None = None
     label: str = ""
     traceparent: str = ""
+    waited: Seconds = 0
 
 
 class ExecuteMany(Request, tag="executemany"):
@@ -97,6 +99,7 @@ class ExecuteMany(Request, tag="executemany"):
     statement: Number | None = None
     label: str = ""
     traceparent: str = ""
+    waited: Seconds = 0
 
 
 class Fetch(Request, tag="fetch"):
@@ -113,6 +116,7 @@ class Fetch(Request, tag="fetch"):
     statement: Number | None = None
     label: str = ""
     traceparent: str = ""
+    waited: Seconds = 0
 
 
 class FetchMany(Request, tag="fetchmany"):
@@ -127,6 +131,7 @@ class FetchMany(Request, tag="fetchmany"):
     statement: Number | None = None
     label: str = ""
     traceparent: str = ""
+    waited: Seconds = 0
 
 
 class Batch(Request, tag="batch"):
@@ -142,6 +147,7 @@ class Batch(Request, tag="batch"):
     readonly: bool = False
     label: str = ""
     traceparent: str = ""
+    waited: Seconds = 0
 
     def __post_init__(self) -> None:
         if not self.atomic and (self.isolation is not None or self.readonly):
@@ -213,7 +219,7 @@ class Welcome(Message, tag="welcome"):
     reply must be heard on a link whose end cannot be seen (tcp); 0 where it can (ipc). max_frame_bytes: the
     largest frame the supervisor takes. window: how many statements without a lease a worker should have unanswered
     on the link at the same time, keeping the others to itself; 0: any number. queue_timeout_seconds: how long one
-    that has no timeout of its own may wait; 0: for ever.
+    may wait, there and in the supervisor together; 0: for ever.
     """
 
     version: int

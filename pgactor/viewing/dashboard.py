@@ -58,12 +58,15 @@ async def _run(
     server = _Server(config, board, lambda: ready(f"pgactor dashboard at {_url(listening)}{whom}"))
     watch = Watch(endpoint, pool, label=LABEL)
     looking = asyncio.create_task(_look_again_and_again(watch, board, interval))
+    looking.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve([listening])
     finally:
         looking.cancel()
         await asyncio.wait([looking])
         await watch.close()
+    if not looking.cancelled():
+        looking.result()  # its error, which should not be
 
 
 async def _look_again_and_again(watch: Watch, board: Board, interval: float) -> None:

@@ -157,13 +157,14 @@ def test_who_waited_in_vain_hears_who_holds_the_connections(supervisor: MemorySu
     run(story())
 
 
-def test_who_has_no_timeout_waits_as_long_as_the_supervisor_allows(supervisor: MemorySupervisor) -> None:
+@pytest.mark.parametrize("timeout", [None, 90.0])
+def test_nobody_waits_longer_than_the_supervisor_allows(supervisor: MemorySupervisor, timeout: float | None) -> None:
     async def story() -> None:
         channel, link = await connected(supervisor)
         for _ in range(WINDOW):
             ask(channel)
         began = now()
-        task = ask(channel)
+        task = ask(channel, timeout)
         await asyncio.sleep(60.1)
         link.say(Failed(2, "pool_timeout", UNSERVED, "", {}))
         with pytest.raises(PoolTimeout, match=r"within 60\.\d* s \(the supervisor's queue_timeout_seconds\)"):
@@ -183,6 +184,20 @@ def test_the_time_in_the_line_counts(supervisor: MemorySupervisor) -> None:
         link.say(Done(0))
         await turns()
         assert link.requests[-1].timeout == pytest.approx(1.5)
+
+    run(story())
+
+
+def test_the_supervisor_is_told_of_the_time_in_the_line(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel, link = await connected(supervisor)
+        for _ in range(WINDOW + 1):
+            ask(channel)
+        await asyncio.sleep(50.0)
+        link.say(Done(0))
+        await turns()
+        waited = [msgspec.to_builtins(request)[-1] for request in link.requests]
+        assert waited == [0, 0, pytest.approx(50.0)]
 
     run(story())
 

@@ -135,10 +135,9 @@ def test_a_label_that_is_too_long_is_cut() -> None:
         assert pgactor.label.get() == "x" * LABEL_LENGTH
 
 
-def test_a_request_without_a_label_is_a_byte_longer_for_it() -> None:
+def test_a_request_is_a_byte_longer_for_each_of_a_label_a_trace_and_a_wait_that_it_has_not() -> None:
     for request in (Execute(0, 0, None, "x"), Fetch(0, 0, None, "x"), Batch(0, 0, None, [])):
-        with_label = encode_message(request)
-        assert with_label[-1:] == b"\xa0"
+        assert encode_message(request)[-3:] == b"\xa0\xa0\x00"
     assert Acquire(0, 0, None).label == ""
 
 

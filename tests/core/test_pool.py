@@ -184,6 +184,22 @@ def test_whoever_gave_up_waiting_is_not_run_later() -> None:
     assert isinstance(bench.error(late), PoolTimeout)
 
 
+def test_what_a_request_has_waited_in_its_worker_counts() -> None:
+    bench = Bench.ready(1, queue_timeout_seconds=5.0)
+    worker = bench.worker()
+    bench.submit(worker)
+    patient = Request(worker, 98, Kind.STATEMENT, bench.now, waited=3.0)
+    overdue = Request(worker, 99, Kind.STATEMENT, bench.now, waited=7.0)
+    bench.enter(patient)
+    bench.enter(overdue)
+    bench.advance(0.0)
+    assert "within 7.00 s (the supervisor's queue_timeout_seconds)" in str(bench.error(overdue))
+    bench.advance(1.9)
+    assert patient not in bench.outcomes
+    bench.advance(0.1)
+    assert "within 5.00 s (the supervisor's queue_timeout_seconds)" in str(bench.error(patient))
+
+
 def test_a_request_may_bring_a_limit_of_its_own_for_the_queue() -> None:
     bench = Bench.ready(1, queue_timeout_seconds=5.0)
     worker = bench.worker()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ AT_ONCE = 10.0
 A_WHILE = 60.0
 """Seconds in which workers start, on a busy machine too."""
 
+REPEATED = "11111111-1111-4111-8111-111111111111"
 KILLED = "00000000-0000-4000-8000-000000000000"
 KINDS = {
     "sync": ("sync", "flask_app", 3, 1),
@@ -82,6 +84,7 @@ def test_no_request_fails_but_those_of_a_killed_worker(
         until(lambda: is_up(port), seconds=A_WHILE)
         assert call(port, "GET", f"/accounts/{2**40}")[0] == 400  # no int4: PostgreSQL's error
         assert call(port, "POST", "/transfers", {"source": "first", "target": 2, "amount": 1})[0] == 400
+        a_key_counts_once(port, shop)
         with Traffic([port]) as traffic:
             first = web_workers(supervisor.ipc)
             until(lambda: not first & web_workers(supervisor.ipc), seconds=A_WHILE)  # recycled
@@ -106,6 +109,24 @@ def test_no_request_fails_but_those_of_a_killed_worker(
         status = program.stop()
     assert status == 0, program.said
     until(lambda: web_workers(supervisor.ipc) == set())
+
+
+def a_key_counts_once(port: int, dsn: str) -> None:
+    """Who asks again with the same key is told that it was made, though the account could not pay a second time."""
+    form: dict[str, object] = {"source": 97, "target": 98, "amount": IN_EACH, "key": REPEATED}
+    assert [call(port, "POST", "/transfers", form) for _ in range(2)] == [
+        (201, {"key": REPEATED}),
+        (200, {"key": REPEATED}),
+    ]
+    status, text = call(port, "POST", "/transfers", {**form, "amount": 1})
+    assert status == 409
+    assert f"the key {REPEATED} is another transfer's" in unescape(text)
+    status, text = call(port, "POST", "/transfers", {**form, "source": 5000, "key": KILLED})
+    assert status == 409
+    assert "(source)=(5000) is not present" in text
+    assert call(port, "POST", "/transfers", {**form, "key": KILLED})[0] == 409  # it has too little
+    assert ask(dsn, "SELECT key::text, amount FROM transfers") == [(REPEATED, IN_EACH)]
+    ask(dsn, "DELETE FROM transfers")  # what follows counts them
 
 
 def kill_one_that_holds_a_lease(endpoint: str, dsn: str, port: int) -> Killing:

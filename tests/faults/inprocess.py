@@ -22,7 +22,12 @@ _numbers = itertools.count(1)
 
 @asynccontextmanager
 async def in_process(
-    dsn: str, folder: Path, *, pool: dict[str, Any] | None = None, **settings: Any
+    dsn: str,
+    folder: Path,
+    *,
+    pool: dict[str, Any] | None = None,
+    order: Callable[[int | None], None] = lambda _: None,
+    **settings: Any,
 ) -> AsyncIterator[Supervisor]:
     """A supervisor that serves on ipc, at `supervisor.endpoints[0]`, until the block ends."""
     loop = asyncio.get_running_loop()
@@ -34,7 +39,8 @@ async def in_process(
             ),
             connect=ConnectSettings(dsn=dsn),
             **settings,
-        )
+        ),
+        order=order,
     )
     await supervisor.start()
     try:

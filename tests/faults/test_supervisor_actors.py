@@ -13,15 +13,18 @@ from pgactor import AsyncClient, LeaseLost, OutcomeUnknown, PgactorError
 from pgactor.actors import sessionlane
 from pgactor.actors.administration import Administration
 from pgactor.actors.backend import Backend
+from pgactor.actors.conductor import Conductor
 from pgactor.actors.dialing import Dialer
 from pgactor.actors.dialogue import Dialogue
 from pgactor.actors.hooks import Hooks
-from pgactor.actors.ipc import IpcPeer
+from pgactor.actors.ipc import IpcGateway, IpcPeer
 from pgactor.actors.letting import Letting
 from pgactor.actors.listener import Listener
 from pgactor.actors.pipeline import Pipeline
+from pgactor.actors.predecessor import Predecessor
 from pgactor.actors.session import Session
 from pgactor.actors.subscribers import Subscribers
+from pgactor.actors.supervisor import Supervisor
 from pgactor.client import operator
 from pgactor.config.hooks import HookSettings
 from pgactor.config.tables import PoolTable
@@ -138,7 +141,7 @@ async def test_a_pool_whose_brain_meets_a_bug_begins_anew_and_others_do_not(
     dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     lane = {"statement_lane": "on"} if name == "came_back" else {}  # no other lane calls it
-    settings = {"pools": {"other": PoolTable(max_size=2)}}
+    settings: dict[str, Any] = {"pools": {"other": PoolTable(max_size=2)}}
     async with in_process(dsn, short_tmp, pool=lane, **settings) as supervisor:
         endpoint = supervisor.endpoints[0]
         async with AsyncClient(endpoint) as client, AsyncClient(endpoint, pool="other") as other:
@@ -377,3 +380,40 @@ async def test_what_was_carried_out_before_a_bug_is_not_carried_out_again(
         assert breaks.happened == 1
         await all_is_well(client, faults=1)
     assert ran.count("select 2") == 1
+
+
+async def test_a_hand_over_that_meets_a_bug_ends_and_the_other_supervisor_has_all(
+    dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture
+) -> None:
+    orders: asyncio.Queue[int | None] = asyncio.Queue()
+    async with in_process(dsn, short_tmp, order=orders.put_nowait) as old:
+        async with AsyncClient(old.endpoints[0]) as client:
+            await all_is_well(client, faults=0)
+        breaks.once(Conductor, "handed_over")
+        new = Supervisor(old.settings)
+        await new.start(take_over=True)
+        try:
+            async with asyncio.timeout(SOON):
+                assert await orders.get() is None, "it is to end"
+            await old.stop(seconds=0)
+            async with AsyncClient(new.endpoints[0]) as client:
+                assert await client.fetchval("select 1", timeout=SOON) == 1
+                assert (await client.status()).faults == breaks.happened == 1
+        finally:
+            await new.stop(seconds=0)
+    assert "the hand-over has failed" in caplog.text
+    assert BUG in caplog.text
+
+
+async def test_a_bug_while_the_endpoints_are_claimed_again_is_told(
+    dsn: str, short_tmp: Path, breaks: Breaks, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with in_process(dsn, short_tmp) as old:
+        breaks.once(IpcGateway, "claim_again")
+        new = await Predecessor.find(old.endpoints)
+        assert new is not None
+        new.close()
+        async with asyncio.timeout(SOON), AsyncClient(old.endpoints[0]) as client:
+            while BUG not in caplog.text:
+                await client.fetchval("select 1")
+            assert (await client.status()).faults == breaks.happened == 1

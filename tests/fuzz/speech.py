@@ -91,6 +91,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "label": st.text(max_size=5),
     "where": st.text(max_size=5),
     "traceparent": st.text(max_size=60),
+    "waited": st.floats(0, 1e6) | st.just(0),
     "holds": st.lists(tokens, max_size=2),
     "pid": st.integers(-1, 2**64 - 1),
     "library": st.just(""),

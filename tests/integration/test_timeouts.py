@@ -15,6 +15,7 @@ import pytest
 
 from pgactor import (
     AsyncClient,
+    Client,
     ClientClosed,
     OutcomeUnknown,
     PoolTimeout,
@@ -22,6 +23,8 @@ from pgactor import (
     RequestTimeout,
     SupervisorUnavailable,
 )
+from pgactor.client import calls
+from pgactor.messages import Failed
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import (
     ALL_KINDS,
@@ -72,6 +75,17 @@ def test_a_timeout_is_asyncios_own_timeout_error_too(client: Driven) -> None:
     for error in (asyncio.TimeoutError, TimeoutError):
         with pytest.raises(error):
             client.fetch("select pg_sleep(62)", timeout=0.05)
+
+
+def test_the_time_in_the_workers_own_line_counts_as_a_wait_for_a_backend(single: WatchedSupervisor) -> None:
+    with Client(single.ipc) as holder, Client(single.ipc) as client, holder.acquire():
+        request = calls.fetch("select 1", (), None, None)
+        request.waited = 1000.0  # as an AsyncClient's line tells
+        started = time.monotonic()
+        reply = client._channel.call(request)[0].reply
+        assert time.monotonic() - started < 25, "of the 30 s that one may wait that has not"
+    assert isinstance(reply, Failed)
+    assert reply.message.startswith("no backend came free within 1000.")
 
 
 def test_no_time_at_all_is_a_timeout_as_in_asyncpg(client: Driven, db: Driven) -> None:

@@ -76,6 +76,7 @@ def test_what_is_neither_a_file_nor_a_key_is_refused_and_a_secret_not_quoted(giv
     ("line", "words"),
     [
         ("readonly = true", "unknown field `readonly`; did you mean `read_only`?"),
+        ("zzz = 1", "unknown field `zzz`; expected are public_key, pools, read_only, may_administer"),
         ("name = 'root'", "unknown field `name`"),
         ("pools = 'default'", "Expected `array"),
         ("secret_key = 'x'", "it holds a secret key"),

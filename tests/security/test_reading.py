@@ -134,6 +134,18 @@ def test_no_single_statement_writes(scene: Scene, write: str) -> None:
     assert scene.rows() == before
 
 
+def test_an_error_of_a_warnings_class_is_postgresqls_own(scene: Scene) -> None:
+    sql = "do $$ begin raise exception 'low on paper' using errcode = '01000'; end $$"
+    with pytest.raises(asyncpg.PostgresWarning, match="low on paper") as caught:
+        scene.reader.execute(sql)
+    assert caught.value.sqlstate == "01000"
+    with scene.reader.acquire() as lease:
+        with pytest.raises(asyncpg.PostgresWarning, match="low on paper"):
+            lease.execute(sql)
+        assert not lease.is_in_transaction()
+    assert scene.reader.fetchval("select 1") == 1
+
+
 def test_no_row_of_statements_gets_out_of_read_only(scene: Scene) -> None:
     before, t = scene.rows(), scene.table
     insert = f"insert into {t} values (2, 0)"

@@ -20,6 +20,8 @@ application.wsgi_app = Labelled(  # type: ignore[method-assign]  # Flask's own w
 )
 
 CHANGE = "UPDATE accounts SET balance = balance + $2 WHERE id = $1 AND balance + $2 >= 0"
+RECORD = "INSERT INTO transfers VALUES ($1, $2, $3, $4, 'web') ON CONFLICT DO NOTHING"
+RECORDED = "SELECT source, target, amount FROM transfers WHERE key = $1"
 
 
 @application.get("/accounts/<int:number>")
@@ -31,14 +33,20 @@ def account(number: int) -> Response:
 
 @application.post("/transfers")
 def transfer() -> tuple[Response, int]:
-    """A transaction whose statements depend on each other: a lease, for as long as the `with` lasts."""
+    """A transaction whose statements depend on each other: a lease, for as long as the `with` lasts.
+
+    Who is not sure of the outcome asks again with the same key: then it was made before (200), or is made now (201).
+    """
     source, target, amount = (int(request.form[name]) for name in ("source", "target", "amount"))
     key = uuid.UUID(request.form["key"]) if "key" in request.form else uuid.uuid4()
     with client.transaction() as lease:
+        if lease.execute(RECORD, key, source, target, amount) == "INSERT 0 0":
+            if lease.fetchrow(RECORDED, key) != (source, target, amount):
+                abort(409, f"the key {key} is another transfer's")
+            return jsonify(key=str(key)), 200
         for number, change in sorted([(source, -amount), (target, amount)]):  # in one order: no deadlocks
             if lease.execute(CHANGE, number, change) == "UPDATE 0":
                 abort(409, f"account {number} is not there, or has too little")  # and all is rolled back
-        lease.execute("INSERT INTO transfers VALUES ($1, $2, $3, $4, 'web')", key, source, target, amount)
     return jsonify(key=str(key)), 201
 
 
@@ -66,8 +74,14 @@ def pool_is_busy(error: PoolError) -> tuple[str, int]:
 @application.errorhandler(RequestTimeout)
 @application.errorhandler(OutcomeUnknown)
 def took_too_long(error: Exception) -> tuple[str, int]:
-    """Of an OutcomeUnknown nobody knows whether it happened: look for its key in transfers."""
+    """Of an OutcomeUnknown nobody knows whether it happened: ask again with the same key."""
     return str(error), 504
+
+
+@application.errorhandler(asyncpg.ForeignKeyViolationError)
+def no_such_account(error: asyncpg.ForeignKeyViolationError) -> tuple[str, int]:
+    """A transfer from or to an account that is not there."""
+    return str(error.detail), 409
 
 
 @application.errorhandler(ValueError)

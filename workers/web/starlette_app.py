@@ -20,6 +20,8 @@ from pgactor import AsyncClient, OutcomeUnknown, PoolError, RequestTimeout
 from pgactor.contrib.asgi import Labelled, starlette_route
 
 CHANGE = "UPDATE accounts SET balance = balance + $2 WHERE id = $1 AND balance + $2 >= 0"
+RECORD = "INSERT INTO transfers VALUES ($1, $2, $3, $4, 'web') ON CONFLICT DO NOTHING"
+RECORDED = "SELECT source, target, amount FROM transfers WHERE key = $1"
 
 
 @asynccontextmanager
@@ -45,15 +47,21 @@ async def account(request: Request) -> Response:
 
 
 async def transfer(request: Request) -> Response:
-    """A transaction whose statements depend on each other: a lease, for as long as the `async with` lasts."""
+    """A transaction whose statements depend on each other: a lease, for as long as the `async with` lasts.
+
+    Who is not sure of the outcome asks again with the same key: then it was made before (200), or is made now (201).
+    """
     form = await request.form()
     source, target, amount = (int(str(form.get(name))) for name in ("source", "target", "amount"))
     key = uuid.UUID(str(form["key"])) if "key" in form else uuid.uuid4()
     async with client_of(request).transaction() as lease:
+        if await lease.execute(RECORD, key, source, target, amount) == "INSERT 0 0":
+            if await lease.fetchrow(RECORDED, key) != (source, target, amount):
+                raise HTTPException(409, f"the key {key} is another transfer's")
+            return JSONResponse({"key": str(key)}, 200)
         for number, change in sorted([(source, -amount), (target, amount)]):  # in one order: no deadlocks
             if await lease.execute(CHANGE, number, change) == "UPDATE 0":
                 raise HTTPException(409, f"account {number} is not there, or has too little")  # all is rolled back
-        await lease.execute("INSERT INTO transfers VALUES ($1, $2, $3, $4, 'web')", key, source, target, amount)
     return JSONResponse({"key": str(key)}, 201)
 
 
@@ -76,8 +84,13 @@ def pool_is_busy(request: Request, error: Exception) -> Response:
 
 
 def took_too_long(request: Request, error: Exception) -> Response:
-    """Of an OutcomeUnknown nobody knows whether it happened: look for its key in transfers."""
+    """Of an OutcomeUnknown nobody knows whether it happened: ask again with the same key."""
     return PlainTextResponse(str(error), 504)
+
+
+def no_such_account(request: Request, error: Exception) -> Response:
+    """A transfer from or to an account that is not there."""
+    return PlainTextResponse(str(getattr(error, "detail", error)), 409)
 
 
 def bad_request(request: Request, error: Exception) -> Response:
@@ -97,6 +110,7 @@ _app = Starlette(
         PoolError: pool_is_busy,
         RequestTimeout: took_too_long,
         OutcomeUnknown: took_too_long,
+        asyncpg.ForeignKeyViolationError: no_such_account,
         ValueError: bad_request,
         asyncpg.DataError: bad_request,
     },
