@@ -105,7 +105,7 @@ class LeaseTable:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self._living: dict[int, Lease] = {}
-        self._ended: dict[int, LeaseError] = {}
+        self._ended: dict[int, tuple[type[LeaseError], str]] = {}  # an error itself takes five times as much memory
         self._ended_order: deque[int] = deque()
         self._fence = 0
 
@@ -144,7 +144,8 @@ class LeaseTable:
         lease = self._living.get(token.fence)
         if lease is None or lease.token != token:
             if lease is None and (reason := self._ended.get(token.fence)) is not None:
-                raise type(reason)(str(reason))  # a new one: an error that was raised keeps its frames alive
+                kind, text = reason
+                raise kind(text)
             raise LeaseLost(f"there is no lease {token}; it has ended: acquire again")
         if lease.worker is not worker:
             raise LeaseLost(f"lease {token} belongs to another worker; a lease cannot be shared or inherited")
@@ -155,7 +156,7 @@ class LeaseTable:
     def end(self, lease: Lease, reason: LeaseError) -> None:
         """The lease has ended; whoever comes with its token is told the reason."""
         del self._living[lease.token.fence]
-        self._ended[lease.token.fence] = reason
+        self._ended[lease.token.fence] = type(reason), str(reason)
         self._ended_order.append(lease.token.fence)
         if len(self._ended_order) > REMEMBERED:
             del self._ended[self._ended_order.popleft()]
