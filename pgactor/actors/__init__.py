@@ -43,9 +43,11 @@ PostgreSQL, the statement lane:
 The statement lane on one backend:
     pipeline.py     statements of many workers, one behind the other on one connection: joins what follows
     prepared.py     what PostgreSQL has prepared there   flight.py   what is on its way
+    departures.py   those that cannot be written as they came
     connection.py   asyncpg's connection, borrowed       reader.py   bytes -> messages, and whom they answer
     cancelling.py   ends what nobody wants or what takes too long
     hold.py         reads no more for a worker that does not read
+    loss.py         what is certain once the connection is lost
     reports.py      who hears of what comes of it, and of what happens to a backend
     unit.py         what is sent as one: a request's statement, or one of these
         describing.py   what PostgreSQL tells of a statement before it first runs
