@@ -17,10 +17,10 @@ from ..core.lease import Lease
 from ..core.request import Request
 from ..errors import LeaseLost, RequestCancelled
 from ..messages import DEFAULT_MAX_FRAME_BYTES
-from .copying import Copy
 from .failures import EXPECTED, in_words
 from .faults import tell
 from .hooks import NO_HOOKS, Hooks, Setup
+from .interrupting import Interrupting
 from .lane import Lane
 from .mailbox import Mailbox, Order
 from .pipeline import Pipeline
@@ -57,7 +57,6 @@ class Backend:
         self.holder = holder
         self.name = f"backend {holder.number}" + (f" of pool {pool}" if pool else "")
         self._hooks = hooks
-        self._setting_up: Setup | None = None
         self.incarnation = holder.incarnation
         self.pid = 0
         self._connect = connect
@@ -70,10 +69,8 @@ class Backend:
         self._pipeline: Pipeline | None = None
         self._quiet: asyncio.Future[None] | None = None  # a lease has ended while the statement lane ran something
         self._mailbox = Mailbox()
-        self._running: Request | None = None
-        self._interrupted = False
-        self._cutting: asyncio.TimerHandle | None = None  # what was given up is to end before
         self._session: Session
+        self._interrupting: Interrupting
         self._session_lane: SessionLane
         self._rest: Rest
         self.tenancy: Tenancy | None = None
@@ -165,22 +162,11 @@ class Backend:
         report."""
         if request.work is not None and self._pipeline is not None:
             self._pipeline.cancel(request)
-        elif self._running is request:
-            if not self._interrupted:
-                self._interrupted = True
-                copy = request.payload if isinstance(request.payload, Copy) else None
-                if self._session.give_up() or (copy is not None and copy.give_up()):
-                    self._cutting = self._loop.call_later(self._reset_timeout, self._cut, request)
-                else:
-                    self.task.cancel()
+        elif self.pid and self._interrupting.under_way is request:
+            self._interrupting.interrupt()
         elif request in self._mailbox:
             self._mailbox.remove(request)
             self._loop.call_soon(self._reports.finished, self, request, self.in_transaction)
-
-    def _cut(self, request: Request) -> None:
-        """The request was given up a while ago: it must have ended."""
-        if self._running is request:
-            self._session.terminate()
 
     def set_up(self, setup: Setup) -> None:
         """Make the session ready for a lease; `Reports.set_up` follows."""
@@ -188,9 +174,8 @@ class Backend:
 
     def stop_setup(self) -> None:
         """Nobody waits for the lease that the session is made ready for; `Reports.set_up` follows."""
-        if self._setting_up is not None and not self._interrupted:
-            self._interrupted = True
-            self.task.cancel()
+        if self.pid and isinstance(self._interrupting.under_way, Setup):
+            self._interrupting.interrupt()
 
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
@@ -230,11 +215,10 @@ class Backend:
             self._reports.gone(self, reason)
 
     def _interrupt_all(self) -> None:
-        if self._running is not None:
-            self.interrupt(self._running)
+        if self.pid:
+            self._interrupting.interrupt()
         if self._pipeline is not None:
             self._pipeline.cancel_all()
-        self.stop_setup()
         for letter in list(self._mailbox):
             if isinstance(letter, Request):
                 self.interrupt(letter)
@@ -322,21 +306,18 @@ class Backend:
         return False
 
     async def _set_up(self, setup: Setup) -> None:
-        error: Exception | None = None
-        self._setting_up = setup
+        error: Exception | None = RequestCancelled(
+            "the setup hook was interrupted: the lease had ended, or nobody waited for it"
+        )
         try:
-            await self._hooks.prepare(self._session, setup.request.deadline)
+            with self._interrupting.during(setup):
+                await self._hooks.prepare(self._session, setup.request.deadline)
+                error = None
         except asyncio.CancelledError:
-            if not self._interrupted:
-                self._mailbox.appendleft(setup)  # to be told with the others there that the connection is lost
-                raise
-            self.task.uncancel()
-            error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
+            self._mailbox.appendleft(setup)  # to be told with the others there that the connection is lost
+            raise
         except Exception as failure:
             error = failure
-        finally:
-            self._setting_up = None
-            self._interrupted = False
         self._reports.set_up(self, setup, error)
 
     async def _open(self) -> bool:
@@ -356,6 +337,7 @@ class Backend:
             patience=self._reset_timeout,
             max_bytes=self._max_bytes,
         )
+        self._interrupting = Interrupting(self._session, self.task, patience=self._reset_timeout)
         self._rest = Rest(self._session, hooks=self._hooks, recycling=self._recycling, seconds=self._reset_timeout)
         self.pid = self._session.get_server_pid()
         self._session.add_termination_listener(self._ended)
@@ -367,22 +349,12 @@ class Backend:
         session = self._session
         if session.is_closed():
             return self._never_began(request)
-        self._running = request
+        synced = False
         try:
-            synced = await self._session_lane.answer(request)
-        except asyncio.CancelledError:
-            if not self._interrupted:
-                raise
-            self.task.uncancel()
-            synced = False
+            with self._interrupting.during(request):
+                synced = await self._session_lane.answer(request)
         except NeverBegan:
             return self._never_began(request)
-        finally:
-            self._running = None
-            self._interrupted = False
-            if self._cutting is not None:
-                self._cutting.cancel()
-                self._cutting = None
         if not synced and not session.is_closed():
             await self._rest.settle(self._session_lane.reading)
         if session.is_closed():
