@@ -24,6 +24,8 @@ PostgreSQL, the session lane:
     backend.py      one PostgreSQL session: run, reset, close
     mailbox.py      what it is to do                rest.py          how its session comes to rest
     sessionlane.py  asyncpg runs a statement, and its answer is reported
+    interrupting.py  ends what nobody wants any more
+    handover.py     the connection, and a lease's statements, from one lane to the other
     session.py      asyncpg's connection, with the little of it that is private
     asyncpgcheck.py  whether this asyncpg has that
     opening.py      how it is opened                 renewal.py      how it is made new
