@@ -8,8 +8,7 @@ PostgreSQL is to end it, in so much time, or the connection is closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from ..core.request import Request
 from .copying import Copy
@@ -18,7 +17,10 @@ from .session import Session
 
 
 class Interrupting:
-    """Interrupts what is done in the task, by its session. patience: how many seconds what is given up may take."""
+    """Interrupts what is done in the task, by its session.
+
+    under_way: what is done now. patience: how many seconds what is given up may take.
+    """
 
     def __init__(self, session: Session, task: asyncio.Task[None], *, patience: float) -> None:
         self.under_way: Request | Setup | None = None
@@ -29,22 +31,24 @@ class Interrupting:
         self._cutting: asyncio.TimerHandle | None = None  # what was given up is to end before
         self._loop = asyncio.get_running_loop()
 
-    @contextmanager
-    def during(self, what: Request | Setup) -> Iterator[None]:
-        """This is done now, and may be interrupted, which ends the block in silence."""
+    def during(self, what: Request | Setup) -> Self:
+        """For a `with` block: this is done in it, and may be interrupted, which ends the block in silence."""
         self.under_way = what
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._is_interrupted:
-                raise
-            self._task.uncancel()
-        finally:
-            self.under_way = None
-            self._is_interrupted = False
-            if self._cutting is not None:
-                self._cutting.cancel()
-                self._cutting = None
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        was_interrupted, self._is_interrupted = self._is_interrupted, False
+        self.under_way = None
+        if self._cutting is not None:
+            self._cutting.cancel()
+            self._cutting = None
+        if not was_interrupted or not isinstance(error, asyncio.CancelledError):
+            return False
+        self._task.uncancel()
+        return True
 
     def interrupt(self) -> None:
         """Interrupt what is under way, unless it was already."""
