@@ -24,6 +24,8 @@ PostgreSQL, the session lane:
     backend.py      one PostgreSQL session: run, reset, close
     mailbox.py      what it is to do                rest.py          how its session comes to rest
     sessionlane.py  asyncpg runs a statement, and its answer is reported
+    interrupting.py  ends what nobody wants any more
+    handover.py     the connection, and a lease's statements, from one lane to the other
     session.py      asyncpg's connection, with the little of it that is private
     asyncpgcheck.py  whether this asyncpg has that
     opening.py      how it is opened                 renewal.py      how it is made new
@@ -44,9 +46,11 @@ PostgreSQL, the statement lane:
 The statement lane on one backend:
     pipeline.py     statements of many workers, one behind the other on one connection: joins what follows
     prepared.py     what PostgreSQL has prepared there   flight.py   what is on its way
+    departures.py   those that cannot be written as they came
     connection.py   asyncpg's connection, borrowed       reader.py   bytes -> messages, and whom they answer
     cancelling.py   ends what nobody wants or what takes too long
     hold.py         reads no more for a worker that does not read
+    loss.py         what is certain once the connection is lost
     reports.py      who hears of what comes of it, and of what happens to a backend
     unit.py         what is sent as one: a request's statement, or one of these
         describing.py   what PostgreSQL tells of a statement before it first runs

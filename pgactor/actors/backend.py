@@ -2,8 +2,8 @@
 
 One task lives as long as the connection. It opens it, then does what the mailbox holds, one thing after another,
 and reports each to the conductor. A request runs in the session lane (sessionlane.py); what the statement lane admits
-goes past the mailbox (pipeline.py). Interrupting a statement of the session lane cancels asyncpg's wait for it, which
-cancels the query in PostgreSQL; the backend counts as quiet only when both have come back.
+goes past the mailbox (pipeline.py). Between the two lanes stands handover.py. What is interrupted in the session lane
+(interrupting.py) is over only when asyncpg and PostgreSQL have both come back.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ..core.holder import Holder
 from ..core.lease import Lease
 from ..core.request import Request
-from ..errors import LeaseLost, RequestCancelled
+from ..errors import LeaseLost
 from ..messages import DEFAULT_MAX_FRAME_BYTES
-from .copying import Copy
 from .failures import EXPECTED, in_words
 from .faults import tell
+from .handover import Handover
 from .hooks import NO_HOOKS, Hooks, Setup
 from .lane import Lane
-from .mailbox import Mailbox, Order
+from .mailbox import Letter, Mailbox, Order
 from .pipeline import Pipeline
 from .readonly import has_gone_wrong
 from .reports import BackendReports
-from .rest import Rest
 from .session import Session
 from .sessionlane import NeverBegan, SessionLane
 from .shapes import ShapeTable
@@ -56,26 +56,26 @@ class Backend:
     ) -> None:
         self.holder = holder
         self.name = f"backend {holder.number}" + (f" of pool {pool}" if pool else "")
-        self._hooks = hooks
-        self._setting_up: Setup | None = None
         self.incarnation = holder.incarnation
         self.pid = 0
         self._connect = connect
         self._reports = reports
-        self._shapes = shapes
-        self._reset_timeout = reset_timeout
-        self._lane = lane
-        self._max_bytes = max_bytes
-        self._recycling = recycling
         self._pipeline: Pipeline | None = None
-        self._quiet: asyncio.Future[None] | None = None  # a lease has ended while the statement lane ran something
+        self._handover = Handover(self, lane, reports=reports, patience=reset_timeout, max_bytes=max_bytes)
         self._mailbox = Mailbox()
-        self._running: Request | None = None
-        self._interrupted = False
-        self._cutting: asyncio.TimerHandle | None = None  # what was given up is to end before
         self._session: Session
         self._session_lane: SessionLane
-        self._rest: Rest
+        self._session_lane_of = partial(
+            SessionLane,
+            self,
+            reports=reports,
+            shapes=shapes,
+            lane=lane,
+            hooks=hooks,
+            recycling=recycling,
+            patience=reset_timeout,
+            max_bytes=max_bytes,
+        )
         self.tenancy: Tenancy | None = None
         self._loop = asyncio.get_running_loop()
         self._is_ending = False
@@ -93,14 +93,7 @@ class Backend:
     def let(self, lease: Lease) -> Tenancy:
         """The session is the lease's from now on."""
         self._leave()
-        self.tenancy = Tenancy(
-            self._session,
-            lease,
-            self._shapes,
-            pass_on=self._session_lane.encoded,
-            sink=self._session_lane.sink,
-            schema_changed=self._reports.schema_changed,
-        )
+        self.tenancy = self._session_lane.let(lease)
         return self.tenancy
 
     def forget_schema(self) -> None:
@@ -126,26 +119,13 @@ class Backend:
         """Run the request's statement; `Reports.answer` and `finished` follow, or the statement lane's own
         reports."""
         if request.lease is not None:
-            self._ask_the_lane(request)
+            self._handover.offer(request, self.tenancy, self._pipeline)
         if request.work is None:
-            self._post(request)
+            self._mailbox.post(request)
         elif self._pipeline is not None:
             self._pipeline.send(request)
         else:
             self._begin_pipeline(request)
-
-    def _ask_the_lane(self, request: Request) -> None:
-        """Have the statement lane run the lease's statement, if it can."""
-        lane, tenancy = self._lane, self.tenancy
-        if lane is None or tenancy is None:
-            return
-        if request.worker.reads_only:
-            lane.count("read_only")
-        elif not tenancy.suits_the_lane(request.statement, self._pipeline):
-            lane.count("lease")
-        elif lane.admit_on_lease(request):
-            return
-        tenancy.goes_to_asyncpg(request.statement)
 
     def divert(self, request: Request) -> None:
         """The statement lane cannot run the lease's statement, and has not: asyncpg is to."""
@@ -153,49 +133,36 @@ class Backend:
         if request.answered:
             self._loop.call_soon(self._reports.finished, self, request, self.in_transaction)
         else:
-            self._post(request)
+            self._mailbox.post(request)
 
     def lane_is_quiet(self) -> None:
         """What the statement lane ran on a lease has ended."""
-        if self._quiet is not None and not self._quiet.done():
-            self._quiet.set_result(None)
+        self._handover.lane_is_quiet()
 
     def interrupt(self, request: Request) -> None:
         """Cancel the request, which runs or is about to; `Reports.finished` follows, or the statement lane's
         report."""
         if request.work is not None and self._pipeline is not None:
             self._pipeline.cancel(request)
-        elif self._running is request:
-            if not self._interrupted:
-                self._interrupted = True
-                copy = request.payload if isinstance(request.payload, Copy) else None
-                if self._session.give_up() or (copy is not None and copy.give_up()):
-                    self._cutting = self._loop.call_later(self._reset_timeout, self._cut, request)
-                else:
-                    self.task.cancel()
+        elif self.pid and self._session_lane.interrupting.under_way is request:
+            self._session_lane.interrupting.interrupt()
         elif request in self._mailbox:
             self._mailbox.remove(request)
             self._loop.call_soon(self._reports.finished, self, request, self.in_transaction)
 
-    def _cut(self, request: Request) -> None:
-        """The request was given up a while ago: it must have ended."""
-        if self._running is request:
-            self._session.terminate()
-
     def set_up(self, setup: Setup) -> None:
         """Make the session ready for a lease; `Reports.set_up` follows."""
-        self._post(setup)
+        self._mailbox.post(setup)
 
     def stop_setup(self) -> None:
         """Nobody waits for the lease that the session is made ready for; `Reports.set_up` follows."""
-        if self._setting_up is not None and not self._interrupted:
-            self._interrupted = True
-            self.task.cancel()
+        if self.pid and isinstance(self._session_lane.interrupting.under_way, Setup):
+            self._session_lane.interrupting.interrupt()
 
     def reset(self) -> None:
         """Cancel what runs, roll back and renew the session; `Reports.reset_done` or `gone` follows."""
         self._interrupt_all()
-        self._post(Order.RESET)
+        self._mailbox.post(Order.RESET)
 
     def close(self) -> None:
         """Close the connection; `Reports.closed` follows."""
@@ -204,7 +171,7 @@ class Backend:
             self.end()
             return
         self._interrupt_all()
-        self._post(Order.CLOSE)
+        self._mailbox.post(Order.CLOSE)
 
     def end(self, reason: str = "") -> None:
         """End at once. reason: why, which `Reports.gone` is told; without one, nobody is told anything."""
@@ -230,44 +197,21 @@ class Backend:
             self._reports.gone(self, reason)
 
     def _interrupt_all(self) -> None:
-        if self._running is not None:
-            self.interrupt(self._running)
+        if self.pid:
+            self._session_lane.interrupting.interrupt()
         if self._pipeline is not None:
             self._pipeline.cancel_all()
-        self.stop_setup()
         for letter in list(self._mailbox):
             if isinstance(letter, Request):
                 self.interrupt(letter)
 
     def _begin_pipeline(self, request: Request) -> None:
-        lane = self._lane
         if self._session.is_closed():
-            self._post(request)  # which will find it out
+            self._mailbox.post(request)  # which will find it out
             return
-        if lane is None or not self._session.speaks_utf8 or self._session.has_codecs:
-            if lane is not None and self._session.has_codecs:
-                lane.switch_off("codecs", "a hook has set codecs of types")
-            elif lane is not None:
-                lane.switch_off("encoding", "texts are not UTF-8 in this database")
-            if request.lease is not None:
-                self.divert(request)
-            else:
-                self._loop.call_soon(self._reports.diverted, self, request)
-            return
-        self._pipeline = Pipeline(
-            self,
-            self._session,
-            reports=self._reports,
-            lane=lane,
-            patience=self._reset_timeout,
-            max_bytes=self._max_bytes,
-        )
-        self._pipeline.send(request)
-
-    def _post(self, letter: Request | Order | Setup) -> None:
-        if letter is Order.LOST:
-            self.lane_is_quiet()
-        self._mailbox.post(letter)
+        self._pipeline = self._handover.begin(self._session, request)
+        if self._pipeline is not None:
+            self._pipeline.send(request)
 
     # --- the life -----------------------------------------------------------------------------------------
 
@@ -278,8 +222,8 @@ class Backend:
             while True:
                 letter = self._mailbox.popleft() if self._mailbox else await self._mailbox.next()
                 if self._pipeline is not None and letter is not Order.LOST:
-                    await self._have_back(self._pipeline)
-                if not await (self._run(letter) if isinstance(letter, Request) else self._obey(letter)):
+                    await self._handover.have_back(self._pipeline)
+                if not await self._obey(letter):
                     return
         except EXPECTED as error:
             self._lost(in_words(error))
@@ -290,54 +234,36 @@ class Backend:
             if not self._session.is_closed():
                 self._session.terminate()
 
-    async def _have_back(self, pipeline: Pipeline) -> None:
-        """Have the connection back from the statement lane. It is busy if a lease has ended while a statement of it
-        runs there, which is being cancelled."""
-        while pipeline.is_busy:
-            self._quiet = self._loop.create_future()
-            try:
-                await self._quiet
-            finally:
-                self._quiet = None
-        pipeline.give_back()
-
-    async def _obey(self, order: Order | Setup) -> bool:
-        """Carry out the order; False if the connection is no more."""
-        match order:
+    async def _obey(self, letter: Letter) -> bool:
+        """Do what the letter says; False if the connection is no more."""
+        match letter:
+            case Request():
+                try:
+                    if await self._session_lane.run(letter):
+                        return True
+                except NeverBegan:
+                    self._mailbox.appendleft(letter)
+                self._lost(CLOSED_BY_POSTGRES)
             case Setup():
-                await self._set_up(order)
+                try:
+                    await self._session_lane.set_up(letter)
+                except asyncio.CancelledError:
+                    self._mailbox.appendleft(letter)  # to be told with the others there that the connection is lost
+                    raise
                 return True
             case Order.RESET:
                 self._leave()
-                await self._rest.recycle()
+                await self._session_lane.rest.recycle()
                 if not self._session.is_closed():  # by a hook
                     self._reports.reset_done(self)
                     return True
                 self._lost("the reset hook has closed the connection")
             case Order.CLOSE:
-                await self._rest.close(self.name, self.holder.number)
+                await self._session_lane.rest.close(self.name, self.holder.number)
                 self._reports.closed(self)
             case Order.LOST:
                 self._lost(CLOSED_BY_POSTGRES)
         return False
-
-    async def _set_up(self, setup: Setup) -> None:
-        error: Exception | None = None
-        self._setting_up = setup
-        try:
-            await self._hooks.prepare(self._session, setup.request.deadline)
-        except asyncio.CancelledError:
-            if not self._interrupted:
-                self._mailbox.appendleft(setup)  # to be told with the others there that the connection is lost
-                raise
-            self.task.uncancel()
-            error = RequestCancelled("the setup hook was interrupted: the lease had ended, or nobody waited for it")
-        except Exception as failure:
-            error = failure
-        finally:
-            self._setting_up = None
-            self._interrupted = False
-        self._reports.set_up(self, setup, error)
 
     async def _open(self) -> bool:
         try:
@@ -345,71 +271,25 @@ class Backend:
         except Exception as error:
             self._reports.open_failed(self, error)
             return False
-        self._session_lane = SessionLane(
-            self,
-            self._session,
-            reports=self._reports,
-            shapes=self._shapes,
-            lane=self._lane,
-            hooks=self._hooks,
-            recycling=self._recycling,
-            patience=self._reset_timeout,
-            max_bytes=self._max_bytes,
-        )
-        self._rest = Rest(self._session, hooks=self._hooks, recycling=self._recycling, seconds=self._reset_timeout)
+        self._session_lane = self._session_lane_of(self._session)
         self.pid = self._session.get_server_pid()
         self._session.add_termination_listener(self._ended)
         self._reports.opened(self)
         return True
 
-    async def _run(self, request: Request) -> bool:
-        """Run the statement, answer and come to rest; False if the connection did not survive it."""
-        session = self._session
-        if session.is_closed():
-            return self._never_began(request)
-        self._running = request
-        try:
-            synced = await self._session_lane.answer(request)
-        except asyncio.CancelledError:
-            if not self._interrupted:
-                raise
-            self.task.uncancel()
-            synced = False
-        except NeverBegan:
-            return self._never_began(request)
-        finally:
-            self._running = None
-            self._interrupted = False
-            if self._cutting is not None:
-                self._cutting.cancel()
-                self._cutting = None
-        if not synced and not session.is_closed():
-            await self._rest.settle(self._session_lane.reading)
-        if session.is_closed():
-            self._lost(CLOSED_BY_POSTGRES)
-            return False
-        request.payload = None  # whoever still remembers the request, as the heap of deadlines does, needs it no more
-        self._reports.finished(self, request, session.is_in_transaction())
-        return True
-
-    def _never_began(self, request: Request) -> bool:
-        self._mailbox.appendleft(request)
-        self._lost(CLOSED_BY_POSTGRES)
-        return False
-
     def _ended(self, _: object) -> None:
         """asyncpg's word that the connection is closed."""
         self._session.wake_writer()
-        self._post(Order.LOST)
+        self.lane_is_quiet()
+        self._mailbox.post(Order.LOST)
 
     def _lost(self, reason: str) -> None:
+        error = LeaseLost(f"the lease lost its connection to PostgreSQL: {reason}; acquire again")
         for letter in list(self._mailbox):  # a lease that was not made ready is released, which posts its reset
             if isinstance(letter, Request):
                 self._reports.unrun(self, letter)
             elif isinstance(letter, Setup):
-                self._reports.set_up(
-                    self, letter, LeaseLost(f"the lease lost its connection to PostgreSQL: {reason}; acquire again")
-                )
+                self._reports.set_up(self, letter, error)
         self._mailbox.clear()
         if self._pipeline is not None:
             for request in self._pipeline.never_ran():

@@ -23,6 +23,9 @@ from .unit import request_of, requests_of
 if TYPE_CHECKING:
     from .backend import Backend
 
+CANCELED = "57014"
+"""PostgreSQL's code for what was cancelled; a statement_timeout has it, too."""
+
 SOON_SECONDS = 0.01
 """How long a statement that nobody wants any more may run before a cancel request is sent."""
 

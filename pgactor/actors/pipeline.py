@@ -9,29 +9,30 @@ give one worker's rows to another.
 The way of a statement, from `send` to its reports:
 
     prepared.py     has it described, if it is not known on this backend yet
+    departures.py   takes on what could not be written at once, and groups; or leaves them to asyncpg
     flight.py       puts its bytes into the buffer that leaves at the end of the event loop's turn
     connection.py   asyncpg's connection; what comes back is read by the window
     reader.py       finds whom each message answers: the first in flight
     reply.py        tells what its reply may be, and gathers it
-    here            what came of it: reported, run again, or left to asyncpg
+    here            what came of it: it is reported, or departs again
 
 A lease's statements come here, too, one at a time on the lease's own connection; only theirs may leave it inside a
 transaction. What else the lease does asyncpg does in between, and its session knows from here whether one is open.
 
-Beside it stand cancelling.py and hold.py. There is no task, future or queue per statement.
+Beside it stand cancelling.py, hold.py and loss.py. There is no task, future or queue per statement.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ..core.request import Request
 from ..core.statement import Statement
 from ..messages import Fetch
-from .cancelling import Cancelling
+from .cancelling import CANCELED, Cancelling
 from .connection import Connection
+from .departures import Departures
 from .describing import Describing
 from .failures import server_error
 from .fields import array_header
@@ -39,18 +40,16 @@ from .flight import Flight
 from .group import Group
 from .hold import Hold
 from .lane import Lane
-from .plan import NotQuick, Plan
-from .prepared import LOST, MAX_ATTEMPTS, Prepared, is_refusal
+from .loss import Loss
+from .prepared import Prepared, is_refusal
 from .reader import Reader
-from .reply import BIND, ROWS, SYNC_AFTER_REFUSAL, Reply
+from .reply import BIND, SYNC_AFTER_REFUSAL, Reply
 from .reports import Reports
 from .session import Session
-from .unit import Unit, request_of, requests_of, unit_of
+from .unit import Unit, requests_of
 
 if TYPE_CHECKING:
     from .backend import Backend
-
-_CANCELED = "57014"
 
 
 class Pipeline:
@@ -70,7 +69,6 @@ class Pipeline:
         self._session = session
         self._reports = reports
         self._lane = lane
-        self._loop = asyncio.get_running_loop()
         self._units: deque[Unit] = deque()  # in flight, and shared: it joins what is read to what was sent
         self._reply = Reply(max_bytes)
         self._reader = Reader(session, self._units, self._reply, outcomes=self)
@@ -89,8 +87,14 @@ class Pipeline:
             patience=patience,
             command_timeout=lane.command_timeout,
         )
+        self._departures = Departures(
+            backend, self._flight, self._prepared, self._cancelling, reports=reports, lane=lane
+        )
+        self._loss = Loss(
+            session, self._connection, self._reader, self._reply, self._flight, self._prepared, reports=reports
+        )
         self._forgotten = session.forgotten
-        self._again: set[Request] = set()  # which run a second time
+        self._again = self._departures.again
         self._back: list[Request] = []  # whose reply is complete
 
     def __repr__(self) -> str:
@@ -107,7 +111,7 @@ class Pipeline:
                 self._prepared.refused(list(self._known))
         work = request.work
         if type(work) is Group:
-            self._send_group(work)
+            self._departures.run_group(work)
             return
         statement = request.statement
         assert statement is not None  # noqa: S101  # only leases have none
@@ -115,7 +119,7 @@ class Pipeline:
         if (known is work[0] and work[1] is not None) or work[0].parses:
             self._flight.write(request, work[1])
         elif known is not None and not known.why_not and (work[1] is None or known is statement.plan):
-            self._run_described(request, known)  # it has been described since the request came
+            self._departures.run(request, known)  # it has been described since the request came
         else:
             self._prepared.describe(statement, request)
 
@@ -127,10 +131,7 @@ class Pipeline:
     def cancel(self, request: Request) -> None:
         """The worker waits for the request no more. Only what runs now can be cancelled, which is the first; another
         one is when it becomes the first and does not end at once."""
-        if self._flight.withdraw(unit_of(request)):
-            self._forget(request)
-            self._loop.call_soon(self._reports.came_back, self._backend, [request])
-        else:
+        if not self._departures.withdraw(request):
             self._cancelling.cancel(request)
 
     def cancel_all(self) -> None:
@@ -155,69 +156,8 @@ class Pipeline:
         self._connection.give_back()
 
     def never_ran(self) -> list[Request]:
-        """Once the connection is lost: the requests that PostgreSQL certainly did not begin.
-
-        Those whose bytes were not written, those that waited for a description, and after an orderly goodbye all but
-        the one that was bound already.
-        """
-        units: list[Unit] = list(self._flight.unsent if self._goodbye is None else self._units)
-        head = units[0] if units else None
-        if self._goodbye is not None and (head.began if type(head) is Group else self._reply.awaited != BIND):
-            units = units[1:]
-        requests = [
-            request_of(unit)
-            for unit in units
-            if not isinstance(unit, Describing) and not (isinstance(unit, Group) and unit.began)
-        ]
-        return list(dict.fromkeys(requests + self._prepared.waiting()))  # a group may wait for many
-
-    # --- sending ------------------------------------------------------------------------------------------
-
-    def _send_group(self, group: Group) -> None:
-        """Write the group, or have described first what is not known here."""
-        if not self._prepared.has_all_of(group):
-            return
-        if why_not := group.obstacle():
-            self._divert(group.request, why_not)
-        else:
-            try:
-                self._flight.write(group, group.message())
-            except NotQuick:
-                self._divert(group.request, "arguments")
-
-    def _run_described(self, request: Request, plan: Plan) -> None:
-        message = request.payload
-        try:
-            bound = plan.bind(message.args, message.limit if type(message) is Fetch else 0)
-        except NotQuick:
-            self._divert(request, "arguments")
-        else:
-            request.work = (plan, bound)
-            self._flight.write(request, bound)
-
-    def _prepare_again(self, request: Request, code: str) -> None:
-        """PostgreSQL has lost the prepared statement, or its result has changed: prepare it anew, once."""
-        if request.answered:
-            self._back.append(request)
-        elif request not in self._again:
-            self._again.add(request)
-            self._prepared.describe(request.statement, request)  # type: ignore[arg-type]  # only leases have none
-        else:
-            if code == LOST:
-                self._lane.switch_off("names_lost", "prepared statements get lost: is there a pooler between?")
-            self._divert(request, "names_lost" if code == LOST else "schema")
-
-    def _divert(self, request: Request, why_not: str) -> None:
-        self._forget(request)
-        self._lane.count(why_not)
-        if request.lease is None:
-            self._reports.diverted(self._backend, request)
-        else:
-            self._backend.divert(request)
-
-    def _forget(self, request: Request) -> None:
-        self._again.discard(request)
-        self._cancelling.exposed.discard(request)
+        """Once the connection is lost: the requests that PostgreSQL certainly did not begin."""
+        return self._loss.never_ran()
 
     # --- what comes of the first in flight, as the reader finds -------------------------------------------
 
@@ -261,12 +201,14 @@ class Pipeline:
         if isinstance(error, dict):
             code = error.get("C", "")
             if refused and is_refusal(error):
-                if reply.status == b"I":
-                    self._prepare_again(head, code)
-                else:  # it has ended a lease's transaction
+                if reply.status != b"I":  # it has ended a lease's transaction
                     self._prepared.refused((head.statement,))  # type: ignore[arg-type]  # only leases have none
                     self._failed(head, error)
-            elif code == _CANCELED and not head.answered and self._cancelling.has_hit(head):
+                elif head.answered:
+                    self._back.append(head)
+                else:
+                    self._departures.run_again(head, code)
+            elif code == CANCELED and not head.answered and self._cancelling.has_hit(head):
                 self._flight.write(head, head.work[1])
             else:
                 self._failed(head, error)
@@ -292,41 +234,13 @@ class Pipeline:
     def described(self, unit: Describing) -> None:
         self._units.popleft()
         requests, why_not = self._prepared.described(unit)
-        if unit.error is not None and unit.status != b"I":
-            self._undescribed(unit.requests[0], unit)
-            return
-        for request in requests:
-            if type(request.work) is Group:
-                self._described_for_group(request.work, why_not)
-            elif request.answered:
-                self._back.append(request)
-            elif why_not:
-                self._divert(request, why_not)
-            else:
-                self._run_described(request, unit.plan)
+        if unit.error is not None and unit.status != b"I":  # which has ended a lease's transaction: that is its error
+            requests = unit.requests[:1]
+            self._note(in_transaction=True, has_failed=True)
+            self._failed(requests[0], unit.error)
+        else:
+            self._back += self._departures.described(unit, requests, why_not)
         self._cancelling.ended(requests)
-
-    def _undescribed(self, request: Request, unit: Describing) -> None:
-        """A lease's statement could not be prepared, which has ended its transaction: that is its error."""
-        assert unit.error is not None  # noqa: S101  # it is its end
-        self._note(in_transaction=True, has_failed=True)
-        if request.answered:
-            self._back.append(request)
-        else:
-            self._failed(request, unit.error)
-        self._cancelling.ended((request,))
-
-    def _described_for_group(self, group: Group, why_not: str) -> None:
-        group.why_not = group.why_not or why_not
-        group.waits -= 1
-        if group.waits:
-            return
-        if group.request.answered:
-            self._back.append(group.request)
-        elif group.why_not or group.attempts == MAX_ATTEMPTS:
-            self._divert(group.request, group.why_not or "schema")
-        else:
-            self._send_group(group)
 
     def go_on_with(self, group: Group, message: bytes) -> None:
         if group.request.answered:  # nobody waits for the rest
@@ -338,17 +252,10 @@ class Pipeline:
     def group_ended(self, group: Group) -> None:
         self._units.popleft()
         request = group.request
-        if not request.answered and (refused := group.run_again(is_refusal)):
-            self._prepared.refused(refused)
-            self._send_group(group)
-            return
-        if group.is_undone and not request.answered and group.code == _CANCELED and self._cancelling.has_hit(request):
-            self._send_group(group)
-            self._cancelling.ended(())
-            return
-        self._reports.results(request, group)
-        self._back.append(request)
-        self._cancelling.ended((request,))
+        if request.answered or not self._departures.run_group_again(group):
+            self._reports.results(request, group)
+            self._back.append(request)
+            self._cancelling.ended((request,))
 
     # --- what the connection tells ------------------------------------------------------------------------
 
@@ -386,18 +293,4 @@ class Pipeline:
             self._reports.came_back(self._backend, back)
 
     def was_lost(self) -> None:
-        """Tell the first its end, if that is certain: PostgreSQL said goodbye while it worked on it, and why."""
-        if self._goodbye is None:
-            return
-        head = self._flight.first
-        self._session.in_transaction_now = False
-        if type(head) is Request and self._reply.awaited == ROWS and not head.answered:
-            self._failed(head, self._goodbye)  # its transaction ended with the session
-        elif type(head) is Group and head.began and not head.may_have_happened:
-            head.error = (head.index, self._goodbye)
-            self._reports.results(head.request, head)
-
-    @property
-    def _goodbye(self) -> dict[str, str] | None:
-        """PostgreSQL's last word; none of a connection that was cut is believed."""
-        return None if self._connection.is_cut else self._reader.goodbye
+        self._loss.tell()

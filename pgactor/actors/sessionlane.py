@@ -1,8 +1,8 @@
 """The session lane on one backend: asyncpg runs each statement, one after another.
 
 The way of a request: what must come before it (is the connection alive, the setup hook, types that the statement lane
-wants to know), the statement itself or what a lease's tenancy does, and the answer, which is reported here. How the
-session comes to rest is the backend's part.
+wants to know), the statement itself or what a lease's tenancy does, the answer, which is reported here, and the
+session's rest (rest.py). Nobody may want it any more meanwhile (interrupting.py).
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
+from ..core.lease import Lease
 from ..core.request import Request
+from ..errors import RequestCancelled
 from ..messages import Acquire, Batch, Done, Execute, ExecuteMany, Fetch, FetchMany, Rows
 from ..messages.session import Describe, Prepare
 from .batches import run_batch
 from .copying import Copy
 from .failures import EXPECTED, failed, in_words, never_began, statement_failed
-from .hooks import Hooks
+from .hooks import Hooks, Setup
+from .interrupting import Interrupting
 from .lane import Lane
 from .reading import TAKE_SNAPSHOT, Reading
 from .reports import Answer, BackendReports
+from .rest import Rest
 from .session import Session, ShapedSink
 from .shapes import Shape, ShapeTable
 from .streaming import pass_all_on, pass_on
@@ -69,8 +73,51 @@ class SessionLane:
         self._patience = patience
         self._max_bytes = max_bytes
         self.reading = Reading(session)
+        self.rest = Rest(session, hooks=hooks, recycling=recycling, seconds=patience)
+        self.interrupting = Interrupting(session, backend.task, patience=patience)
 
-    async def answer(self, request: Request) -> bool:
+    def let(self, lease: Lease) -> Tenancy:
+        """The session is the lease's from now on."""
+        return Tenancy(
+            self._session,
+            lease,
+            self._shapes,
+            pass_on=self._encoded,
+            sink=self._sink,
+            schema_changed=self._reports.schema_changed,
+        )
+
+    async def set_up(self, setup: Setup) -> None:
+        """Call the setup hook for a lease, and report."""
+        error: Exception | None = RequestCancelled(
+            "the setup hook was interrupted: the lease had ended, or nobody waited for it"
+        )
+        try:
+            with self.interrupting.during(setup):
+                await self._hooks.prepare(self._session, setup.request.deadline)
+                error = None
+        except Exception as failure:
+            error = failure
+        self._reports.set_up(self._backend, setup, error)
+
+    async def run(self, request: Request) -> bool:
+        """Run the statement, answer and come to rest; False if the connection did not survive it. Raises
+        `NeverBegan`."""
+        session = self._session
+        if session.is_closed():
+            raise NeverBegan
+        synced = False
+        with self.interrupting.during(request):
+            synced = await self._answer(request)
+        if not synced and not session.is_closed():
+            await self.rest.settle(self.reading)
+        if session.is_closed():
+            return False
+        request.payload = None  # whoever still remembers the request, as the heap of deadlines does, needs it no more
+        self._reports.finished(self._backend, request, session.is_in_transaction())
+        return True
+
+    async def _answer(self, request: Request) -> bool:
         """Run the statement and answer. Returns whether PostgreSQL has had its Sync, with nothing under way."""
         message = request.payload
         try:
@@ -167,7 +214,7 @@ class SessionLane:
         session = self._session
         match request.payload:
             case Fetch(id=id, sql=sql, args=args, limit=0):
-                records, shape = await session.rows(sql, args, 0, self._shapes, self.sink(request))
+                records, shape = await session.rows(sql, args, 0, self._shapes, self._sink(request))
             case Fetch(id=id, sql=sql, args=args, limit=limit):
                 records, shape = await session.rows(sql, args, limit, self._shapes)
             case Execute(id=id, sql=sql, args=args) if request.worker.reads_only:  # one statement, and no more
@@ -190,10 +237,10 @@ class SessionLane:
                 return await described(session, request.payload), None
             case other:
                 raise RuntimeError(f"{type(other).__name__} needs a lease")
-        data = await self.encoded(request, shape, records)
+        data = await self._encoded(request, shape, records)
         return Rows(id, shape.number, None, data, session.is_in_transaction()), shape
 
-    def sink(self, request: Request) -> ShapedSink:
+    def _sink(self, request: Request) -> ShapedSink:
         """Passes on what comes of a large result before its end."""
 
         async def sink(shape: Shape, rows: list[Any]) -> None:
@@ -201,7 +248,7 @@ class SessionLane:
 
         return sink
 
-    async def encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
+    async def _encoded(self, request: Request, shape: Shape, records: Sequence[Sequence[Any]]) -> msgspec.Raw:
         """The rows for a reply; those that are too many for one are passed on before it."""
         return msgspec.Raw(await pass_on(request, shape, records, self._reports, self._max_bytes))
 

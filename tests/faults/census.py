@@ -25,7 +25,19 @@ KEPT: list[pools.Pools] = []
 CACHES = {"Statement", "Shape", "Column", "RowEncoder", "LeaseLost", "LeaseExpired", "Plan", "Prepared", "Field"}
 """Kept on purpose, and bounded: what is known of statements, and how the last leases ended."""
 
-OF_BACKENDS = {"Pipeline", "Hold", "Reply", "Reader", "Flight", "Cancelling", "Connection", "RowsDecoder", "_Nowhere"}
+OF_BACKENDS = {
+    "Pipeline",
+    "Departures",
+    "Loss",
+    "Hold",
+    "Reply",
+    "Reader",
+    "Flight",
+    "Cancelling",
+    "Connection",
+    "RowsDecoder",
+    "_Nowhere",
+}
 """Made for a backend when it first needs it, and kept with it."""
 
 
