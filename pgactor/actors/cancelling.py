@@ -29,6 +29,10 @@ CANCELED = "57014"
 SOON_SECONDS = 0.01
 """How long a statement that nobody wants any more may run before a cancel request is sent."""
 
+AGAIN_SECONDS = 0.1
+"""Then it is sent again, and so on at twice the interval: what comes before PostgreSQL has begun with the statement is
+nothing to it."""
+
 
 class Cancelling:
     """Cancels what is first in flight.
@@ -52,6 +56,7 @@ class Cancelling:
         self.cancelled: Request | None = None
         self.exposed: set[Request] = set()
         self._asking: asyncio.Task[None] | None = None  # the cancel request, while its connection is there
+        self._asking_again: asyncio.TimerHandle | None = None
         self._cutting: asyncio.TimerHandle | None = None  # the cancelled one is to end before
         self._held: list[Request] = []  # the cancelled one, if it has ended before that
         self._backend = backend
@@ -102,11 +107,15 @@ class Cancelling:
         elif not self._connection.is_lost:
             self.cancelled = request
             self._flight.is_barred = True
-            sent = (unit for unit in self._flight.units if not isinstance(unit, Describing))
-            self.exposed = {request_of(unit) for unit in sent} - {request}
-            self._asking = self._loop.create_task(self._ask(request))
+            self._cutting = self._loop.call_later(self._patience, self._cut_if_first, request)
+            self._begin_to_ask(request, AGAIN_SECONDS)
 
-    async def _ask(self, request: Request) -> None:
+    def _begin_to_ask(self, request: Request, again: float) -> None:
+        sent = (unit for unit in self._flight.units if not isinstance(unit, Describing))
+        self.exposed = {request_of(unit) for unit in sent} - {request}
+        self._asking = self._loop.create_task(self._ask(request, again))
+
+    async def _ask(self, request: Request, again: float) -> None:
         """Ask PostgreSQL to cancel what it runs."""
         try:
             async with asyncio.timeout(self._patience) as patience:
@@ -119,9 +128,13 @@ class Cancelling:
             self._connection.cut(f"a statement could not be cancelled within {self._patience:g} s")
         self._asking = None
         if self.cancelled is request and self._flight.is_first(request):
-            self._cutting = self._loop.call_later(self._patience, self._cut_if_first, request)
+            self._asking_again = self._loop.call_later(again, self._ask_again, request, 2 * again)
         else:
             self._resume()
+
+    def _ask_again(self, request: Request, again: float) -> None:
+        if self.cancelled is request and self._flight.is_first(request) and not self._connection.is_lost:
+            self._begin_to_ask(request, again)
 
     def _cut_if_first(self, request: Request) -> None:
         if self.cancelled is request and self._flight.is_first(request):
@@ -129,9 +142,10 @@ class Cancelling:
 
     def _resume(self) -> None:
         self.cancelled = None
-        if self._cutting is not None:
-            self._cutting.cancel()
-            self._cutting = None
+        for timer in (self._cutting, self._asking_again):
+            if timer is not None:
+                timer.cancel()
+        self._cutting = self._asking_again = None
         self._flight.is_barred = False
         self._flight.flush()
         self._look_at_first()

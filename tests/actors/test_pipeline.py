@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from pgactor.actors.cancelling import SOON_SECONDS
+from pgactor.actors.cancelling import AGAIN_SECONDS, SOON_SECONDS
 from pgactor.actors.connection import WINDOW
 from pgactor.actors.pgwire import Field
 from pgactor.actors.prepared import MAX_ATTEMPTS
@@ -1235,6 +1235,29 @@ def test_a_request_that_is_withdrawn_while_another_cancel_request_is_out_is_canc
         bench.session.cancels[1].set_result(None)
         await bench.feed(BOUND + CANCELED + IDLE)
         assert bench.events == [("withdrawn", 1), ("withdrawn", 2)]
+        assert bench.is_over()
+
+    run(story())
+
+
+def test_a_cancel_request_that_may_have_come_too_early_is_sent_again() -> None:
+    async def story() -> None:
+        bench = Bench()
+        first = await cancelling(bench, followers=1)
+        for sent in (1, 2, 3):
+            assert len(bench.session.cancels) == sent
+            bench.session.cancels[-1].set_result(None)
+            await asyncio.sleep(1.1 * AGAIN_SECONDS * 2 ** (sent - 1))
+        assert len(bench.session.cancels) == 4
+        await bench.feed(BOUND + CANCELED + IDLE + BOUND + CANCELED + IDLE)
+        assert bench.back == []
+        bench.session.cancels[-1].set_result(None)
+        await turns()
+        assert bench.back == [first]
+        assert bench.reads() == ["bind pgactor_1", "execute 0", "sync"], "the last one has hit the follower"
+        await bench.feed(ran(number(2)))
+        await asyncio.sleep(2 * PATIENCE)
+        assert len(bench.session.cancels) == 4
         assert bench.is_over()
 
     run(story())
