@@ -282,6 +282,24 @@ def test_a_notice_reaches_a_log_listener_with_its_statement(client: Driven, db: 
         db.execute("drop function pgactor_says")
 
 
+def test_statements_run_while_notifications_come_in_pieces(client: Driven, db: Driven) -> None:
+    heard: list[str] = []
+    burst = "select pg_notify('pgactor_pieces', n || repeat('n', 7900)) from generate_series(1, 500) n"
+    with client.acquire() as lease:
+        assert lease.fetchval(QUICK, 1) == 2
+        pid = lease.fetchval("select pg_backend_pid()")
+        lease.add_listener("pgactor_pieces", lambda *told: heard.append(told[-1]))
+        for _ in range(8):
+            sent = db.begin("execute", burst)
+            for _ in range(10):
+                assert lease.fetchval(UNKNOWN, 1) == 2
+                assert lease.fetchval(QUICK, 1) == 2
+            sent.result(30)
+        until(lambda: len(heard) == 8 * 500)
+        assert {len(each.strip("0123456789")) for each in heard} == {7900}
+        assert lease.fetchval("select pg_backend_pid()") == pid
+
+
 def test_an_enum_that_only_leases_use_becomes_known(client: Driven, db: Driven, lane: str, table: str) -> None:
     name = f"mood_{table}"
     db.execute(f"create type {name} as enum ('good', 'bad')")
