@@ -196,6 +196,10 @@ class CopyFromWorker(Copy):
         self._chunks.clear()
         self._ended = True
 
+    def give_up(self) -> bool:
+        """One that has failed ends by itself; asyncpg would cancel it once more, and wait for that for ever."""
+        return self._is_over
+
     async def run(self, session: Session) -> Done:
         message = self._message
         copy = getattr(session, message.method)

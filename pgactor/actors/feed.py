@@ -11,7 +11,8 @@ class GivenUp(Exception):
 
 
 class Feed:
-    """Many arguments, which asyncpg takes as there is room for them. ended: it has taken all, or none yet."""
+    """Many arguments, which asyncpg takes as there is room for them. ended: it has taken all, or none yet,
+    or will take no more."""
 
     def __init__(self, args: Iterable[Sequence[Any]]) -> None:
         self.args = args
@@ -24,4 +25,8 @@ class Feed:
             if self.given_up:
                 raise GivenUp
             yield each
+        self.ended = True
+
+    def end(self) -> None:
+        """The statement has ended."""
         self.ended = True

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from . import pgwire
-from .tap import Tap
+from .tap import RestFirst, Tap
 
 AnyTap = TypeVar("AnyTap", bound=asyncio.Protocol)
 
@@ -34,7 +34,8 @@ class LentConnection(asyncpg.Connection):
         self.has_failed = False
         self._reported: tuple[str, dict[str, str]] = ("", {})
         self._reported_is_known = self._is_lent = False
-        self._receiver: asyncio.Protocol | None = None  # what asyncpg receives by, if not by itself
+        self._receiver: Tap | None = None  # what asyncpg receives by, if not by itself
+        self._may_be_told = False  # what nobody has asked for
 
     def is_in_transaction(self) -> bool:
         """As asyncpg's; it knows of what has run in the statement lane, too."""
@@ -60,36 +61,49 @@ class LentConnection(asyncpg.Connection):
 
     def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Let another protocol have the connection, until `take_back`. Nothing may be under way."""
-        self._transport.set_protocol(protocol)
+        self._let_receive(protocol)
         self._is_lent = True
         return self._transport
 
     def take_back(self) -> None:
         """The connection is asyncpg's again. Nothing may be under way."""
         self._is_lent = self._reported_is_known = False
-        self._receiver = self._watching()
-        self.untap()
-
-    def _watching(self) -> asyncio.Protocol | None:
-        """While the statement lane knows better whether a transaction is open: a tap that waits for PostgreSQL's next
-        word on that."""
         if self.in_transaction_now == self._protocol.is_in_transaction():
             self.in_transaction_now = None
-        if self.in_transaction_now is None:
-            return None
+        if not self._may_be_told:
+            self._receiver = None if self.in_transaction_now is None else self._new_receiver()
+        self.untap()
 
-        def told() -> None:
-            self.in_transaction_now = self._receiver = None
-            if self._transport.get_protocol() is tap:  # or another one is before it
+    def expect_notifications(self) -> None:
+        """From now on the session may listen, and be told at any time what comes in several pieces: whoever is to
+        have the connection must know whether one has begun. Nothing may be under way."""
+        if not self._may_be_told:
+            self._may_be_told = True
+            self._receiver = self._receiver or self._new_receiver()
+            if not self._is_lent:
                 self.untap()
 
-        tap = Tap(self._protocol, told, kind=pgwire.READY)
-        return tap
+    def _new_receiver(self) -> Tap:
+        """A tap that waits for PostgreSQL's next word on whether a transaction is open, which asyncpg hears, too."""
+        return Tap(self._protocol, self._hears_of_transaction, kind=pgwire.READY)
+
+    def _hears_of_transaction(self) -> None:
+        self.in_transaction_now = None
+        if not self._may_be_told:
+            if self._transport.get_protocol() is self._receiver:  # or another tap is before it
+                self._transport.set_protocol(self._protocol)
+            self._receiver = None
+
+    def _let_receive(self, protocol: asyncio.Protocol) -> None:
+        receiver = self._receiver
+        if receiver is not None and receiver.missing:
+            protocol = RestFirst(receiver, self._transport, protocol)
+        self._transport.set_protocol(protocol)
 
     def pass_on(self, message: bytes) -> None:
         """A message from PostgreSQL that belongs to no statement: a notice, a changed parameter, a notification."""
         self._reported_is_known = False
-        self._protocol.data_received(message)
+        (self._receiver or self._protocol).data_received(message)
 
     def lost(self, error: Exception | None) -> None:
         """The connection was lost while it was lent."""
@@ -104,7 +118,7 @@ class LentConnection(asyncpg.Connection):
         """Have what comes from PostgreSQL go through a tap on its way to asyncpg, until `untap`. Nothing may be under
         way."""
         made = tap(self._receiver or self._protocol)
-        self._transport.set_protocol(made)
+        self._let_receive(made)
         return made
 
     def untap(self) -> None:

@@ -7,14 +7,15 @@ strange one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import asyncpg
 
 from ..rows import Column, ColumnKind, kind_of
+from . import pgwire
 from .feed import Feed
 from .hooks import Hook
 from .lending import LentConnection
@@ -22,6 +23,7 @@ from .quicktypes import LOOKUP
 from .renewal import Renewal
 from .shapes import Shape, ShapeTable
 from .siphon import RowsDecoder, Siphon
+from .tap import Tap
 
 ShapedSink = Callable[[Shape, list[Any]], Awaitable[None]]
 """Takes some rows of a large result, which have this shape; returns when there is room for more."""
@@ -101,7 +103,11 @@ class Session(LentConnection):
 
     async def rows_of(self, statement: Any, args: Sequence[Any], shape: Shape, sink: ShapedSink) -> list[Any]:
         """The rows of a prepared statement; `sink` as of `rows`."""
-        rows: list[Any] = await self._drawn(statement._state, statement.fetch(*args), lambda: shape, sink)
+        try:
+            rows: list[Any] = await self._drawn(statement._state, statement.fetch(*args), lambda: shape, sink)
+        except asyncpg.OutdatedSchemaCacheError:
+            await self.reload_schema_state()  # rows that were drawn off asyncpg has not seen
+            raise
         return rows
 
     async def _drawn(self, state: Any, running: Awaitable[Any], shape: Callable[[], Shape], sink: ShapedSink) -> Any:
@@ -160,25 +166,31 @@ class Session(LentConnection):
         """As `asyncpg.Connection.fetchmany`, with the rows' shape."""
         protocol = self._protocol
         await self._tell_transaction()
-        feed = self._feed = Feed(args)
+        with self._fed(args) as feed:
 
-        def run(statement: Any, timeout: float | None) -> Any:
-            return protocol.bind_execute_many(statement, feed, "", timeout, True)
+            def run(statement: Any, timeout: float | None) -> Any:
+                return protocol.bind_execute_many(statement, feed, "", timeout, True)
 
-        try:
             result, shape = await self._run(sql, run, shapes)
-        finally:
-            self._feed = None
         return result or [], shape
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
         """As asyncpg's; while it runs it can be given up."""
         await self._tell_transaction()
-        self._feed = Feed(args)
+        with self._fed(args) as feed:
+            await super().executemany(command, feed, timeout=timeout)
+
+    @contextmanager
+    def _fed(self, args: Iterable[Sequence[Any]]) -> Iterator[Feed]:
+        """The arguments for asyncpg, which can be given up until PostgreSQL has ended the statement. (Where one of
+        them is wrong, or PostgreSQL refuses one, asyncpg takes no more.)"""
+        feed = self._feed = Feed(args)
+        self.tap(lambda receiver: Tap(receiver, feed.end, kind=pgwire.READY))
         try:
-            await super().executemany(command, self._feed, timeout=timeout)
+            yield feed
         finally:
             self._feed = None
+            self.untap()
 
     async def _tell_transaction(self) -> None:
         """Have asyncpg hear whether a transaction is open, if only the statement lane knows. By its own word it
@@ -301,11 +313,8 @@ class Session(LentConnection):
     async def run_many(self, statement: Any, args: Iterable[Sequence[Any]], *, rows: bool) -> Any:
         """A prepared statement's fetchmany or executemany; while it runs it can be given up."""
         await self._tell_transaction()
-        feed = self._feed = Feed(args)
-        try:
+        with self._fed(args) as feed:
             return await (statement.fetchmany(feed) if rows else statement.executemany(feed))
-        finally:
-            self._feed = None
 
     async def close_portal(self, cursor: Any) -> None:
         """End a cursor, which otherwise lives as long as its transaction."""

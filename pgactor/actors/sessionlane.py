@@ -129,6 +129,8 @@ class SessionLane:
                 return False
             if self._lane is not None and self._lane.wanted and _may_look_types_up(request):
                 await self._look_types_up(self._lane, on_lease=request.lease is not None)
+            if _may_listen(request):
+                self._session.expect_notifications()
             tenancy = None if request.lease is None else self._backend.tenancy
             if tenancy is not None:
                 await tenancy.tidy(message)
@@ -259,3 +261,9 @@ def _may_look_types_up(request: Request) -> bool:
         return True
     plan = None if request.statement is None else request.statement.plan
     return plan is not None and plan.why_not == "types"
+
+
+def _may_listen(request: Request) -> bool:
+    """Whether notifications may come to the session after the request."""
+    statement = request.statement
+    return statement is not None and not statement.leaves_nothing and "listen" in statement.sql.lower()

@@ -1,4 +1,5 @@
-"""A tap on a session's connection: hears messages of one kind as they come by on their way to asyncpg."""
+"""A tap on a session's connection: hears messages of one kind as they come by on their way to asyncpg. It knows where
+each message ends, so that nobody has the connection in the middle of one."""
 
 from __future__ import annotations
 
@@ -20,6 +21,11 @@ class Tap(asyncio.Protocol):
         self._over = over
         self._head = b""  # the beginning of a message's header
         self._skip = 0  # bytes of a message that are yet to come
+
+    @property
+    def missing(self) -> int:
+        """How many bytes are yet to come of a message that has begun, at least; 0: none has."""
+        return _HEADER_BYTES - len(self._head) if self._head else self._skip
 
     def data_received(self, data: bytes) -> None:
         self._protocol.data_received(data)
@@ -54,3 +60,33 @@ class Tap(asyncio.Protocol):
             at += 1 + length
             self._skip = max(0, at - len(data))
         return found
+
+
+class RestFirst(asyncio.Protocol):
+    """Has the rest of a message go where it has begun to go, through the tap; what comes then is another one's."""
+
+    def __init__(self, tap: Tap, transport: asyncio.Transport, then: asyncio.Protocol) -> None:
+        self._tap = tap
+        self._transport = transport
+        self._then = then
+
+    def data_received(self, data: bytes) -> None:
+        while data and (missing := self._tap.missing):
+            self._tap.data_received(data[:missing])
+            data = data[missing:]
+        if not self._tap.missing:
+            self._transport.set_protocol(self._then)
+            if data:
+                self._then.data_received(data)
+
+    def pause_writing(self) -> None:
+        self._then.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._then.resume_writing()
+
+    def eof_received(self) -> bool | None:
+        return self._then.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._then.connection_lost(exc)

@@ -50,6 +50,9 @@ class FakeSession:
     def get_server_version(self) -> tuple[int, int, int, str, int]:
         return 17, 0, 0, "final", 0
 
+    def expect_notifications(self) -> None:
+        pass
+
     # --- what the test does ---------------------------------------------------------------------------------
 
     @property

@@ -167,3 +167,22 @@ async def test_who_goes_away_in_the_midst_leaves_the_connection_to_others(superv
             task.cancel()
             await asyncio.wait([task])
             assert len(await client.fetch(SLOW, 1000)) == 1000
+
+
+def test_a_type_that_has_changed_since_a_statement_was_prepared_is_looked_up_anew(
+    client: Driven, db: Driven, table: str
+) -> None:
+    sql, kind = f"select pair from {table}_pairs", f"{table}_pair"
+    db.execute(f"create type {kind} as (a int); create table {table}_pairs (pair {kind})")
+    try:
+        db.execute(f"insert into {table}_pairs select row(n)::{kind} from generate_series(1, 20000) n")
+        with client.acquire() as lease:
+            prepared = Driven(lease.prepare(sql), client.loop)
+            assert len(prepared.fetch()) == 20000
+            db.execute(f"alter type {kind} add attribute b text")
+            with pytest.raises(asyncpg.OutdatedSchemaCacheError):
+                prepared.fetch()
+            prepared = Driven(lease.prepare(sql), client.loop)
+            assert prepared.fetch()[0]["pair"] == (1, None)
+    finally:
+        db.execute(f"drop table {table}_pairs; drop type {kind}")

@@ -19,6 +19,9 @@ QUICK = "select $1::int + 1"
 UNKNOWN = "select $1::int + 1, '10.0.0.1'::inet"
 """It has a type that only asyncpg knows."""
 
+LARGE = "select n, inet '1.1.1.1', repeat('x', 300) from generate_series(1, $1::int) n"
+"""Of a type that only asyncpg knows, and drawn off on its way there."""
+
 SLEEP = {"the statement lane's": "select 1 from pg_sleep($1)", "asyncpg's": "select inet '1.1.1.1' from pg_sleep($1)"}
 
 
@@ -68,7 +71,10 @@ def steps(table: str) -> list[tuple[Any, ...]]:
         ("executemany", f"insert into {table} values ($1, $2)", [(6, "c"), ("no int", "d")]),
         ("executemany", f"insert into {table} values ($1, $2::inet::text)", [(7, "1.1.1.1"), ("no int", "1.1.1.1")]),
         ("fetchmany", f"insert into {table} values ($1, $2::inet::text) returning id", [(8, "1.1.1.1"), (9, 2)]),
-        *[("fetch", sql) for sql in ("begin", "commit", "rollback")],
+        *[("fetch", sql) for sql in ("begin", "commit", "rollback", "savepoint a", "rollback to a", "release a")],
+        *[("execute", sql) for sql in ("rollback and chain", "commit; begin", "discard plans")],
+        ("fetch", LARGE, 2000),
+        ("fetch", f"select *, 1 / (n - 1500) from ({LARGE}) as large", 2000),
         ("fetch", f"select * from {table} order by id"),
         ("fetch", f"select id, 'x'::inet from {table}"),
         ("fetch", f"select *, inet '1.1.1.1' from {table} order by id"),
@@ -280,6 +286,24 @@ def test_a_notice_reaches_a_log_listener_with_its_statement(client: Driven, db: 
             assert heard == ["said a"]
     finally:
         db.execute("drop function pgactor_says")
+
+
+def test_statements_run_while_notifications_come_in_pieces(client: Driven, db: Driven) -> None:
+    heard: list[str] = []
+    burst = "select pg_notify('pgactor_pieces', n || repeat('n', 7900)) from generate_series(1, 500) n"
+    with client.acquire() as lease:
+        assert lease.fetchval(QUICK, 1) == 2
+        pid = lease.fetchval("select pg_backend_pid()")
+        lease.add_listener("pgactor_pieces", lambda *told: heard.append(told[-1]))
+        for _ in range(8):
+            sent = db.begin("execute", burst)
+            for _ in range(10):
+                assert lease.fetchval(UNKNOWN, 1) == 2
+                assert lease.fetchval(QUICK, 1) == 2
+            sent.result(30)
+        until(lambda: len(heard) == 8 * 500)
+        assert {len(each.strip("0123456789")) for each in heard} == {7900}
+        assert lease.fetchval("select pg_backend_pid()") == pid
 
 
 def test_an_enum_that_only_leases_use_becomes_known(client: Driven, db: Driven, lane: str, table: str) -> None:
