@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import PoolTimeout, QueueFull
@@ -63,6 +64,7 @@ class Line:
         of its own, in seconds; 0: any number, for ever."""
         self.most = self._window = window
         self._patience = patience
+        self._admit(float("-inf"))  # it may want more than the one before
 
     @property
     def is_full(self) -> bool:
@@ -74,7 +76,8 @@ class Line:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         seconds = timeout if timeout is not None else self._patience or float("inf")
-        self._forget_lapsed()
+        if len(self._line) > 2 * self.waiting + LEAST:  # one that is patient may stand before them
+            self._line = deque(each for each in self._line if not each.turn.done())
         self._line.append(_Waiting(turn, now + seconds / 2))
         self.waiting += 1
         timer = None if seconds == float("inf") else loop.call_later(seconds, _end, turn)
@@ -96,12 +99,7 @@ class Line:
             self._answers += 1
             if self._answers >= self.most:
                 self.most, self._answers = self.most + 1, 0
-        self._forget_lapsed()
-        while self._line and not self.is_full:
-            turn, _ = self._line.popleft() if now < self._line[0].half_time else self._line.pop()
-            if not turn.done():
-                turn.set_result(True)
-                self.out += 1
+        self._admit(now)
 
     def came_back(self, now: float, reply: object) -> None:
         """The supervisor has answered one; if it did not serve it, fewer are sent."""
@@ -109,16 +107,23 @@ class Line:
             self.most = min(self.most, max(LEAST, self.most // 2))
             self._shrunk_at, self._answers = now, 0
 
-    def close(self, error: Exception) -> None:
-        """End the waiting of all, by the error."""
+    def close(self, error: Callable[[], Exception]) -> None:
+        """End the waiting of all, each by an error of its own."""
         while self._line:
             turn, _ = self._line.popleft()
-            if not turn.done():
-                turn.set_exception(error)
+            if _waits(turn):
+                turn.set_exception(error())
 
-    def _forget_lapsed(self) -> None:
-        while self._line and self._line[0].turn.done():
-            self._line.popleft()
+    def _admit(self, now: float) -> None:
+        while self._line and not self.is_full:
+            oldest = self._line[0]
+            if not _waits(oldest.turn):
+                self._line.popleft()
+                continue
+            turn, _ = self._line.popleft() if now < oldest.half_time else self._line.pop()
+            if _waits(turn):
+                turn.set_result(True)
+                self.out += 1
 
     # --- why there was no place ---------------------------------------------------------------------------
 
@@ -147,6 +152,11 @@ class Line:
             f"statements with the supervisor, and {self.waiting} that wait for one of them to end.{words}",
             **facts,
         )
+
+
+def _waits(turn: asyncio.Future[bool]) -> bool:
+    """Whether somebody does, in a loop that can turn."""
+    return not (turn.done() or turn.get_loop().is_closed())
 
 
 def _end(turn: asyncio.Future[bool]) -> None:
