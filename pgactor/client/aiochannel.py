@@ -142,8 +142,18 @@ class AioChannel:
         return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
 
     @property
-    def unanswered(self) -> list[asyncio.Future[None]]:
-        """What those wait on whose requests are unanswered; copies are their leases' business."""
+    def is_busy(self) -> bool:
+        """Whether requests are unanswered, or wait to be sent; copies are their leases' business."""
+        return self._pid == os.getpid() and bool(self.line.out or self._unanswered)
+
+    async def quiet(self) -> None:
+        """Wait until it is not, or may be so."""
+        await self.line.none_out()
+        if unanswered := self._unanswered:
+            await asyncio.wait(unanswered)
+
+    @property
+    def _unanswered(self) -> list[asyncio.Future[None]]:
         pending = [each for connected in self._current() for each in connected.requests.pending.values()]
         return [each.waiter for each in pending if not isinstance(each, PendingCopy)]
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..errors import PoolTimeout, QueueFull
 from ..messages import Batch, Execute, ExecuteMany, Failed, Fetch, FetchMany
+
+T = TypeVar("T")
 
 SHARED = frozenset({Execute, Fetch, ExecuteMany, FetchMany, Batch})
 """The requests that take part, unless they belong to a lease, whose connection waits for them."""
@@ -58,6 +60,7 @@ class Line:
         self._line: deque[_Waiting] = deque()  # those whose time is over leave it later
         self._asked_at = self._told_at = float("-inf")
         self._told: Failed | None = None
+        self._none_out: asyncio.Future[None] | None = None  # is awaited
 
     def welcome(self, window: int, patience: float) -> None:
         """The supervisor says how many it wants at the same time, and for how long one may wait that has no timeout
@@ -80,7 +83,7 @@ class Line:
             self._line = deque(each for each in self._line if not each.turn.done())
         self._line.append(_Waiting(turn, now + seconds / 2))
         self.waiting += 1
-        timer = None if seconds == float("inf") else loop.call_later(seconds, _end, turn)
+        timer = None if seconds == float("inf") else loop.call_later(seconds, _end, turn, False)
         try:
             return await turn
         except BaseException:
@@ -100,12 +103,22 @@ class Line:
             if self._answers >= self.most:
                 self.most, self._answers = self.most + 1, 0
         self._admit(now)
+        if self._none_out is not None and not self.out:
+            _end(self._none_out, None)
+            self._none_out = None
 
     def came_back(self, now: float, reply: object) -> None:
         """The supervisor has answered one; if it did not serve it, fewer are sent."""
         if isinstance(reply, Failed) and reply.code in _UNSERVED and now >= self._shrunk_at + SHRINK_SECONDS:
             self.most = min(self.most, max(LEAST, self.most // 2))
             self._shrunk_at, self._answers = now, 0
+
+    async def none_out(self) -> None:
+        """Wait until none is with the supervisor, or on its way there, and none waits."""
+        while self.out:
+            if self._none_out is None:
+                self._none_out = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._none_out)  # others may await it, too
 
     def close(self, error: Callable[[], Exception]) -> None:
         """End the waiting of all, each by an error of its own."""
@@ -154,11 +167,11 @@ class Line:
         )
 
 
-def _waits(turn: asyncio.Future[bool]) -> bool:
+def _waits(turn: asyncio.Future[T]) -> bool:
     """Whether somebody does, in a loop that can turn."""
     return not (turn.done() or turn.get_loop().is_closed())
 
 
-def _end(turn: asyncio.Future[bool]) -> None:
-    if not turn.done():
-        turn.set_result(False)
+def _end(turn: asyncio.Future[T], result: T) -> None:
+    if _waits(turn):
+        turn.set_result(result)
