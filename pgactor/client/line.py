@@ -5,7 +5,8 @@ it. The order is that of the supervisor's own queue: who came first goes first, 
 of its time; from then on the newest goes first. So who is served is served soon, and the others give up here.
 
 How many may be with the supervisor it tells itself. Where even so some come back unserved, because many workers want
-more than there is, half as many are sent; with each round of answers one more is dared again.
+more than there is, half as many are sent; with each round of answers one more is dared again, and with each quarter
+of a second in which somebody waits, since all that are out may be slow.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ LEAST = 4
 
 SHRINK_SECONDS = 0.1
 """Those that come back unserved within this time were sent before it was known, and halve nothing once more."""
+
+DARE_SECONDS = 0.25
+"""After an overload one more is sent when somebody has waited this long, answers or not."""
 
 ASK_SECONDS = 0.25
 """How often the supervisor is asked who holds its connections, while some wait here in vain."""
@@ -56,6 +60,7 @@ class Line:
         self._window = 0
         self._answers = 0  # since `most` has grown
         self._shrunk_at = float("-inf")
+        self._daring: asyncio.TimerHandle | None = None
         self._patience = 0.0
         self._line: deque[_Waiting] = deque()  # those whose time is over leave it later
         self._asked_at = self._told_at = float("-inf")
@@ -83,6 +88,7 @@ class Line:
             self._line = deque(each for each in self._line if not each.turn.done())
         self._line.append(_Waiting(turn, now + seconds / 2))
         self.waiting += 1
+        self._dare_later(loop)
         timer = None if seconds == float("inf") else loop.call_later(seconds, _end, turn, False)
         try:
             return await turn
@@ -106,6 +112,17 @@ class Line:
         if self._none_out is not None and not self.out:
             _end(self._none_out, None)
             self._none_out = None
+
+    def _dare_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._daring is None and self.most < self._window:
+            self._daring = loop.call_later(DARE_SECONDS, self._dare, loop)
+
+    def _dare(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._daring = None
+        if self.waiting and self.most < self._window:
+            self.most += 1
+            self._admit(loop.time())
+            self._dare_later(loop)
 
     def came_back(self, now: float, reply: object) -> None:
         """The supervisor has answered one; if it did not serve it, fewer are sent."""

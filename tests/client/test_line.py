@@ -12,7 +12,7 @@ import pytest
 
 from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
-from pgactor.client.line import LEAST, TOLD_SECONDS, Line
+from pgactor.client.line import DARE_SECONDS, LEAST, TOLD_SECONDS, Line
 from pgactor.client.requests import LostLink
 from pgactor.errors import ClientClosed, PoolTimeout
 from pgactor.messages import Done, Failed, Request, Welcome
@@ -388,6 +388,31 @@ def test_fewer_are_sent_when_some_come_back_unserved_and_more_again_when_they_ar
             line.out += 1
             line.leave(now())
         assert line.most == 64
+
+    run(story())
+
+
+def test_after_an_overload_a_few_slow_statements_do_not_hold_up_all_the_others(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        assert isinstance(supervisor.welcome, Welcome)
+        supervisor.welcome = msgspec.structs.replace(supervisor.welcome, window=64)
+        channel, link = await connected(supervisor)
+        while channel.line.most > LEAST:
+            pass_by(1.0)
+            channel.line.came_back(now(), Failed(0, "queue_full", "too many"))
+        for _ in range(LEAST):
+            ask(channel, 1000.0)  # they are slow
+        task = ask(channel, 30.0)
+        began = now()
+        await turns()
+        assert len(link.requests) == LEAST
+        link.answer = done
+        await task
+        assert now() - began <= 2 * DARE_SECONDS
+        for _ in range(64 - LEAST):
+            ask(channel)
+        await asyncio.sleep(64 * DARE_SECONDS)
+        assert channel.line.most <= 64
 
     run(story())
 
