@@ -29,7 +29,7 @@ PostgreSQL, the session lane:
     session.py      asyncpg's connection, with the little of it that is private
     asyncpgcheck.py  whether this asyncpg has that
     opening.py      how it is opened                 renewal.py      how it is made new
-    feed.py         many arguments of one statement  identifiers.py  names in SQL
+    feeding.py      many arguments of one statement  identifiers.py  names in SQL
     reading.py      statements of workers that may only read
     tenancy.py      what a lease has open on its session: prepared statements, cursors
     tenants.py      the requests to that, and what they are to the brain

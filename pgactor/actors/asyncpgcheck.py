@@ -37,7 +37,7 @@ def check_asyncpg() -> None:
                     "data_received",
                     "execute",
                 ),
-                *("_get_timeout", "_request_cancel", "_wait_for_cancellation"),
+                *("_get_timeout", "_is_cancelling", "_request_cancel", "_wait_for_cancellation"),
             ),
         ),
         (asyncpg.PostgresError, ("new",)),

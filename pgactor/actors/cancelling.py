@@ -16,6 +16,7 @@ from ..core.request import Request
 from .connection import Connection
 from .describing import Describing
 from .flight import Flight
+from .lending import AGAIN_SECONDS
 from .reports import Reports
 from .session import Session
 from .unit import request_of, requests_of
@@ -28,10 +29,6 @@ CANCELED = "57014"
 
 SOON_SECONDS = 0.01
 """How long a statement that nobody wants any more may run before a cancel request is sent."""
-
-AGAIN_SECONDS = 0.1
-"""Then it is sent again, and so on at twice the interval: what comes before PostgreSQL has begun with the statement is
-nothing to it."""
 
 
 class Cancelling:

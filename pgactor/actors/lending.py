@@ -16,6 +16,10 @@ import asyncpg
 from . import pgwire
 from .tap import RestFirst, Tap
 
+AGAIN_SECONDS = 0.1
+"""After so long a cancel request is sent again, and so on at twice the interval: one that comes before PostgreSQL has
+begun with the statement is nothing to it."""
+
 AnyTap = TypeVar("AnyTap", bound=asyncio.Protocol)
 
 
@@ -113,6 +117,18 @@ class LentConnection(asyncpg.Connection):
         """Ask PostgreSQL to cancel what the session runs; returns when it has taken note of it. If it cannot be
         asked, the connection is cut."""
         await self._cancel(asyncio.get_running_loop().create_future())
+
+    async def quiet(self) -> None:
+        """Wait until a statement of asyncpg's that was cancelled is over, on both sides of the connection."""
+        if not self._protocol._is_cancelling():
+            return
+        over, again = asyncio.ensure_future(self._protocol._wait_for_cancellation()), AGAIN_SECONDS
+        try:
+            while not (await asyncio.wait([over], timeout=again))[0]:
+                await self.cancel_running()
+                again *= 2
+        finally:
+            over.cancel()
 
     def tap(self, tap: Callable[[asyncio.Protocol], AnyTap]) -> AnyTap:
         """Have what comes from PostgreSQL go through a tap on its way to asyncpg, until `untap`. Nothing may be under

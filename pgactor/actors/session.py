@@ -7,23 +7,20 @@ strange one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import asyncpg
 
 from ..rows import Column, ColumnKind, kind_of
-from . import pgwire
-from .feed import Feed
+from .feeding import FedConnection
 from .hooks import Hook
-from .lending import LentConnection
 from .quicktypes import LOOKUP
 from .renewal import Renewal
 from .shapes import Shape, ShapeTable
 from .siphon import RowsDecoder, Siphon
-from .tap import Tap
 
 ShapedSink = Callable[[Shape, list[Any]], Awaitable[None]]
 """Takes some rows of a large result, which have this shape; returns when there is room for more."""
@@ -31,7 +28,7 @@ ShapedSink = Callable[[Shape, list[Any]], Awaitable[None]]
 _MAX_REMEMBERED_SHAPES = 4096
 
 
-class Session(LentConnection):
+class Session(FedConnection):
     """One PostgreSQL session. asyncpg runs the statements; rows come with their shape.
 
     notified: is told of each notification at once: channel, payload, and the pid of the session that sent it. is_new:
@@ -54,7 +51,6 @@ class Session(LentConnection):
         super().__init__(*args, **kwargs)
         self._shapes: dict[str, tuple[Any, Shape]] = {}
         self.renewal = Renewal(self)
-        self._feed: Feed | None = None
         self._decoder: RowsDecoder | None = None
         self.notified: Callable[[str, str, int], None] | None = None
         self.is_new = True
@@ -165,63 +161,22 @@ class Session(LentConnection):
     ) -> tuple[Sequence[Sequence[Any]], Shape]:
         """As `asyncpg.Connection.fetchmany`, with the rows' shape."""
         protocol = self._protocol
-        await self._tell_transaction()
-        with self._fed(args) as feed:
+        feed = await self.begin_feed(args)
 
-            def run(statement: Any, timeout: float | None) -> Any:
-                return protocol.bind_execute_many(statement, feed, "", timeout, True)
+        def run(statement: Any, timeout: float | None) -> Any:
+            return protocol.bind_execute_many(statement, feed, "", timeout, True)
 
-            result, shape = await self._run(sql, run, shapes)
-        return result or [], shape
-
-    async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
-        """As asyncpg's; while it runs it can be given up."""
-        await self._tell_transaction()
-        with self._fed(args) as feed:
-            await super().executemany(command, feed, timeout=timeout)
-
-    @contextmanager
-    def _fed(self, args: Iterable[Sequence[Any]]) -> Iterator[Feed]:
-        """The arguments for asyncpg, which can be given up until PostgreSQL has ended the statement. (Where one of
-        them is wrong, or PostgreSQL refuses one, asyncpg takes no more.)"""
-        feed = self._feed = Feed(args)
-        self.tap(lambda receiver: Tap(receiver, feed.end, kind=pgwire.READY))
         try:
-            yield feed
+            result, shape = await self._run(sql, run, shapes)
         finally:
-            self._feed = None
-            self.untap()
-
-    async def _tell_transaction(self) -> None:
-        """Have asyncpg hear whether a transaction is open, if only the statement lane knows. By its own word it
-        chooses how many arguments are undone: where it knows of no transaction it rolls back, all there is."""
-        if self.in_transaction_now is not None:
-            await self.execute("")
+            self.end_feed()
+        return result or [], shape
 
     async def _prepare(self, query: str, *, use_cache: bool = False, **options: Any) -> Any:
         """As asyncpg's, but never one that was prepared before. asyncpg's copy_records_to_table would encode by the
         types that a table of the same name once had, in another lease even, and PostgreSQL might take that for good.
         """
         return await super()._prepare(query, use_cache=False, **options)  # type: ignore[misc]  # a private name
-
-    def give_up(self) -> bool:
-        """Cancel a statement whose many arguments are still being sent: it ends with an error. False: there is none.
-
-        Cancelling its task would not end it: asyncpg then sends no more, and waits for ever for PostgreSQL, which
-        waits for the rest.
-        """
-        if self._feed is None or self._feed.ended:
-            return False
-        self._feed.given_up = True
-        self._protocol._request_cancel()
-        return True
-
-    def wake_writer(self) -> None:
-        """The connection has ended: end a statement whose many arguments were still being sent. asyncpg waits for
-        room for them, which nobody tells it of any more."""
-        if self._feed is not None:
-            self._feed.given_up = True
-            self._protocol.resume_writing()
 
     async def _run(self, sql: str, run: Any, shapes: ShapeTable) -> tuple[Any, Shape]:
         with self._stmt_exclusive_section:
@@ -245,10 +200,6 @@ class Session(LentConnection):
         """
         if not self.is_in_transaction():
             await self.execute("SELECT")
-
-    async def quiet(self) -> None:
-        """Wait until a statement that was cancelled is over, on both sides of the connection."""
-        await self._protocol._wait_for_cancellation()
 
     async def roll_back(self) -> None:
         """Cancel what runs and end its transaction; what else was done in the session stays."""
@@ -309,12 +260,6 @@ class Session(LentConnection):
         with self._stmt_exclusive_section:
             statement = await self._get_statement(sql, None)
         return statement._get_parameters(), statement._get_attributes()
-
-    async def run_many(self, statement: Any, args: Iterable[Sequence[Any]], *, rows: bool) -> Any:
-        """A prepared statement's fetchmany or executemany; while it runs it can be given up."""
-        await self._tell_transaction()
-        with self._fed(args) as feed:
-            return await (statement.fetchmany(feed) if rows else statement.executemany(feed))
 
     async def close_portal(self, cursor: Any) -> None:
         """End a cursor, which otherwise lives as long as its transaction."""

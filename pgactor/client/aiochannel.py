@@ -51,14 +51,10 @@ class AioChannel:
         if within is not None or type(request) not in SHARED:
             return await self._ask(request, within, time.monotonic())
         line, now = self.line, time.monotonic()
-        if line.is_full:
-            if not await line.wait(now, request.timeout):
+        if line.is_full or self._connected is None:
+            line, now, has_place = await self._wait_for_place(request, now)
+            if not has_place:
                 return await self._lapsed(request, now)
-            waited = time.monotonic() - now
-            if request.timeout is not None:
-                request.timeout = max(0.0, request.timeout - waited)
-            if isinstance(request, StatementRequest):  # as SHARED are
-                request.waited = waited
         else:
             line.out += 1
         try:
@@ -68,6 +64,25 @@ class AioChannel:
             return pending
         finally:
             line.leave(time.monotonic())
+
+    async def _wait_for_place(self, request: Request, now: float) -> tuple[Line, float, bool]:
+        """Wait for a place among those that are with the supervisor. Returns in which line, since when, and whether
+        there was one in time."""
+        if self._pid != os.getpid():
+            self._start_afresh()
+        if self._connected is None:  # the supervisor has not said yet how many it wants
+            await self._connect(connect_limit(self.options, now, request.timeout))
+            now = _took_time(request, now)
+        line = self.line
+        if not line.is_full:
+            line.out += 1
+        elif await line.wait(now, request.timeout):
+            came, now = now, _took_time(request, now)
+            if isinstance(request, StatementRequest):  # as SHARED are
+                request.waited = now - came
+        else:
+            return line, now, False
+        return line, now, True
 
     async def _lapsed(self, request: Request, began: float) -> Pending:
         """The request's time was over before its turn came.
@@ -130,15 +145,25 @@ class AioChannel:
         return await self._connect(connect_limit(self.options, time.monotonic(), timeout))
 
     @property
-    def unanswered(self) -> list[asyncio.Future[None]]:
-        """What those wait on whose requests are unanswered; copies are their leases' business."""
+    def is_busy(self) -> bool:
+        """Whether requests are unanswered, or wait to be sent; copies are their leases' business."""
+        return self._pid == os.getpid() and bool(self.line.out or self._unanswered)
+
+    async def quiet(self) -> None:
+        """Wait until it is not, or may be so."""
+        await self.line.none_out()
+        if unanswered := self._unanswered:
+            await asyncio.wait(unanswered)
+
+    @property
+    def _unanswered(self) -> list[asyncio.Future[None]]:
         pending = [each for connected in self._current() for each in connected.requests.pending.values()]
         return [each.waiter for each in pending if not isinstance(each, PendingCopy)]
 
     def close(self) -> None:
         """Say goodbye and end the link; whoever still waits gets an error."""
         self.closed = True
-        self.line.close(ClientClosed("the client is closed"))
+        self.line.close(partial(ClientClosed, "the client is closed"))
         for connected in self._current():
             if connected.loop.is_closed():
                 connected.link.close()
@@ -159,8 +184,10 @@ class AioChannel:
 
     async def _connect(self, limit: Limit) -> AioConnected:
         self._require_open()
-        if self._connecting is None or self._pid != os.getpid():  # in a child, a task of the parent may hold it
-            self._pid, self._connecting = os.getpid(), asyncio.Lock()
+        if self._pid != os.getpid():
+            self._start_afresh()
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
         connecting = self._connecting
         try:
             async with asyncio.timeout(max(0.0, limit.at - time.monotonic())):
@@ -177,6 +204,10 @@ class AioChannel:
             return connected
         finally:
             connecting.release()
+
+    def _start_afresh(self) -> None:
+        """In a forked child: the line is full of the parent's statements, and a task of its may hold the lock."""
+        self._pid, self._connected, self._connecting, self.line = os.getpid(), None, None, Line()
 
     def _require_open(self) -> None:
         if self.closed:
@@ -205,3 +236,11 @@ class AioChannel:
             raise
         self.line.welcome(welcome.window, welcome.queue_timeout_seconds)
         return connected
+
+
+def _took_time(request: Request, since: float) -> float:
+    """Something took time since then: the request has less left. Returns the time now."""
+    now = time.monotonic()
+    if request.timeout is not None:
+        request.timeout = max(0.0, since + request.timeout - now)
+    return now

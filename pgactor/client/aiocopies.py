@@ -7,7 +7,6 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from itertools import islice
 from typing import Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
@@ -300,26 +299,26 @@ async def _from_records(records: Iterable[Any] | AsyncIterable[Any]) -> AsyncIte
 
 async def _pump_binary(pumping: Pumping, binary: BinaryRecords, records: Iterable[Any] | AsyncIterable[Any]) -> None:
     binary.begin(pumping.chunk_bytes)
-    async with aclosing(_batches(records, binary)) as batches:
-        async for batch in batches:
-            for chunk in binary.add(batch):
+    if isinstance(records, AsyncIterable):
+        async with aclosing(_batches(records, binary)) as batches:
+            async for batch in batches:
+                for chunk in binary.add(iter(batch)):
+                    await pumping.send(chunk)
+    else:
+        each = iter(records)
+        while not binary.is_through:
+            for chunk in binary.add(each):
                 await pumping.send(chunk)
     for chunk in binary.rest():
         await pumping.send(chunk)
 
 
-async def _batches(
-    records: Iterable[Any] | AsyncIterable[Any], binary: BinaryRecords
-) -> AsyncGenerator[list[Any], None]:
-    if not isinstance(records, AsyncIterable):
-        each = iter(records)
-        while batch := list(islice(each, binary.batch_size)):
-            yield batch
-        return
-    batch = []
+async def _batches(records: AsyncIterable[Any], binary: BinaryRecords) -> AsyncGenerator[list[Any], None]:
+    batch: list[Any] = []
     async for record in records:
-        batch.append(record)
-        if len(batch) >= binary.batch_size:
+        lasting = copying.lasting(record)
+        batch.append(record if lasting is None else lasting)
+        if lasting is None or len(batch) >= binary.batch_size:
             yield batch
             batch = []
     if batch:

@@ -132,10 +132,10 @@ class Pool(AsyncClient):
     async def _quiet(self) -> None:
         """Wait until nothing of this pool is under way."""
         channel = self._channels.get(asyncio.get_running_loop())
-        while self._outstanding or (channel is not None and channel.unanswered):
+        while self._outstanding or (channel is not None and channel.is_busy):
             await self._outstanding.none_held()
-            if channel is not None and (unanswered := channel.unanswered):
-                await asyncio.wait(unanswered)
+            if channel is not None and channel.is_busy:
+                await channel.quiet()
 
     def _warn_of_leases(self) -> None:
         log.warning(

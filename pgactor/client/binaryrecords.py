@@ -6,7 +6,8 @@ is taken, and what a server would answer is told to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, count, islice
 from struct import pack
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ BATCH_BYTES = 32 * 1024
 """About so much is encoded at a stretch."""
 
 LARGEST_BATCH = 1000
-"""How many records at most; the source is asked for all of them before any is sent."""
+"""How many records at most; they are all encoded before any is sent."""
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
@@ -30,22 +31,27 @@ _COPY_DATA = ord("d")
 
 
 class BinaryRecords:
-    """Encodes the records of one copy. batch_size: how many it is best given next."""
+    """Encodes the records of one copy. batch_size: how many it takes next. is_through: there were not as many."""
 
     def __init__(self, encoder: _Encoder) -> None:
         self._encoder = encoder
         self._head = _HEADER
         self._pieces = Pieces(1)
         self.batch_size = 16
+        self.is_through = False
 
     def begin(self, chunk_bytes: int) -> None:
         """Cut the data into chunks of this size."""
         self._pieces = Pieces(chunk_bytes)
 
-    def add(self, records: Sequence[Any]) -> Iterator[bytes]:
-        """Take in a batch; the chunks that are full. Raises what asyncpg does for a record that does not fit."""
-        encoded = self._encoder.encode(records)
-        per_batch = BATCH_BYTES * len(records) // max(1, len(encoded))
+    def add(self, records: Iterator[Any]) -> Iterator[bytes]:
+        """Take the next batch; the chunks that are full. Each record is encoded when it comes, since its source may
+        fill the same one again. Raises what the source does, and what asyncpg does for a record that does not fit."""
+        counter = count(1)
+        encoded = self._encoder.encode(compress(islice(records, self.batch_size), counter))  # all, and counted
+        taken = next(counter) - 1
+        self.is_through = taken < self.batch_size
+        per_batch = BATCH_BYTES * taken // max(1, len(encoded))
         self.batch_size = max(1, min(LARGEST_BATCH, 4 * self.batch_size, per_batch))
         head, self._head = self._head, b""
         return self._pieces.add(head + encoded if head else encoded)
@@ -88,10 +94,18 @@ class _Encoder:
         described = _PREPARED + b"T" + pack("!ih", 6 + len(columns), len(oids)) + columns
         self._columns = self._told(self._protocol.prepare("", "", self._timeout, record_class=record), described)
 
-    def encode(self, records: Sequence[Any]) -> bytes:
+    def encode(self, records: Iterable[Any]) -> bytes:
         """The records as COPY's data, without its header and end."""
         self._written.clear()
-        self._told(self._protocol.copy_in("", None, None, records, self._columns, self._timeout), _COPIED + _READY)
+        copying = self._protocol.copy_in("", None, None, records, self._columns, self._timeout)
+        try:
+            self._told(copying, _COPIED + _READY)
+        except Exception as error:
+            from asyncpg import InternalClientError
+
+            if isinstance(error, InternalClientError) and isinstance(error.__context__, TimeoutError):
+                raise error.__context__ from None  # the source's own: asyncpg takes it for one of the connection
+            raise
         data = b"".join(each[5:] for each in self._written if each[0] == _COPY_DATA)
         return data[len(_HEADER) : -len(_END)]
 

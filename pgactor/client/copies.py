@@ -7,7 +7,6 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..messages.copying import Chunk, CopyIn, CopyOut, Credit, EndOfChunks
@@ -141,6 +140,15 @@ class Pumping:
         if self._until is not None and time.monotonic() >= self._until:
             self.pending.sends = False
             raise copying.Over
+
+    def in_time(self, source: Iterable[Any]) -> Iterator[Any]:
+        """The elements of a source. Raises `Over` when the copy's time is."""
+
+        def timed(element: Any) -> Any:
+            self.keep_time()
+            return element
+
+        return iter(source) if self._until is None else map(timed, source)
 
     def took(self, data: bytes) -> None:
         """The sink has taken the data."""
@@ -287,10 +295,9 @@ def _from_records(records: Any) -> Iterator[Pump]:
 def _pump_binary(pumping: Pumping, binary: BinaryRecords, records: Any) -> None:
     binary.begin(pumping.chunk_bytes)
     with _each_of(records) as source:
-        each = iter(source)
-        while batch := list(islice(each, binary.batch_size)):
-            pumping.keep_time()
-            for chunk in binary.add(batch):
+        each = pumping.in_time(source)
+        while not binary.is_through:
+            for chunk in binary.add(each):
                 pumping.send(chunk)
     for chunk in binary.rest():
         pumping.send(chunk)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, count
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import count
 from typing import Any, TypedDict
+from uuid import UUID
 
 import msgspec
 
@@ -48,6 +51,7 @@ NOWHERE = Token(0, 0, 0)
 
 _encode = msgspec.msgpack.Encoder().encode
 _SEQUENCES = frozenset({tuple, list})
+_LASTING = PLAIN | {date, datetime, time, timedelta, Decimal, UUID}
 
 
 class QueryOutOptions(TypedDict, total=False):
@@ -184,6 +188,14 @@ class Pieces:
             yield bytes(self._gathered)
 
 
+def lasting(record: Any) -> tuple[Any, ...] | None:
+    """The record, as it stays whatever its source does with lists and buffers that it uses again; None: as what it
+    is now only encoding it can tell."""
+    if type(record) in _SEQUENCES and _LASTING.issuperset(map(type, record)):
+        return tuple(record)
+    return None
+
+
 class Records:
     """Gathers records into chunks. Those of a batch are encoded at once, where nothing in them needs packing."""
 
@@ -200,10 +212,14 @@ class Records:
         """Take in a record; the chunk, if it is full. Raises what tells that it is no record, or cannot be sent."""
         if self._encode is not None:
             record = self._encode(record if isinstance(record, Sequence) else _indexed(record))
-        self._batch.append(record)
-        if len(self._batch) < self._batch_size:
-            return None
-        self._encode_batch()
+        if type(record) in _SEQUENCES and PLAIN.issuperset(map(type, record)):
+            self._batch.append(tuple(record))  # its source may fill the same list again
+            if len(self._batch) < self._batch_size:
+                return None
+            self._encode_batch()
+        else:
+            self._encode_batch()
+            self._encode_record(record)
         return self._chunk() if len(self._encoded) >= RECORDS_BYTES else None
 
     def rest(self) -> bytes | None:
@@ -222,11 +238,10 @@ class Records:
 
     def _encode_batch(self) -> None:
         batch, self._batch = self._batch, []
-        if _SEQUENCES.issuperset(map(type, batch)) and PLAIN.issuperset(map(type, chain.from_iterable(batch))):
-            with suppress(OverflowError, UnicodeEncodeError):  # it cannot be encoded as it is: the other way tells
-                self._encoded += memoryview(_encode(batch))[len(array_header(len(batch))) :]
-                self._count += len(batch)
-                return
+        with suppress(OverflowError, UnicodeEncodeError):  # it cannot be encoded as it is: the other way tells
+            self._encoded += memoryview(_encode(batch))[len(array_header(len(batch))) :]
+            self._count += len(batch)
+            return
         for record in batch:
             self._encode_record(record)
 
@@ -253,7 +268,7 @@ def as_binary(request: CopyIn) -> CopyIn:
 def columns_of(request: CopyIn) -> str:
     """A statement whose columns are those that are copied to."""
     columns, schema = request.options.get("columns"), request.options.get("schema_name")
-    table = _quoted(request.table) if schema is None else f"{_quoted(schema)}.{_quoted(request.table)}"
+    table = f"{_quoted(schema)}.{_quoted(request.table)}" if schema else _quoted(request.table)
     return f"SELECT {', '.join(map(_quoted, columns)) if columns else '*'} FROM {table}"  # noqa: S608  # quoted
 
 

@@ -5,17 +5,21 @@ it. The order is that of the supervisor's own queue: who came first goes first, 
 of its time; from then on the newest goes first. So who is served is served soon, and the others give up here.
 
 How many may be with the supervisor it tells itself. Where even so some come back unserved, because many workers want
-more than there is, half as many are sent; with each round of answers one more is dared again.
+more than there is, half as many are sent; with each round of answers one more is dared again, and with each quarter
+of a second in which somebody waits, since all that are out may be slow.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from ..errors import PoolTimeout, QueueFull
 from ..messages import Batch, Execute, ExecuteMany, Failed, Fetch, FetchMany
+
+T = TypeVar("T")
 
 SHARED = frozenset({Execute, Fetch, ExecuteMany, FetchMany, Batch})
 """The requests that take part, unless they belong to a lease, whose connection waits for them."""
@@ -25,6 +29,9 @@ LEAST = 4
 
 SHRINK_SECONDS = 0.1
 """Those that come back unserved within this time were sent before it was known, and halve nothing once more."""
+
+DARE_SECONDS = 0.25
+"""After an overload one more is sent when somebody has waited this long, answers or not."""
 
 ASK_SECONDS = 0.25
 """How often the supervisor is asked who holds its connections, while some wait here in vain."""
@@ -53,16 +60,19 @@ class Line:
         self._window = 0
         self._answers = 0  # since `most` has grown
         self._shrunk_at = float("-inf")
+        self._daring: asyncio.TimerHandle | None = None
         self._patience = 0.0
         self._line: deque[_Waiting] = deque()  # those whose time is over leave it later
         self._asked_at = self._told_at = float("-inf")
         self._told: Failed | None = None
+        self._none_out: asyncio.Future[None] | None = None  # is awaited
 
     def welcome(self, window: int, patience: float) -> None:
         """The supervisor says how many it wants at the same time, and for how many seconds one may wait, here and
         there together; 0: any number, for ever."""
         self.most = self._window = window
         self._patience = patience
+        self._admit(float("-inf"))  # it may want more than the one before
 
     @property
     def is_full(self) -> bool:
@@ -75,10 +85,12 @@ class Line:
         turn: asyncio.Future[bool] = loop.create_future()
         patience = self._patience or float("inf")
         seconds = patience if timeout is None else min(timeout, patience)
-        self._forget_lapsed()
+        if len(self._line) > 2 * self.waiting + LEAST:  # one that is patient may stand before them
+            self._line = deque(each for each in self._line if not each.turn.done())
         self._line.append(_Waiting(turn, now + seconds / 2))
         self.waiting += 1
-        timer = None if seconds == float("inf") else loop.call_later(seconds, _end, turn)
+        self._dare_later(loop)
+        timer = None if seconds == float("inf") else loop.call_later(seconds, _end, turn, False)
         try:
             return await turn
         except BaseException:
@@ -97,12 +109,21 @@ class Line:
             self._answers += 1
             if self._answers >= self.most:
                 self.most, self._answers = self.most + 1, 0
-        self._forget_lapsed()
-        while self._line and not self.is_full:
-            turn, _ = self._line.popleft() if now < self._line[0].half_time else self._line.pop()
-            if not turn.done():
-                turn.set_result(True)
-                self.out += 1
+        self._admit(now)
+        if self._none_out is not None and not self.out:
+            _end(self._none_out, None)
+            self._none_out = None
+
+    def _dare_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._daring is None and self.most < self._window:
+            self._daring = loop.call_later(DARE_SECONDS, self._dare, loop)
+
+    def _dare(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._daring = None
+        if self.waiting and self.most < self._window:
+            self.most += 1
+            self._admit(loop.time())
+            self._dare_later(loop)
 
     def came_back(self, now: float, reply: object) -> None:
         """The supervisor has answered one; if it did not serve it, fewer are sent."""
@@ -110,16 +131,30 @@ class Line:
             self.most = min(self.most, max(LEAST, self.most // 2))
             self._shrunk_at, self._answers = now, 0
 
-    def close(self, error: Exception) -> None:
-        """End the waiting of all, by the error."""
+    async def none_out(self) -> None:
+        """Wait until none is with the supervisor, or on its way there, and none waits."""
+        while self.out:
+            if self._none_out is None:
+                self._none_out = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._none_out)  # others may await it, too
+
+    def close(self, error: Callable[[], Exception]) -> None:
+        """End the waiting of all, each by an error of its own."""
         while self._line:
             turn, _ = self._line.popleft()
-            if not turn.done():
-                turn.set_exception(error)
+            if _waits(turn):
+                turn.set_exception(error())
 
-    def _forget_lapsed(self) -> None:
-        while self._line and self._line[0].turn.done():
-            self._line.popleft()
+    def _admit(self, now: float) -> None:
+        while self._line and not self.is_full:
+            oldest = self._line[0]
+            if not _waits(oldest.turn):
+                self._line.popleft()
+                continue
+            turn, _ = self._line.popleft() if now < oldest.half_time else self._line.pop()
+            if _waits(turn):
+                turn.set_result(True)
+                self.out += 1
 
     # --- why there was no place ---------------------------------------------------------------------------
 
@@ -151,6 +186,11 @@ class Line:
         )
 
 
-def _end(turn: asyncio.Future[bool]) -> None:
-    if not turn.done():
-        turn.set_result(False)
+def _waits(turn: asyncio.Future[T]) -> bool:
+    """Whether somebody does, in a loop that can turn."""
+    return not (turn.done() or turn.get_loop().is_closed())
+
+
+def _end(turn: asyncio.Future[T], result: T) -> None:
+    if _waits(turn):
+        turn.set_result(result)

@@ -8,8 +8,9 @@ from datetime import date
 
 import pytest
 
-from pgactor.actors.cancelling import AGAIN_SECONDS, SOON_SECONDS
+from pgactor.actors.cancelling import SOON_SECONDS
 from pgactor.actors.connection import WINDOW
+from pgactor.actors.lending import AGAIN_SECONDS
 from pgactor.actors.pgwire import Field
 from pgactor.actors.prepared import MAX_ATTEMPTS
 from pgactor.core.request import Request

@@ -74,3 +74,36 @@ def test_a_copy_given_up_after_it_has_failed_leaves_nothing_to_wait_for(dsn: str
             session.terminate()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("too_early", [1, 3])
+def test_a_cancel_request_that_came_too_early_is_sent_again(dsn: str, too_early: int) -> None:
+    async def story() -> None:
+        session: Session = await asyncpg.connect(dsn, connection_class=Session)
+        cancel, asked = session._cancel, 0
+
+        async def come_too_early(waiter: asyncio.Future[None], *more: Any) -> None:
+            """PostgreSQL has nothing to cancel yet."""
+            nonlocal asked
+            asked += 1
+            if asked > too_early:
+                await cancel(waiter, *more)
+            else:
+                waiter.set_result(None)
+
+        session._cancel = come_too_early
+        try:
+            running = asyncio.create_task(session.execute("select pg_sleep(600)"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            async with asyncio.timeout(60):
+                await session.quiet()
+                assert await session.fetchval("select 7") == 7
+            assert asked == too_early + 1
+        finally:
+            session.terminate()
+
+    asyncio.run(story())

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+from types import NoneType
 
 import msgspec
 import pytest
 
 from pgactor.client import calls
 from pgactor.client.aiochannel import AioChannel
-from pgactor.client.line import LEAST, TOLD_SECONDS, Line
+from pgactor.client.line import DARE_SECONDS, LEAST, TOLD_SECONDS, Line
+from pgactor.client.requests import LostLink
 from pgactor.errors import ClientClosed, PoolTimeout
 from pgactor.messages import Done, Failed, Request, Welcome
+from pgactor.messages.operating import Moved
 
-from .memory import MemoryAioLink, MemorySupervisor, options
+from .memory import MemoryAioLink, MemorySupervisor, done, options
 from .tasks import HeldToken, virtual_time
-from .virtual import now, pass_by, run, turns
+from .virtual import VirtualLoop, now, pass_by, run, turns
 
 WINDOW = 2
 UNSERVED = "no backend came free within 0.00 s (the request's own timeout); it was not run. max_size 8, leased 8"
@@ -202,6 +206,162 @@ def test_the_supervisor_is_told_of_the_time_in_the_line(supervisor: MemorySuperv
     run(story())
 
 
+def test_the_time_in_the_line_is_taken_off_once(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel, link = await connected(supervisor)
+        for _ in range(WINDOW):
+            ask(channel)
+        task = ask(channel, 20.0)
+        await asyncio.sleep(8.0)
+        link.say(Done(0))
+        await asyncio.sleep(11.5)  # it has half a second left, and its answer may take some more
+        link.say(Done(2, "just in time"))
+        assert getattr(await task, "status", "") == "just in time"
+
+    run(story())
+
+
+def test_who_has_waited_in_the_line_has_time_for_the_supervisor_to_come_back(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel, link = await connected(supervisor)
+        for _ in range(WINDOW):
+            ask(channel)
+        waited = ask(channel)
+        await asyncio.sleep(20.0)  # longer than connect_timeout
+        attempts = iter([ConnectionRefusedError(111, "refused")] * 5)
+
+        def refuse() -> None:
+            for error in attempts:
+                raise error
+
+        supervisor.connecting = refuse
+        link.listener.lost(LostLink("the supervisor has died"))
+        await asyncio.sleep(5.0)
+        supervisor.aiolinks[-1].say(Done(0, "by the new one"))
+        assert getattr(await waited, "status", "") == "by the new one"
+
+    run(story())
+
+
+def test_what_waits_when_the_link_is_lost_goes_by_the_next_and_what_was_out_is_unknown(
+    supervisor: MemorySupervisor,
+) -> None:
+    async def story() -> None:
+        channel, link = await connected(supervisor)
+        tasks = [ask(channel) for _ in range(2 * WINDOW)]
+        await turns()
+        link.listener.lost(LostLink("the supervisor has died"))
+        await turns(30)
+        second = supervisor.aiolinks[-1]
+        assert ids(second) == [0, 1]
+        second.say(Done(0, "c"), Done(1, "d"))
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in ends] == [NoneType, NoneType, Done, Done]
+        assert (channel.line.out, channel.line.waiting) == (0, 0)
+
+    run(story())
+
+
+def test_what_comes_before_the_first_word_of_the_supervisor_waits_for_it(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel = AioChannel(options())
+        tasks = [ask(channel) for _ in range(5 * WINDOW)]
+        await turns(50)
+        link = supervisor.aiolinks[0]
+        assert ids(link) == [0, 1]
+        assert channel.line.waiting == 4 * WINDOW
+        link.answer = done
+        link.say(Done(0), Done(1))
+        await asyncio.gather(*tasks)
+        assert (channel.line.out, channel.line.waiting) == (0, 0)
+
+    run(story())
+
+
+def test_a_supervisor_that_wants_more_than_the_one_before_gets_it_at_once(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        channel, link = await connected(supervisor)
+        for _ in range(3 * WINDOW):
+            ask(channel)
+        await turns()
+        assert isinstance(supervisor.welcome, Welcome)
+        supervisor.welcome = msgspec.structs.replace(supervisor.welcome, window=2 * WINDOW)
+        link.say(Moved())
+        await channel.connected(None)
+        await turns()
+        assert (ids(link), ids(supervisor.aiolinks[-1])) == ([0, 1], [0, 1])
+        supervisor.welcome = msgspec.structs.replace(supervisor.welcome, window=0)
+        supervisor.aiolinks[-1].say(Moved())
+        await channel.connected(None)
+        await turns()
+        assert (ids(supervisor.aiolinks[-1]), channel.line.waiting) == ([0, 1], 0)
+
+    run(story())
+
+
+def test_a_child_does_not_stand_in_its_parents_line(
+    supervisor: MemorySupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        channel, link = await connected(supervisor)
+        for _ in range(2 * WINDOW):
+            ask(channel)
+        await turns()
+        told, pid = len(link.told), os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+        task = ask(channel)
+        await turns()
+        supervisor.aiolinks[-1].say(Done(0, "the child's"))
+        assert getattr(await task, "status", "") == "the child's"
+        assert (len(link.told), len(supervisor.aiolinks[-1].requests)) == (told, 1)
+        assert (channel.line.out, channel.line.waiting) == (0, 0)
+
+    run(story())
+
+
+def test_tasks_of_a_loop_that_was_closed_while_they_waited_harm_nobody(supervisor: MemorySupervisor) -> None:
+    tasks: list[asyncio.Task[object]] = []
+    channels: list[AioChannel] = []
+
+    async def story() -> None:
+        channel, _ = await connected(supervisor)
+        channels.append(channel)
+        tasks.extend(ask(channel) for _ in range(2 * WINDOW))
+        await turns()
+
+    loop = VirtualLoop()
+    loop.run_until_complete(story())
+    loop.close()
+
+    async def afterwards() -> None:
+        """As when a client is used in another loop, and its tasks of the old one are collected."""
+        for task in tasks:
+            coroutine = task.get_coro()
+            assert coroutine is not None
+            if task is tasks[-1]:
+                channels[0].close()
+            coroutine.close()
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # as it is meant to be
+
+    run(afterwards())
+
+
+def test_those_that_are_over_do_not_pile_up_behind_one_that_waits_for_long() -> None:
+    async def story() -> None:
+        line = Line()
+        line.welcome(1, 0.0)
+        line.out = 1
+        patient = asyncio.create_task(line.wait(now(), None))
+        for _ in range(20):
+            hasty = [asyncio.create_task(line.wait(now(), 0.1)) for _ in range(50)]
+            assert not any(await asyncio.gather(*hasty))
+        assert len(line._line) < 200
+        line.leave(now())
+        assert await patient
+
+    run(story())
+
+
 def test_the_newest_goes_first_once_the_oldest_has_waited_for_half_of_its_time(supervisor: MemorySupervisor) -> None:
     async def story() -> None:
         channel, link = await connected(supervisor)
@@ -247,6 +407,31 @@ def test_fewer_are_sent_when_some_come_back_unserved_and_more_again_when_they_ar
     run(story())
 
 
+def test_after_an_overload_a_few_slow_statements_do_not_hold_up_all_the_others(supervisor: MemorySupervisor) -> None:
+    async def story() -> None:
+        assert isinstance(supervisor.welcome, Welcome)
+        supervisor.welcome = msgspec.structs.replace(supervisor.welcome, window=64)
+        channel, link = await connected(supervisor)
+        while channel.line.most > LEAST:
+            pass_by(1.0)
+            channel.line.came_back(now(), Failed(0, "queue_full", "too many"))
+        for _ in range(LEAST):
+            ask(channel, 1000.0)  # they are slow
+        task = ask(channel, 30.0)
+        began = now()
+        await turns()
+        assert len(link.requests) == LEAST
+        link.answer = done
+        await task
+        assert now() - began <= 2 * DARE_SECONDS
+        for _ in range(64 - LEAST):
+            ask(channel)
+        await asyncio.sleep(64 * DARE_SECONDS)
+        assert channel.line.most <= 64
+
+    run(story())
+
+
 def test_closing_ends_the_waiting(supervisor: MemorySupervisor) -> None:
     async def story() -> None:
         channel, _ = await connected(supervisor)
@@ -255,6 +440,7 @@ def test_closing_ends_the_waiting(supervisor: MemorySupervisor) -> None:
         channel.close()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(end) for end in ends[WINDOW:]] == [ClientClosed] * 2
+        assert ends[-1] is not ends[-2], "a traceback of its own for each"
         assert (channel.line.out, channel.line.waiting) == (0, 0)
 
     run(story())

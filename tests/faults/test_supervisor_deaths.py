@@ -128,6 +128,52 @@ def must_be_refused(client: Client, token: Token) -> None:
         replies.rows(client._channel.call(stolen)[0], stolen)
 
 
+async def test_what_waits_in_its_own_process_when_the_supervisor_is_killed_is_done_once_by_the_next(
+    start_supervisor: StartSupervisor, dsn: str, table: str
+) -> None:
+    supervisor = start_supervisor(max_size=2, pool={"worker_window": 2})
+    async with AsyncClient(supervisor.ipc, connect_timeout=30) as client:
+
+        async def insert(number: int) -> str:
+            try:
+                return await client.execute(f"insert into {table} select $1::int from pg_sleep(0.02)", number)
+            except OutcomeUnknown:
+                return "unknown"
+
+        tasks = [asyncio.create_task(insert(number)) for number in range(50)]
+        await asyncio.wait(tasks[:5])
+        kill(supervisor)
+        tasks[-1].cancel()
+        await asyncio.to_thread(supervisor.start)
+        ends = await asyncio.gather(*tasks[:-1])
+        assert 1 <= ends.count("unknown") <= 4, "twice the worker_window, and those alone, were with the supervisor"
+        there = {row["id"] for row in await asyncio.to_thread(ask, dsn, f"select id from {table}")}
+        done = {number for number, end in enumerate(ends) if end == "INSERT 0 1"}
+        assert done <= there <= set(range(49)), "what was cancelled in the line was not sent"
+        assert len(done) == 49 - ends.count("unknown")
+
+
+def has_rows(client: Client) -> bool:
+    """Whether a part of a result has come."""
+    connected = client._channel._connected
+    return connected is not None and any(pending.parts for pending in list(connected.requests.pending.values()))
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("column", ["n", "array[n::numeric]"], ids=["of the statement lane", "of asyncpg"])
+def test_a_large_result_whose_supervisor_is_killed_in_its_midst_is_unknown_and_no_shorter_result(
+    start_supervisor: StartSupervisor, road: str, column: str
+) -> None:
+    supervisor = start_supervisor(max_size=1)
+    sql = f"select {column}, repeat('x', 1000) from generate_series(1, 1000000) n"
+    with ThreadPoolExecutor(1) as thread, Client(getattr(supervisor, road)) as client:
+        fetching = thread.submit(client.fetch, sql)
+        until(lambda: has_rows(client))
+        kill(supervisor)
+        with pytest.raises(OutcomeUnknown):
+            fetching.result(SOON)
+
+
 @pytest.mark.parametrize("road", ROADS)
 async def test_a_read_that_is_marked_repeatable_is_asked_again_of_the_next_supervisor_once(
     start_supervisor: StartSupervisor, dsn: str, table: str, road: str

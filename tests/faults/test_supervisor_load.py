@@ -109,6 +109,28 @@ async def test_what_is_too_many_of_one_workers_waits_in_the_worker(start_supervi
         assert await asyncio.gather(*(client.fetchval("select 1") for _ in range(100))) == [1] * 100
 
 
+async def test_a_process_that_was_refused_is_not_held_up_by_its_own_slow_statements_afterwards(
+    start_supervisor: StartSupervisor,
+) -> None:
+    supervisor = start_supervisor(max_size=12, min_size=12)
+    async with AsyncClient(supervisor.ipc) as client, AsyncClient(supervisor.ipc) as other:
+        await client.status()
+        held = [await other.acquire() for _ in range(12)]
+        for _ in range(10):
+            asked = [client.fetchval("select 1", timeout=0.05) for _ in range(150)]
+            assert {type(end) for end in await asyncio.gather(*asked, return_exceptions=True)} == {PoolTimeout}
+            await asyncio.sleep(0.1)
+        for lease in held:
+            lease.release()
+        (channel,) = client._channels.values()
+        assert channel.line.most < 11
+        slow = [asyncio.create_task(client.fetchval("select pg_sleep(60)")) for _ in range(channel.line.most)]
+        await asyncio.sleep(0.05)
+        assert await client.fetchval("select 1", timeout=30) == 1, "there are backends that nobody uses"
+        for task in slow:
+            task.cancel()
+
+
 SILENT = """
     import asyncio
     from pgactor import AsyncClient

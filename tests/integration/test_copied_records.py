@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from pgactor import LeaseLost
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor
 from tests.supervising import until
@@ -97,6 +99,73 @@ def test_a_value_that_does_not_fit_undoes_all_and_leaves_the_lease_usable(lease:
     assert lease.copy_records_to_table("copied", records=good) == "COPY 5000"
     assert lease.copy_records_to_table("copied", records=[]) == "COPY 0"
     assert lease.fetchval("select count(*) from copied") == 5000
+
+
+def again(sort: str) -> Iterator[Any]:
+    """Records of one and the same object, filled anew each time."""
+    row: list[Any] = [0, None]
+    buffer = bytearray(8)
+    for number in range(5000):
+        row[0] = number
+        buffer[:] = number.to_bytes(8)
+        row[1] = {"text": f"row {number}", "bytea": buffer, "int[]": [number]}[sort]
+        yield (number, buffer) if sort == "bytea" else row
+
+
+async def each_of(records: Iterator[Any]) -> AsyncIterator[Any]:
+    for record in records:
+        yield record
+
+
+@pytest.mark.parametrize("kind", ["sync-ipc", "async-ipc"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["iterator", "async iterator"])
+def test_a_source_may_fill_the_same_record_again(lease: Any, is_async: bool) -> None:
+    for sort, read, options in (
+        ("text", "b = 'row ' || a", {}),
+        ("bytea", "b = int8send(a)", {}),
+        ("int[]", "b = array[a]", {}),
+        ("text", "b = 'row ' || a", {"where": "true"}),
+    ):
+        lease.execute(f"drop table if exists copied; create table copied (a int, b {sort})")
+        records = each_of(again(sort)) if is_async else again(sort)
+        assert lease.copy_records_to_table("copied", records=records, **options) == "COPY 5000"
+        assert lease.fetchval(f"select count(distinct a) from copied where {read}") == 5000, (sort, options)
+
+
+@pytest.mark.parametrize("kind", ["sync-ipc", "async-ipc"])
+@pytest.mark.parametrize("error", [TimeoutError, LookupError, LeaseLost], ids=lambda error: error.__name__)
+def test_what_a_source_raises_is_raised_as_it_is(lease: Any, error: type[Exception]) -> None:
+    def records(count: int) -> Iterator[Any]:
+        yield from ((number,) for number in range(count))
+        raise error("the source's own")
+
+    lease.execute("drop table if exists copied; create table copied (a int)")
+    for count in (0, 1, 5000):
+        for source in (records(count), each_of(records(count))):
+            with pytest.raises(error, match=r"^the source's own$"):
+                lease.copy_records_to_table("copied", records=source)
+    assert lease.fetchval("select count(*) from copied") == 0
+
+
+def test_the_time_is_looked_at_with_each_record(lease: Any) -> None:
+    taken = 0
+
+    def slow() -> Iterator[Any]:
+        nonlocal taken
+        for taken in range(1, 101):
+            time.sleep(0.1)
+            yield (taken,)
+
+    lease.execute("drop table if exists copied; create table copied (a int)")
+    with pytest.raises(TimeoutError):
+        lease.copy_records_to_table("copied", records=slow(), timeout=0.25)
+    assert taken <= 10, "and not with each batch of sixteen"
+    assert lease.fetchval("select count(*) from copied") == 0
+
+
+def test_a_schema_without_a_name_is_none(lease: Any) -> None:
+    lease.execute("drop table if exists copied; create table copied (a int)")
+    assert lease.copy_records_to_table("copied", records=[(1,)], schema_name="") == "COPY 1"
 
 
 def test_codecs_that_a_hook_of_the_supervisor_has_set_are_heeded(

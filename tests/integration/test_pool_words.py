@@ -59,6 +59,23 @@ async def test_closing_waits_for_the_statements_that_wait_in_this_process_too(su
     assert [await task for task in asked] == list(range(1000))
 
 
+async def test_closing_waits_for_statements_that_wait_for_the_next_supervisor(start: Launch) -> None:
+    supervisor = start(max_size=1, pool={"worker_window": 1})
+    pool = await pgactor.create_pool(supervisor.ipc, connect_timeout=30)
+    lease = await pool.acquire()
+    asked = [asyncio.create_task(pool.fetchval("select $1::int", n)) for n in range(20)]
+    await asyncio.sleep(0.1)
+    supervisor.process.kill()
+    supervisor.process.wait()
+    closing = asyncio.create_task(pool.close())
+    await asyncio.to_thread(supervisor.start)
+    await closing
+    assert lease.is_closed()
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(end) for end in ends[:2]] == [pgactor.OutcomeUnknown] * 2
+    assert ends[2:] == list(range(2, 20))
+
+
 @pytest.mark.parametrize("timeout", [True, "x", float("nan")])
 def test_a_releases_timeout_is_looked_at_before_anything_is_done(client: Driven, timeout: Any) -> None:
     lease = client.acquire()
