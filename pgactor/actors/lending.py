@@ -87,6 +87,12 @@ class LentConnection(asyncpg.Connection):
             if not self._is_lent:
                 self.untap()
 
+    def expect_no_notifications(self) -> None:
+        """The session listens no more. Nothing may be under way."""
+        if self._may_be_told and (self._receiver is None or not self._receiver.missing):
+            self._may_be_told = False
+            self.take_back()
+
     def _new_receiver(self) -> Tap:
         """A tap that waits for PostgreSQL's next word on whether a transaction is open, which asyncpg hears, too."""
         return Tap(self._protocol, self._hears_of_transaction, kind=pgwire.READY)

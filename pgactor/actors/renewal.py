@@ -45,6 +45,7 @@ class Renewal:
             await reset(session)
             return
         await session.execute(rollback + RESET_QUERY)
+        session.expect_no_notifications()
         for record in await self._prepared_by_sql():
             await session.execute(f"DEALLOCATE {quoted(record[0])}")
         await session.close_unheld()

@@ -22,8 +22,8 @@ from pgactor.core.deadlines import Deadlines
 
 KEPT: list[pools.Pools] = []
 
-CACHES = {"Statement", "Shape", "Column", "RowEncoder", "LeaseLost", "LeaseExpired", "Plan", "Prepared", "Field"}
-"""Kept on purpose, and bounded: what is known of statements, and how the last leases ended."""
+CACHES = {"Statement", "Shape", "Column", "RowEncoder", "Plan", "Prepared", "Field"}
+"""Kept on purpose, and bounded: what is known of statements."""
 
 OF_BACKENDS = {
     "Pipeline",
