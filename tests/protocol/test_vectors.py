@@ -95,7 +95,9 @@ def test_the_json_form_is_the_frame(direction: str, vector: dict[str, Any]) -> N
 @pytest.fixture(scope="module")
 def validators() -> dict[str, jsonschema.Draft202012Validator]:
     """Of each direction's messages."""
-    schemas = {each: json.loads((HERE / "schema" / f"{each}.json").read_text(encoding="utf-8")) for each in DIRECTIONS}
+    schemas = {
+        each: json.loads((HERE / "schema" / f"{each}.json").read_text(encoding="utf-8")) for each in DIRECTIONS
+    }
     for schema in schemas.values():
         jsonschema.Draft202012Validator.check_schema(schema)
     return {direction: jsonschema.Draft202012Validator(schema) for direction, schema in schemas.items()}
