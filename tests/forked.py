@@ -1,5 +1,6 @@
-"""`pgactor` as a fork of a process that has imported it: what the imports cost is paid once, and not by each of
-hundreds of supervisors. Nothing else is different; a start from the command line is what tests/endtoend has."""
+"""Processes that are forks of one that has imported pgactor: what the imports cost is paid once, and not by each of
+hundreds of supervisors. Nothing else is different; a start from the command line is what tests marked command_line
+and tests/endtoend/test_cli have."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _forkserver = multiprocessing.get_context("forkserver")
@@ -18,11 +20,10 @@ _forkserver.set_forkserver_preload(
 
 
 class ForkedProcess:
-    """What a test needs of `subprocess.Popen`, for `pgactor` with these arguments. log: where it writes."""
+    """A call of the function; of `subprocess.Popen` it has what a test needs."""
 
-    def __init__(self, arguments: list[str], *, log: Path, environment: dict[str, str]) -> None:
-        given = (arguments, str(log), environment)
-        self._process = _forkserver.Process(target=_run, args=given, daemon=True)
+    def __init__(self, function: Callable[..., object], *args: object) -> None:
+        self._process = _forkserver.Process(target=function, args=args, daemon=True)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -36,7 +37,7 @@ class ForkedProcess:
         self._process.join(timeout)
         status = self._process.exitcode
         if status is None:
-            raise subprocess.TimeoutExpired("pgactor", timeout or 0)
+            raise subprocess.TimeoutExpired("a fork", timeout or 0)
         return status
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -53,8 +54,9 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def _run(arguments: list[str], log: str, environment: dict[str, str]) -> None:
-    with Path(log).open("ab") as file:
+def run_pgactor(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
+    """The command `pgactor`, which writes to the log."""
+    with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.clear()

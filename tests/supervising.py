@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.forked import ForkedProcess
+from tests.forked import ForkedProcess, run_pgactor
 
 _numbers = itertools.count()
 
@@ -79,7 +79,7 @@ class SupervisorProcess:
         self.process: ForkedProcess | subprocess.Popen[bytes]
         self.log.touch()
         if self._forked and self.command[1:3] == ["-m", "pgactor"]:
-            self.process = ForkedProcess(self.command[3:], log=self.log, environment=environment)
+            self.process = ForkedProcess(run_pgactor, self.command[3:], self.log, environment)
         else:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
