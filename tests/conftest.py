@@ -46,12 +46,13 @@ def short_tmp() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start_supervisor(dsn: str, short_tmp: Path) -> Iterator[StartSupervisor]:
+def start_supervisor(request: pytest.FixtureRequest, dsn: str, short_tmp: Path) -> Iterator[StartSupervisor]:
     """Makes `pgactor serve` processes: `start_supervisor(max_size=4)`; each is stopped at the end of the test."""
+    forked = request.node.get_closest_marker("command_line") is None
     with ExitStack() as stack:
 
         def start(**settings: Any) -> SupervisorProcess:
-            process = SupervisorProcess(folder=short_tmp, **{"dsn": dsn, **settings})
+            process = SupervisorProcess(folder=short_tmp, **{"dsn": dsn, "forked": forked, **settings})
             stack.callback(process.stop)
             return process
 

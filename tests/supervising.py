@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.forked import ForkedProcess, run_pgactor
+
 _numbers = itertools.count()
 
 _FIRST_PORT, _PORTS = 10_000, 22_000
@@ -34,7 +36,8 @@ class SupervisorProcess:
     """A running `pgactor serve`. ipc, tcp: its endpoints. Settings that are no flags go to a TOML file:
     `pool={...}`, `connect={...}` and top-level keys such as max_frame_bytes. toml: further tables, as text; those of
     other pools get the `LANE`, too.
-    environment: further variables. flags: of `pgactor serve`."""
+    environment: further variables. flags: of `pgactor serve`. forked: from a process that has imported pgactor, which
+    is much cheaper than to run the `command`; one that is not `python -m pgactor` is always run."""
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class SupervisorProcess:
         toml: str = "",
         environment: dict[str, str] | None = None,
         flags: tuple[str, ...] = (),
+        forked: bool = True,
         **top: Any,
     ) -> None:
         number = next(_numbers)
@@ -63,6 +67,7 @@ class SupervisorProcess:
         with config.open("a") as file:
             file.write(_TABLE_OF_A_POOL.sub(rf'\g<0>\nstatement_lane = "{LANE}"', toml))
         self._environment = environment or {}
+        self._forked = forked
         self.command = [sys.executable, "-m", "pgactor", "serve", "--config", str(config), *flags]
         self.start(wait=wait)
 
@@ -71,8 +76,13 @@ class SupervisorProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PGACTOR_")}
         environment |= self._environment
         seen = self.log.read_text().count("pgactor ready") if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
+        self.process: ForkedProcess | subprocess.Popen[bytes]
+        self.log.touch()
+        if self._forked and self.command[1:3] == ["-m", "pgactor"]:
+            self.process = ForkedProcess(run_pgactor, self.command[3:], self.log, environment)
+        else:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
         if wait:
             try:
                 until(
@@ -107,12 +117,13 @@ StartSupervisor = Callable[..., SupervisorProcess]
 
 
 def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
-    """Wait for the condition; fail if it does not come true in time."""
-    deadline = time.monotonic() + seconds
+    """Wait for the condition; fail if it does not come true in time. What takes long is looked at less often."""
+    begin = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        passed = time.monotonic() - begin
+        if passed > seconds:
             raise AssertionError(f"this did not come true within {seconds} s: {condition}")
-        time.sleep(0.005)
+        time.sleep(min(max(0.005, passed / 20), 0.1))
 
 
 def free_port() -> int:

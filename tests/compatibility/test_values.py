@@ -254,16 +254,19 @@ def test_T3_anything_as_an_argument_comes_to_what_asyncpg_makes_of_it(
 
 
 @pytest.mark.parametrize("type_name", TARGETS)
-@pytest.mark.parametrize("value", OF_A_CLASS_OF_ITS_OWN, ids=lambda value: type(value).__name__)
 def test_T3_what_asyncpg_takes_of_a_class_of_its_own_is_taken_as_the_same(
-    ways: dict[str, Driven], db: Driven, type_name: str, value: Any
+    ways: dict[str, Driven], db: Driven, type_name: str
 ) -> None:
     """Where asyncpg refuses it, so do we, but in other words; or it is taken for what it is like."""
     sql = f"select $1::{type_name} as v, ($1::{type_name})::text as t"
-    theirs = outcome(lambda: db.fetchrow(sql, value))
-    for way in ways.values():
-        ours = outcome(lambda: way.fetchrow(sql, value))  # noqa: B023
-        assert ours == theirs if theirs[0] == "returned" else ours[:2] == theirs[:2] or ours[0] == "returned"
+    found = []
+    for value in OF_A_CLASS_OF_ITS_OWN:
+        theirs = outcome(lambda: db.fetchrow(sql, value))  # noqa: B023
+        for name, way in ways.items():
+            ours = outcome(lambda: way.fetchrow(sql, value))  # noqa: B023
+            if not (ours == theirs if theirs[0] == "returned" else ours[:2] == theirs[:2] or ours[0] == "returned"):
+                found.append((name, type(value).__name__, value, ours, theirs))
+    assert found == []
 
 
 @pytest.mark.parametrize("target", ["composite", "array", "path", "range", "text", "int"])

@@ -23,6 +23,8 @@ from pgactor.client import calls, replies
 from tests.endtoend.processes import StartSupervisor, StartWorker, ask, environment, state_of
 from tests.supervising import SupervisorProcess, free_port, until
 
+pytestmark = pytest.mark.command_line
+
 ROADS = ["ipc", "tcp"]
 AT_ONCE = 10.0
 """Seconds, far less than any timeout in these tests."""

@@ -74,7 +74,8 @@ def test_all_that_is_in_flight_when_the_supervisor_is_killed_ends_as_unknown_and
             "read": threads.submit(client.fetchval, f"select pg_sleep(100) from (select count(*) from {table}) t"),
             "write": threads.submit(client.execute, f"insert into {table} select 20, 'late' from pg_sleep(100)"),
             "batch": threads.submit(
-                client.batch, [(f"insert into {table} values (30, 'late')",), "select pg_sleep(100)"]
+                client.batch,
+                [(f"insert into {table} values (30, 'late')",), f"select pg_sleep(100), count(*) from {table}"],
             ),
             "on a lease": threads.submit(writing.execute, f"select pg_sleep(100), count(*) from {table}"),
             "copy in": threads.submit(copying.copy_to_table, table, source=source, timeout=100),

@@ -209,11 +209,14 @@ PARAMETERS: list[Case] = [
 # What the two sides of the wire differ in, whichever lane: test_requests.py and the README tell of these.
 OTHERWISE = {"", " ", ";", "-- nothing", "/* nothing */", "select 1\0", "\0"}
 
-QUERIES: list[Case] = [
-    *((f"select '{value}'::{kind}", ()) for kind, values in LITERALS.items() for value in values),
-    *((f"select 1, null::{kind}, '{values[0]}'::{kind} union all select 2, '{values[-1]}'::{kind}, null", ())
-      for kind, values in LITERALS.items() if kind not in ("json", "xml", f"{S}.label")),
-    *((f"select {array}", ()) for array in ARRAYS),
-    *((sql, ()) for sql in SHAPES),
-    *PARAMETERS,
-]  # fmt: skip
+QUERIES: dict[str, list[Case]] = {
+    "literals": [(f"select '{value}'::{kind}", ()) for kind, values in LITERALS.items() for value in values],
+    "literals in rows": [
+        (f"select 1, null::{kind}, '{values[0]}'::{kind} union all select 2, '{values[-1]}'::{kind}, null", ())
+        for kind, values in LITERALS.items() if kind not in ("json", "xml", f"{S}.label")
+    ],
+    "arrays": [(f"select {array}", ()) for array in ARRAYS],
+    "shapes": [(sql, ()) for sql in SHAPES],
+    "parameters": PARAMETERS,
+}  # fmt: skip
+"""By what is special about them."""

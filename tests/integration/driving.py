@@ -143,7 +143,8 @@ def linked(client: Driven) -> Driven:
     return client
 
 
-def wait_for_statement(db: Driven, text: str, *, running: bool = True) -> None:
-    """Wait until PostgreSQL runs, or no longer runs, a statement in which the text occurs."""
-    sql = "select count(*) from pg_stat_activity where state = 'active' and query like $1 and pid <> pg_backend_pid()"
-    until(lambda: bool(db.fetchval(sql, f"%{text}%")) is running)
+def wait_for_statement(db: Driven, text: str, *, running: bool = True, state: str = "active") -> None:
+    """Wait until PostgreSQL runs, or no longer runs, a statement in which the text occurs; or has run it last, in
+    another state."""
+    sql = "select count(*) from pg_stat_activity where state like $2 and query like $1 and pid <> pg_backend_pid()"
+    until(lambda: bool(db.fetchval(sql, f"%{text}%", state)) is running)

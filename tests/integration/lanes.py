@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ GATES = """
 """
 """gate: counts its runs, waits while another session has the key's advisory lock (0: never), and returns the value.
 put: keeps the value, too: a write that does not look like one, and so may stand anywhere."""
+
+QUIET_SECONDS = 0.5
+"""No more get to a backend if none have for so long."""
 
 _keys = itertools.count(1000)
 
@@ -108,12 +112,14 @@ def line_up(client: Driven, lane: str, *calls: tuple[Any, ...]) -> list[Future[A
     def quiet() -> bool:
         missing = sum(not call.done() for call in begun)
         there = in_flight(client)
-        depths.append(there if missing else 0)
-        return there >= missing or depths[-100:] == [there] * 100
+        now = time.monotonic()
+        depths.append((there if missing else 0, now))
+        since = next((at for depth, at in reversed(depths) if depth != there), depths[0][1])
+        return there >= missing or now - since > QUIET_SECONDS
 
-    depths: list[int] = []
+    depths: list[tuple[int, float]] = []
     until(quiet if lane == "on" else lambda: in_flight(client) == 1)
-    deepest[0] = max(deepest[0], *depths, 0)
+    deepest[0] = max(deepest[0], *(depth for depth, _ in depths), 0)
     return begun
 
 

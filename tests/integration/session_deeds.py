@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+from pgactor import Client
 
 S = "pgactor_effects"
 
@@ -84,3 +87,12 @@ RUN_BY_OTHERS: list[tuple[str, tuple[Any, ...]]] = [
 ]  # fmt: skip
 
 DEEDS: list[tuple[str, tuple[Any, ...]]] = [(sql, ()) for sql in SETTINGS + LOCKS + TABLES + OTHERS + SEVERAL]
+
+
+def leave(endpoint: str, way: str, sql: str, mark: str) -> None:
+    """What a worker does until it is killed: the statement in a lease that it then holds ("resting"), in one that
+    still runs it ("running"), or in none ("alone"). The mark is in the statement's text."""
+    client = Client(endpoint)
+    user = client if way == "alone" else client.acquire()
+    user.execute(f"{sql} /* {mark} */" if way == "resting" else f"{sql}; select pg_sleep(50) /* {mark} */")
+    time.sleep(50)

@@ -15,6 +15,8 @@ from tests.integration.driving import Driven, LoopThread, WatchedSupervisor, out
 from tests.integration.lanes import LANES, count
 from tests.supervising import until
 
+pytestmark = pytest.mark.either_lane
+
 QUICK = "select $1::int + 1"
 UNKNOWN = "select $1::int + 1, '10.0.0.1'::inet"
 """It has a type that only asyncpg knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pgactor import AsyncClient, Client, ClientError, LeaseLost, PoolError
+from tests.forked import ForkedProcess, run_pgactor
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor, outcome
 from tests.supervising import until
@@ -286,7 +288,6 @@ def room(supervisor: WatchedSupervisor, count: int) -> bool:
 def test_a_supervisor_with_pools_that_cannot_be_does_not_start(toml: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "pgactor.toml"
     path.write_text(toml)
-    command = [sys.executable, "-m", "pgactor", "serve", "--config", str(path), "--endpoint", f"ipc://{tmp_path}/s"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 1
-    assert words in done.stderr
+    arguments, log = ["serve", "--config", str(path), "--endpoint", f"ipc://{tmp_path}/s"], tmp_path / "log"
+    assert ForkedProcess(run_pgactor, arguments, log, dict(os.environ)).wait(30) == 1
+    assert words in log.read_text()

@@ -4,8 +4,6 @@ reaches another, whichever way it was left and whichever lane it went. docs/sess
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -14,10 +12,11 @@ import asyncpg
 import pytest
 
 from pgactor import PgactorError
+from tests.forked import ForkedProcess
 from tests.integration.conftest import Launch, OpenClient
 from tests.integration.driving import Driven, WatchedSupervisor, wait_for_statement
 from tests.integration.lanes import LANES
-from tests.integration.session_deeds import DEEDS, LOCK, RUN_BY_OTHERS, SET, SEVERAL, S
+from tests.integration.session_deeds import DEEDS, LOCK, RUN_BY_OTHERS, SET, SEVERAL, S, leave
 from tests.supervising import until
 
 pytestmark = pytest.mark.either_lane
@@ -207,18 +206,6 @@ def test_nor_does_what_one_left_that_ran_out_of_time(
         assert look(other) == [untouched] * SIZE
 
 
-WORKER = """
-import sys
-from pgactor import Client
-client, way, sql = Client(sys.argv[1]), sys.argv[2], sys.argv[3]
-lease = client.acquire() if way != "alone" else None
-if way == "resting":
-    lease.execute(sql)
-    print("now", flush=True)
-    sys.stdin.read()
-else:
-    (lease or client).execute(sql + "; select pg_sleep(50) /* " + sys.argv[4] + " */")
-"""
 _marks = itertools.count(1)
 
 
@@ -231,16 +218,12 @@ def test_nor_does_what_a_killed_worker_left(
     supervisor: WatchedSupervisor, other: Driven, db: Driven, untouched: dict[str, Any], road: str, way: str, sql: str
 ) -> None:
     mark = f"{supervisor.name} {next(_marks)}"
-    command = [sys.executable, "-c", WORKER, getattr(supervisor, road), way, sql, mark]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        try:
-            if way == "resting":
-                assert worker.stdout is not None
-                assert worker.stdout.readline() == b"now\n"
-            else:
-                wait_for_statement(db, mark)
-        finally:
-            worker.kill()
+    worker = ForkedProcess(leave, getattr(supervisor, road), way, sql, mark)
+    try:
+        wait_for_statement(db, mark, state="idle%" if way == "resting" else "active")
+    finally:
+        worker.kill()
+        worker.wait()
     assert look(other) == [untouched] * SIZE
     assert nobody_is_in_a_transaction(supervisor, db)
 

@@ -92,15 +92,26 @@ def test_the_json_form_is_the_frame(direction: str, vector: dict[str, Any]) -> N
     assert forms.from_form(vector["messages"]).hex() == vector["hex"]
 
 
+@pytest.fixture(scope="module")
+def validators() -> dict[str, jsonschema.Draft202012Validator]:
+    """Of each direction's messages."""
+    schemas = {
+        each: json.loads((HERE / "schema" / f"{each}.json").read_text(encoding="utf-8")) for each in DIRECTIONS
+    }
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    return {direction: jsonschema.Draft202012Validator(schema) for direction, schema in schemas.items()}
+
+
 @messages
-def test_the_json_form_obeys_the_schema(direction: str, vector: dict[str, Any]) -> None:
-    schema = json.loads((HERE / "schema" / f"{direction}.json").read_text(encoding="utf-8"))
+def test_the_json_form_obeys_the_schema(
+    direction: str, vector: dict[str, Any], validators: dict[str, jsonschema.Draft202012Validator]
+) -> None:
     other = "from_supervisor" if direction == "from_worker" else "from_worker"
-    other_schema = json.loads((HERE / "schema" / f"{other}.json").read_text(encoding="utf-8"))
     for message in vector["messages"]:
-        jsonschema.validate(message, schema, jsonschema.Draft202012Validator)
+        validators[direction].validate(message)
         goes_both_ways = message[0] in {generate.tag_of(struct) for struct in generate.BOTH_WAYS}
-        assert jsonschema.Draft202012Validator(other_schema).is_valid(message) is goes_both_ways
+        assert validators[other].is_valid(message) is goes_both_ways
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -43,7 +43,7 @@ def test_no_repr_of_settings_and_messages_shows_them() -> None:
 
 @pytest.mark.parametrize("form", [("--dsn", "{}"), ("--dsn={}",)])
 def test_a_password_in_the_command_line_does_not_stay_there(dsn: str, short_tmp: Path, form: tuple[str, ...]) -> None:
-    supervisor = SupervisorProcess(folder=short_tmp, dsn=dsn, wait=False)
+    supervisor = SupervisorProcess(folder=short_tmp, dsn=dsn, wait=False, forked=False)
     supervisor.stop()
     given = f"postgresql://app:{SECRET}@127.0.0.1:{free_port()}/app"
     supervisor.command = [*supervisor.command, *(each.format(given) for each in form)]
