@@ -86,7 +86,7 @@ class FedConnection(LentConnection):
         if self._feed is None or self._feed.ended:
             return False
         self._feed.given_up = True
-        self._protocol._request_cancel()
+        self.request_cancel()
         return True
 
     def wake_writer(self) -> None:

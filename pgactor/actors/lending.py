@@ -100,9 +100,9 @@ class LentConnection(asyncpg.Connection):
     def _hears_of_transaction(self) -> None:
         self.in_transaction_now = None
         if not self._may_be_told:
-            if self._transport.get_protocol() is self._receiver:  # or another tap is before it
-                self._transport.set_protocol(self._protocol)
-            self._receiver = None
+            receiver, self._receiver = self._receiver, None
+            if self._transport.get_protocol() is receiver:  # or another tap is before it
+                self.untap()
 
     def _let_receive(self, protocol: asyncio.Protocol) -> None:
         receiver = self._receiver
@@ -128,13 +128,23 @@ class LentConnection(asyncpg.Connection):
         """Wait until a statement of asyncpg's that was cancelled is over, on both sides of the connection."""
         if not self._protocol._is_cancelling():
             return
-        over, again = asyncio.ensure_future(self._protocol._wait_for_cancellation()), AGAIN_SECONDS
+        loop, again = asyncio.get_running_loop(), AGAIN_SECONDS
+        over, asking = asyncio.ensure_future(self._protocol._wait_for_cancellation()), None
         try:
             while not (await asyncio.wait([over], timeout=again))[0]:
-                await self.cancel_running()
-                again *= 2
+                if asking is None or asking.done():
+                    asking = loop.create_task(self.cancel_running())
+                    again *= 2
+            if asking is not None:
+                await asyncio.wait([asking])  # or it might hit the session's next statement
         finally:
             over.cancel()
+            if asking is not None:
+                asking.cancel()
+
+    def request_cancel(self) -> None:
+        """Have asyncpg cancel what it runs."""
+        self._protocol._request_cancel()
 
     def tap(self, tap: Callable[[asyncio.Protocol], AnyTap]) -> AnyTap:
         """Have what comes from PostgreSQL go through a tap on its way to asyncpg, until `untap`. Nothing may be under
