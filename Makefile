@@ -3,7 +3,7 @@ PYTHON ?= python3
 PROCESSES ?= 3  # many tests wait: more than two even on two processors
 BIN := .venv/bin
 STAMP := .venv/.installed
-AGAIN := $(BIN)/python -m tests.again --quiet --numprocesses=$(PROCESSES) --dist=loadgroup
+AGAIN := $(BIN)/python -m tests.again --quiet --numprocesses=$(PROCESSES) --dist=loadfile
 LANE_OFF := PGACTOR_TEST_STATEMENT_LANE=off $(AGAIN)
 
 .PHONY: demo test test-lane-off check format docs bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
