@@ -28,7 +28,7 @@ from pgactor.actors.supervisor import Supervisor
 from pgactor.client import operator
 from pgactor.config.hooks import HookSettings
 from pgactor.config.tables import PoolTable
-from pgactor.core.dealing import Dealing
+from pgactor.core.operating import Operating
 from pgactor.core.pool import Pool
 from pgactor.core.request import Request
 from tests.faults.inprocess import Breaks, in_process
@@ -197,7 +197,7 @@ async def test_a_pool_whose_brain_meets_a_bug_as_it_is_operated_begins_anew(
 ) -> None:
     async with in_process(dsn, short_tmp) as supervisor, AsyncClient(supervisor.endpoints[0]) as client:
         before = (await client.status()).epoch
-        breaks.once(Dealing, "move_on")
+        breaks.once(Operating, "resume")
         with pytest.raises(PgactorError):
             await asyncio.to_thread(operator.resume, supervisor.endpoints[0], None, connect_timeout=SOON)
         async with asyncio.timeout(SOON):
