@@ -1,6 +1,6 @@
 # Everything runs in .venv, which the first target makes; nothing else is needed but Python 3.11+ and make.
 PYTHON ?= python3
-PROCESSES ?= 3  # many tests wait: more than two even on two processors
+PROCESSES ?= 4  # many tests wait: more than there are processors, even on two
 BIN := .venv/bin
 STAMP := .venv/.installed
 AGAIN := $(BIN)/python -m tests.again --quiet --numprocesses=$(PROCESSES) --dist=loadfile
