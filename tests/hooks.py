@@ -83,9 +83,9 @@ async def _called(name: str, connection: Any = None) -> str:
         case "sql":
             await connection.execute("select 1/0")
         case "hang":
-            await asyncio.sleep(3600)
+            await asyncio.sleep(60)
         case "query":
-            await connection.execute("select pg_sleep(3600)")
+            await connection.execute("select pg_sleep(60)")  # PostgreSQL goes on with it when the connection is cut
         case "cut":
             connection.terminate()
     return deed
