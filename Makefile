@@ -1,9 +1,9 @@
 # Everything runs in .venv, which the first target makes; nothing else is needed but Python 3.11+ and make.
 PYTHON ?= python3
-PROCESSES ?= 4  # many tests wait: more than there are processors, even on two
+PROCESSES ?= 3  # many tests wait: more than two even on two processors
 BIN := .venv/bin
 STAMP := .venv/.installed
-AGAIN := $(BIN)/python -m tests.again --quiet --numprocesses=$(PROCESSES) --dist=loadfile
+AGAIN := $(BIN)/python -m tests.again --quiet --numprocesses=$(PROCESSES) --dist=loadgroup
 LANE_OFF := PGACTOR_TEST_STATEMENT_LANE=off $(AGAIN)
 
 .PHONY: demo test test-lane-off check format docs bench bench-gunicorn soak fuzz piccolo-tests schema compatibility clean
