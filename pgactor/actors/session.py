@@ -1,7 +1,7 @@
 """asyncpg's connection, and the little of it that is private.
 
-Every name of asyncpg that does not belong to its documented interface is used here and in lending.py only;
-asyncpgcheck.py looks for each of them at start, so that a future asyncpg without one is a clear error and not a
+Every name of asyncpg that does not belong to its documented interface is used here, in lending.py and in feeding.py
+only; asyncpgcheck.py looks for each of them at start, so that a future asyncpg without one is a clear error and not a
 strange one.
 """
 
